@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration as the rest of control reads it: checked, complete, immutable once built.
+ * The difficulty: it comes from a file, the environment, flags and the admin API, and every error of
+ * all of them is told in one run, with its place. */
+#ifndef ORCHESTRATOR_CONFIG_H
+#define ORCHESTRATOR_CONFIG_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "proxy/proxy.h"
+
+enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
+enum config_profile { CONFIG_PROFILE_DEFAULT, CONFIG_PROFILE_STRICT };
+enum config_tristate { CONFIG_UNSET = -1, CONFIG_FALSE = 0, CONFIG_TRUE = 1 };
+
+struct config_strings { /* a list of NUL-terminated strings, owned */
+    char **items;
+    size_t count;
+};
+struct config_route {
+    char *host; /* "", "a.b" or "*.b", lower case */
+    char *prefix; /* begins with '/' */
+};
+
+struct config_service {
+    char name[KG_MAX_NAME_BYTES + 1];
+    char *image;
+    struct config_strings command, entrypoint; /* count 0: the image's */
+    struct config_strings env;                 /* "NAME=value" */
+    struct config_strings labels;              /* "key=value" */
+    struct config_strings volumes;             /* as docker's -v: SRC:DST[:ro] */
+    char *user;                                /* NULL: the image's */
+    int port;                                  /* 0: the image's single exposed TCP port */
+    char *socket;                              /* NULL: off; absolute path in the worker */
+    struct config_route *routes;
+    size_t route_count;
+    bool strip_prefix;
+    int64_t idle_timeout_ms, start_timeout_ms, request_timeout_ms, pull_timeout_ms;
+    int concurrency, queue;
+    int64_t max_body_bytes; /* -1: none */
+    struct proxy_health health;
+    enum config_pull pull;
+    int64_t memory_bytes; /* 0: none */
+    int64_t nano_cpus;    /* 0: none */
+    int64_t pids;
+    enum config_profile profile;
+    struct config_strings cap_add, cap_drop, tmpfs, devices;
+    enum config_tristate read_only, init; /* unset: as the profile says */
+    char *runtime;                        /* NULL: the engine's default */
+    int quiet_status;
+    unsigned quiet_count;
+    struct proxy_quiet quiet[KG_MAX_QUIET];
+    char spec[65]; /* hex SHA-256 over what a container is created with (canonical JSON of it) */
+};
+
+struct config {
+    struct config_strings listen; /* "host:port", "[v6]:port", "unix:/path" */
+    char *admin;                  /* as above, or "off" */
+    char *engine;                 /* "unix:///path" or "tcp://host:port" */
+    bool engine_tls;              /* DOCKER_TLS_VERIFY */
+    char *engine_cert_path;       /* DOCKER_CERT_PATH or NULL */
+    char *owner;                  /* NULL: made once, kept in state_dir */
+    char *state_dir;
+    int fronts, max_starts;
+    int max_connections_per_client; /* 0: no cap */
+    int64_t drain_timeout_ms;
+    enum kg_log_level log_level;
+    enum kg_log_format log_format;
+    char *access_log; /* "off", "-" or a path */
+    bool remove_on_exit;
+    struct config_service **services; /* sorted by name */
+    size_t service_count;
+};
+
+/* All errors of one load, ready to print: "FILE:LINE:COLUMN: key: what is wrong\n" each. */
+struct config_errors {
+    struct kg_buf text;
+    size_t count;
+};
+void config_errors_fini(struct config_errors *e);
+
+/* From the command line (argv after the command word), the environment and the file they name.
+ * NULL: *errors says why (nothing else to free). The caller frees with config_free. */
+struct config *config_load(int argc, char **argv, struct config_errors *errors);
+void config_free(struct config *c);
+
+/* The admin API's PUT: a copy of `base` with one service added or replaced from a JSON object;
+ * `at` names the source in errors ("PUT /v1/services/a"). NULL on error. */
+struct config *config_with_service(const struct config *base, const char *name, struct kg_str json,
+                                   const char *at, struct config_errors *errors);
+/* A copy without that service; NULL with an error when it has none of that name. */
+struct config *config_without_service(const struct config *base, const char *name,
+                                      struct config_errors *errors);
+
+/* What may not change while running (listen, admin, engine, owner, state_dir, fronts, access_log):
+ * adds an error for each that differs. True when `next` may replace `now`. */
+bool config_may_replace(const struct config *now, const struct config *next,
+                        struct config_errors *errors);
+
+const struct config_service *config_find(const struct config *c, const char *name);
+/* The effective configuration as JSON, in the shapes the file has. */
+void config_print(const struct config *c, struct kg_buf *out);
+void config_print_service(const struct config_service *s, struct kg_buf *out);
+/* What is looser than the service's profile, one line each ("service a: cap_add NET_ADMIN"). */
+void config_print_loosened(const struct config *c, struct kg_buf *out);
+
+#endif
