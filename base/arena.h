@@ -8,8 +8,8 @@
 
 struct kg_arena_block;
 struct kg_arena {
-    struct kg_arena_block *blocks;  /* newest first */
-    struct kg_arena_pool *pool;     /* where blocks come from and return to */
+    struct kg_arena_block *blocks; /* newest first */
+    struct kg_arena_pool *pool;    /* where blocks come from and return to */
     size_t used_bytes, max_bytes;
 };
 
@@ -23,8 +23,10 @@ void kg_arena_pool_init(struct kg_arena_pool *p, size_t block_bytes, size_t keep
 void kg_arena_pool_fini(struct kg_arena_pool *p);
 
 void kg_arena_init(struct kg_arena *a, struct kg_arena_pool *pool, size_t max_bytes);
-void *kg_arena_alloc(struct kg_arena *a, size_t n); /* aligned to 16; NULL: no memory or over the cap */
+void *kg_arena_alloc(struct kg_arena *a,
+                     size_t n); /* aligned to 16; NULL: no memory or over the cap */
 char *kg_arena_copy(struct kg_arena *a, const void *bytes, size_t n); /* with a NUL behind it */
-void kg_arena_fini(struct kg_arena *a); /* gives all back to the pool; the arena may be used again */
+void kg_arena_fini(
+    struct kg_arena *a); /* gives all back to the pool; the arena may be used again */
 
 #endif

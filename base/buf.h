@@ -19,7 +19,8 @@ int kg_buf_append(struct kg_buf *b, const void *bytes, size_t n);
 int kg_buf_puts(struct kg_buf *b, const char *z);
 int kg_buf_printf(struct kg_buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void kg_buf_drop_front(struct kg_buf *b, size_t n);
-char *kg_buf_take(struct kg_buf *b); /* the caller frees it; the buffer is empty after; NULL if failed */
+char *
+kg_buf_take(struct kg_buf *b); /* the caller frees it; the buffer is empty after; NULL if failed */
 struct kg_str kg_buf_str(const struct kg_buf *b);
 
 #endif

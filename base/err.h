@@ -8,15 +8,15 @@
 enum kg_code {
     KG_OK = 0,
     KG_ENOMEM = -1,
-    KG_ELIMIT = -2,    /* a cap of ours was reached */
-    KG_EINVAL = -3,    /* what was given is wrong */
-    KG_EIO = -4,       /* the system or a peer failed */
+    KG_ELIMIT = -2, /* a cap of ours was reached */
+    KG_EINVAL = -3, /* what was given is wrong */
+    KG_EIO = -4,    /* the system or a peer failed */
     KG_ETIMEOUT = -5,
-    KG_EAGAIN = -6,    /* not now */
+    KG_EAGAIN = -6, /* not now */
     KG_ENOTFOUND = -7,
     KG_ECONFLICT = -8,
-    KG_ECLOSED = -9,   /* the other end is gone */
-    KG_EPROTO = -10,   /* a peer broke the protocol */
+    KG_ECLOSED = -9, /* the other end is gone */
+    KG_EPROTO = -10, /* a peer broke the protocol */
 };
 
 /* Words for a person: they name the thing and the cause. Plain value, nothing to free. */

@@ -46,8 +46,8 @@ static inline struct kg_list *kg_list_first(struct kg_list *l)
 #define KG_LIST_ENTRY(ptr, type, member) KG_CONTAINER_OF(ptr, type, member)
 #define KG_LIST_EACH(it, list) for (struct kg_list *it = (list)->next; it != (list); it = it->next)
 /* The body may remove `it`. */
-#define KG_LIST_EACH_SAFE(it, list)                                                               \
-    for (struct kg_list *it = (list)->next, *it##_next = it->next; it != (list);                  \
+#define KG_LIST_EACH_SAFE(it, list)                                                                \
+    for (struct kg_list *it = (list)->next, *it##_next = it->next; it != (list);                   \
          it = it##_next, it##_next = it->next)
 
 #endif

@@ -15,7 +15,7 @@ bool kg_log_enabled(enum kg_log_level level);
 
 struct kg_log_field {
     const char *key;
-    const char *text;  /* NULL: the number counts */
+    const char *text; /* NULL: the number counts */
     int64_t number;
 };
 #define KG_F(key, text) ((struct kg_log_field){(key), (text) ? (text) : "", 0})
@@ -25,15 +25,16 @@ struct kg_log_field {
  * never fails: a line that cannot be written is dropped. */
 void kg_log_write(enum kg_log_level level, const char *event, const struct kg_log_field *fields,
                   size_t count);
-#define KG_LOG(level, event, ...)                                                                 \
-    do {                                                                                          \
-        if (kg_log_enabled(level)) {                                                              \
-            const struct kg_log_field kg_fields_[] = {__VA_ARGS__};                               \
-            kg_log_write(level, event, kg_fields_, sizeof kg_fields_ / sizeof *kg_fields_);       \
-        }                                                                                         \
+#define KG_LOG(level, event, ...)                                                                  \
+    do {                                                                                           \
+        if (kg_log_enabled(level)) {                                                               \
+            const struct kg_log_field kg_fields_[] = {__VA_ARGS__};                                \
+            kg_log_write(level, event, kg_fields_, sizeof kg_fields_ / sizeof *kg_fields_);        \
+        }                                                                                          \
     } while (0)
 
-/* Appends s as the inside of a JSON string: quotes, controls and bytes that are not UTF-8 escaped. */
+/* Appends s as the inside of a JSON string: quotes, controls and bytes that are not UTF-8 escaped.
+ */
 void kg_json_escape(struct kg_buf *out, struct kg_str s);
 
 #endif

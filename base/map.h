@@ -19,7 +19,8 @@ struct kg_map {
 
 void kg_map_init(struct kg_map *m);
 void kg_map_fini(struct kg_map *m); /* the values stay the caller's */
-int kg_map_set(struct kg_map *m, struct kg_str key, void *value); /* 0 or KG_ENOMEM; replaces; value not NULL */
+int kg_map_set(struct kg_map *m, struct kg_str key,
+               void *value); /* 0 or KG_ENOMEM; replaces; value not NULL */
 void *kg_map_get(const struct kg_map *m, struct kg_str key); /* NULL: none */
 void *kg_map_remove(struct kg_map *m, struct kg_str key);    /* the value, or NULL */
 /* Walks: *at starts at 0; false at the end. The map must not change meanwhile. */

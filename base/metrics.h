@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Histograms as plain values (fit for a shared page) and the Prometheus text form.
- * A page has one writer; readers may see a count a moment old, never a torn one (aligned 64-bit). */
+ * A page has one writer; readers may see a count a moment old, never a torn one (aligned 64-bit).
+ */
 #ifndef KG_BASE_METRICS_H
 #define KG_BASE_METRICS_H
 
 #include "base/buf.h"
 
 #define KG_HISTOGRAM_BUCKETS 16
-/* Upper bounds in seconds: 1ms 2.5ms 5ms 10ms 25ms 50ms 100ms 250ms 500ms 1s 2.5s 5s 10s 30s 60s +Inf */
+/* Upper bounds in seconds: 1ms 2.5ms 5ms 10ms 25ms 50ms 100ms 250ms 500ms 1s 2.5s 5s 10s 30s 60s
+ * +Inf */
 extern const double kg_histogram_bounds_s[KG_HISTOGRAM_BUCKETS];
 
 struct kg_histogram {

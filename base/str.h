@@ -33,7 +33,8 @@ bool kg_str_copy(char *out, size_t cap, struct kg_str s);
 /* Decimal digits only, no sign or space; false on anything else or above INT64_MAX. */
 bool kg_str_to_i64(struct kg_str s, int64_t *out);
 
-uint64_t kg_hash(const void *bytes, size_t n); /* FNV-1a: for tables of our own data, not for secrets */
+uint64_t kg_hash(const void *bytes,
+                 size_t n); /* FNV-1a: for tables of our own data, not for secrets */
 
 /* Shell-like pattern: '*' any run (also of '/'), '?' one byte, all else itself. */
 bool kg_glob(struct kg_str pattern, struct kg_str text);

@@ -12,10 +12,11 @@
 #define KG_WHEEL_SLOT_MS 64
 
 struct kg_timer;
-typedef void kg_timer_fire(struct kg_timer *t); /* disarmed before the call; may re-arm or free itself */
+typedef void
+kg_timer_fire(struct kg_timer *t); /* disarmed before the call; may re-arm or free itself */
 struct kg_timer {
     struct kg_list link;
-    int64_t due_ms; /* KG_NEVER: disarmed */
+    int64_t due_ms;  /* KG_NEVER: disarmed */
     int64_t slot_ms; /* when the slot it sits in comes up */
     kg_timer_fire *fire;
 };
@@ -29,7 +30,8 @@ struct kg_wheel {
 int kg_wheel_open(struct kg_wheel *w, uv_loop_t *loop);
 void kg_wheel_close(struct kg_wheel *w, uv_close_cb on_closed); /* uv handle's data is the wheel */
 void kg_timer_init(struct kg_timer *t, kg_timer_fire *fire);
-/* Fires at due_ms or up to one slot later. now_ms is uv_now(loop). Arming an armed timer moves it. */
+/* Fires at due_ms or up to one slot later. now_ms is uv_now(loop). Arming an armed timer moves it.
+ */
 void kg_timer_arm(struct kg_wheel *w, struct kg_timer *t, int64_t due_ms);
 void kg_timer_disarm(struct kg_wheel *w, struct kg_timer *t);
 

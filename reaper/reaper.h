@@ -10,7 +10,8 @@
 
 struct reaper_entry; /* embedded by the caller */
 
-/* The verb the reaper needs. True: taken, the entry is no longer ours. False: it is in use after
+/* The verb the reaper needs. True: taken, the entry is
+ * no longer watched (its memory must outlive the call). False: it is in use after
  * all; the caller has told (or will tell) its use by reaper_hold or reaper_touch. */
 typedef bool reaper_expire(void *arg, struct reaper_entry *entry);
 
@@ -23,6 +24,7 @@ struct reaper_entry {
 };
 struct reaper {
     struct kg_heap heap;
+    size_t watched; /* the heap has room for so many, so that only reaper_watch can fail */
     reaper_expire *expire;
     void *arg;
 };
@@ -30,12 +32,16 @@ struct reaper {
 void reaper_init(struct reaper *r, reaper_expire *expire, void *arg);
 void reaper_fini(struct reaper *r);
 /* Begins to watch: due at used_ms + idle_timeout_ms. 0 or KG_ENOMEM (then not watched). */
-int reaper_watch(struct reaper *r, struct reaper_entry *e, int64_t used_ms, int64_t idle_timeout_ms);
+int reaper_watch(struct reaper *r, struct reaper_entry *e, int64_t used_ms,
+                 int64_t idle_timeout_ms);
 void reaper_forget(struct reaper *r, struct reaper_entry *e);
-void reaper_hold(struct reaper *r, struct reaper_entry *e);                     /* a use begins */
-void reaper_unhold(struct reaper *r, struct reaper_entry *e, int64_t used_ms);  /* a use ended at used_ms */
-void reaper_touch(struct reaper *r, struct reaper_entry *e, int64_t used_ms);   /* only ever moves later */
-void reaper_set_timeout(struct reaper *r, struct reaper_entry *e, int64_t idle_timeout_ms); /* clock kept */
+void reaper_hold(struct reaper *r, struct reaper_entry *e); /* a use begins */
+void reaper_unhold(struct reaper *r, struct reaper_entry *e,
+                   int64_t used_ms); /* a use ended at used_ms */
+void reaper_touch(struct reaper *r, struct reaper_entry *e,
+                  int64_t used_ms); /* only ever moves later */
+void reaper_set_timeout(struct reaper *r, struct reaper_entry *e,
+                        int64_t idle_timeout_ms);          /* clock kept */
 int64_t reaper_entry_due_ms(const struct reaper_entry *e); /* KG_NEVER while held or not watched */
 
 int64_t reaper_due_ms(const struct reaper *r); /* KG_NEVER: nothing to do */

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leases as a front holds them. The difficulty: the warm path must touch nothing but its service's
+ * first lease, while recalls, refusals and dead workers come at any time. */
+#include "orchestrator/gate_client.h"
+#include "base/clock.h"
+#include "base/map.h"
+#include "orchestrator/reasons.h"
+#include <stdlib.h>
+
+struct lease {           /* also a worker we were only told to probe: slots 0 */
+    struct kg_list link; /* in its service; those with a free slot are found from the front */
+    struct gate_client *gate;
+    struct proxy_worker *worker;
+    uint64_t instance;
+    uint32_t service;
+    unsigned slots;  /* held by this front */
+    unsigned busy;   /* of them in use */
+    unsigned owed;   /* of the busy ones: go back to control as they end */
+    int64_t used_ms; /* last end of an exchange that counts as use; 0: none */
+    int64_t linger_ms;
+    struct kg_timer linger;
+};
+
+struct gate_service {
+    struct kg_list leases, waiters; /* heads; next NULL until first touched */
+};
+
+struct gate_client {
+    uv_loop_t *loop;
+    struct proxy *proxy;
+    void (*send)(void *arg, const void *message);
+    void *arg;
+    struct kg_map leases; /* by instance */
+    struct kg_wheel wheel;
+    uv_timer_t refuse_soon;
+    uint64_t tickets;
+    bool control_lost;
+    int open_handles;
+    void (*on_closed)(void *arg);
+    void *closed_arg;
+    struct gate_service services[KG_MAX_SERVICES];
+};
+
+static struct gate_service *service_of(struct gate_client *g, uint32_t id)
+{
+    struct gate_service *s;
+
+    KG_ASSERT(id < KG_MAX_SERVICES);
+    s = &g->services[id];
+    if (!s->leases.next) {
+        kg_list_init(&s->leases);
+        kg_list_init(&s->waiters);
+    }
+    return s;
+}
+
+static unsigned free_slots(const struct lease *l)
+{
+    return l->slots - l->busy;
+}
+
+static struct lease *lease_with_slot(struct gate_service *s)
+{
+    KG_LIST_EACH(it, &s->leases)
+    {
+        struct lease *l = KG_LIST_ENTRY(it, struct lease, link);
+        if (free_slots(l) > 0)
+            return l;
+    }
+    return NULL;
+}
+
+static struct proxy_worker *take_slot(struct lease *l)
+{
+    KG_ASSERT(free_slots(l) > 0);
+    l->busy++;
+    return l->worker;
+}
+
+/* --- what is told to control --------------------------------------------------------------------
+ */
+
+static void tell_return(struct lease *l, unsigned slots)
+{
+    struct message_return m;
+
+    if (slots == 0)
+        return;
+    KG_ASSERT(slots <= l->slots);
+    l->slots -= slots;
+    KG_ASSERT(l->slots >= l->busy);
+    MESSAGE_INIT(&m, RETURN);
+    m.instance = l->instance;
+    m.slots = slots;
+    m.used_ms = l->used_ms;
+    l->gate->send(l->gate->arg, &m);
+}
+
+static void tell_ticket(struct gate_client *g, enum message_type type, uint64_t ticket)
+{
+    struct message_ticket m;
+
+    message_init(&m, type, sizeof m);
+    m.ticket = ticket;
+    g->send(g->arg, &m);
+}
+
+static void tell_instance(struct gate_client *g, enum message_type type, uint64_t instance)
+{
+    struct message_instance m;
+
+    message_init(&m, type, sizeof m);
+    m.instance = instance;
+    g->send(g->arg, &m);
+}
+
+/* --- waiters ------------------------------------------------------------------------------------
+ */
+
+static void answer_granted(struct proxy_waiter *w, struct lease *l, enum proxy_warmth warmth)
+{
+    struct proxy_answer answer = {.worker = take_slot(l), .warmth = warmth};
+
+    kg_list_remove(&w->link);
+    w->on_answer(w, &answer);
+}
+
+/* Free slots go to our own longest waiters; control is told that it need not answer them. The lease
+ * is looked up anew each time, for an answer may do anything, also lose the lease. */
+static void serve_waiters(struct gate_client *g, struct gate_service *s, enum proxy_warmth warmth)
+{
+    struct lease *l;
+
+    while (!kg_list_empty(&s->waiters) && (l = lease_with_slot(s)) != NULL) {
+        struct proxy_waiter *w =
+            KG_LIST_ENTRY(kg_list_first(&s->waiters), struct proxy_waiter, link);
+        tell_ticket(g, MESSAGE_WITHDRAW, w->ticket);
+        answer_granted(w, l, warmth);
+    }
+}
+
+static struct proxy_waiter *waiter_of(struct gate_service *s, uint64_t ticket)
+{
+    KG_LIST_EACH(it, &s->waiters)
+    {
+        struct proxy_waiter *w = KG_LIST_ENTRY(it, struct proxy_waiter, link);
+        if (w->ticket == ticket)
+            return w;
+    }
+    return NULL;
+}
+
+static void refuse_all(struct gate_client *g)
+{
+    struct proxy_answer answer = {.reason = proxy_reason_row(PROXY_DRAINING),
+                                  .detail = "Kipgate is going down"};
+
+    for (uint32_t id = 0; id < KG_MAX_SERVICES; id++) {
+        struct gate_service *s = service_of(g, id);
+        struct kg_list *first;
+        while ((first = kg_list_first(&s->waiters)) != NULL) {
+            struct proxy_waiter *w = KG_LIST_ENTRY(first, struct proxy_waiter, link);
+            kg_list_remove(&w->link);
+            w->on_answer(w, &answer);
+        }
+    }
+}
+
+static void on_refuse_soon(uv_timer_t *t)
+{
+    refuse_all(t->data);
+}
+
+void gate_client_control_lost(struct gate_client *g)
+{
+    g->control_lost = true;
+    refuse_all(g);
+}
+
+/* --- the proxy's door ---------------------------------------------------------------------------
+ */
+
+static struct proxy_worker *gate_acquire(void *self, struct proxy_waiter *w)
+{
+    struct gate_client *g = self;
+    struct gate_service *s = service_of(g, w->service);
+    struct lease *l = kg_list_empty(&s->waiters) ? lease_with_slot(s) : NULL;
+    struct message_acquire m;
+
+    if (l)
+        return take_slot(l);
+    w->ticket = ++g->tickets << MESSAGE_SERVICE_BITS | w->service;
+    kg_list_push_back(&s->waiters, &w->link);
+    if (g->control_lost) {
+        uv_timer_start(&g->refuse_soon, on_refuse_soon, 0, 0);
+        return NULL;
+    }
+    MESSAGE_INIT(&m, ACQUIRE);
+    m.ticket = w->ticket;
+    m.quiet = w->quiet;
+    g->send(g->arg, &m);
+    return NULL;
+}
+
+static void gate_cancel(void *self, struct proxy_waiter *w)
+{
+    kg_list_remove(&w->link);
+    tell_ticket(self, MESSAGE_WITHDRAW, w->ticket);
+}
+
+static void on_linger(struct kg_timer *t)
+{
+    struct lease *l = KG_CONTAINER_OF(t, struct lease, linger);
+
+    if (l->busy == 0)
+        tell_return(l, l->slots);
+}
+
+static void arm_linger(struct lease *l)
+{
+    kg_timer_arm(&l->gate->wheel, &l->linger, (int64_t)uv_now(l->gate->loop) + l->linger_ms);
+}
+
+static void gate_release(void *self, struct proxy_worker *worker, bool quiet)
+{
+    struct gate_client *g = self;
+    struct lease *l = proxy_worker_user(worker);
+
+    KG_ASSERT(l->busy > 0);
+    l->busy--;
+    if (!quiet)
+        l->used_ms = (int64_t)uv_now(g->loop);
+    if (l->owed > 0) {
+        l->owed--;
+        tell_return(l, 1);
+        return;
+    }
+    if (l->busy == 0)
+        arm_linger(l);
+    serve_waiters(g, service_of(g, l->service), PROXY_WARM);
+}
+
+static void gate_suspect(void *self, struct proxy_worker *worker)
+{
+    tell_instance(self, MESSAGE_SUSPECT, proxy_worker_id(worker));
+}
+
+static void gate_probed(void *self, struct proxy_worker *worker)
+{
+    tell_instance(self, MESSAGE_PROBED, proxy_worker_id(worker));
+}
+
+struct proxy_gate gate_client_door(struct gate_client *g)
+{
+    return (struct proxy_gate){g,          gate_acquire, gate_cancel, gate_release, gate_suspect,
+                               gate_probed};
+}
+
+/* --- from control -------------------------------------------------------------------------------
+ */
+
+static void lease_free(struct lease *l)
+{
+    kg_timer_disarm(&l->gate->wheel, &l->linger);
+    kg_list_remove(&l->link);
+    kg_map_remove(&l->gate->leases, KG_U64_KEY(l->instance));
+    free(l);
+}
+
+static struct lease *lease_find(struct gate_client *g, uint64_t instance)
+{
+    return kg_map_get(&g->leases, KG_U64_KEY(instance));
+}
+
+/* The lease of that instance, made on first hearing of it; NULL: no memory. */
+static struct lease *lease_get(struct gate_client *g, uint64_t instance, uint32_t service,
+                               const struct message_address *where)
+{
+    struct lease *l = lease_find(g, instance);
+
+    if (l || !(l = calloc(1, sizeof *l)))
+        return l;
+    l->gate = g;
+    l->instance = instance;
+    l->service = service;
+    kg_timer_init(&l->linger, on_linger);
+    kg_list_push_back(&service_of(g, service)->leases, &l->link);
+    l->worker = proxy_worker_add(g->proxy, instance, service,
+                                 (const struct sockaddr *)&where->storage, where->length);
+    if (!l->worker || kg_map_set(&g->leases, KG_U64_KEY(instance), l) != 0) {
+        if (l->worker)
+            proxy_worker_remove(l->worker);
+        kg_list_remove(&l->link);
+        free(l);
+        return NULL;
+    }
+    proxy_worker_set_user(l->worker, l);
+    return l;
+}
+
+/* A lease that there is no memory for goes straight back. */
+static void return_unheld(struct gate_client *g, const struct message_grant *m)
+{
+    struct message_return r;
+
+    MESSAGE_INIT(&r, RETURN);
+    r.instance = m->instance;
+    r.slots = m->slots;
+    g->send(g->arg, &r);
+}
+
+static void on_grant(struct gate_client *g, const struct message_grant *m)
+{
+    struct lease *l = lease_get(g, m->instance, m->service, &m->where);
+    struct gate_service *s = service_of(g, m->service);
+    struct proxy_waiter *w = waiter_of(s, m->ticket);
+    enum proxy_warmth warmth = m->warmth == PROXY_COLD ? PROXY_COLD : PROXY_WARM;
+
+    if (!l) {
+        struct proxy_answer none = {.reason = proxy_reason_row(PROXY_OVERLOADED),
+                                    .detail = "out of memory"};
+        return_unheld(g, m);
+        if (w) {
+            kg_list_remove(&w->link);
+            w->on_answer(w, &none);
+        }
+        return;
+    }
+    l->slots += m->slots;
+    l->linger_ms = m->linger_ms;
+    arm_linger(l);
+    if (w && free_slots(l) > 0)
+        answer_granted(w, l, warmth);
+    serve_waiters(g, s, warmth);
+}
+
+static void on_refuse(struct gate_client *g, const struct message_refuse *m)
+{
+    struct proxy_waiter *w = waiter_of(service_of(g, message_ticket_service(m->ticket)), m->ticket);
+    const struct proxy_reason_row *row = orch_reason_row(m->reason);
+    struct proxy_answer answer = {.reason = row ? row : proxy_reason_row(PROXY_OVERLOADED),
+                                  .retry_after_ms = m->retry_after_ms,
+                                  .detail = m->detail};
+
+    if (!w)
+        return;
+    kg_list_remove(&w->link);
+    w->on_answer(w, &answer);
+}
+
+static void on_recall(struct lease *l)
+{
+    l->owed = l->busy;
+    tell_return(l, free_slots(l));
+}
+
+static void on_probe(struct gate_client *g, const struct message_probe *m)
+{
+    struct lease *l = lease_get(g, m->instance, m->service, &m->where);
+
+    if (l)
+        proxy_worker_probe(l->worker, &m->health);
+}
+
+static void on_gone(struct lease *l)
+{
+    proxy_worker_remove(l->worker);
+    lease_free(l);
+}
+
+void gate_client_message(struct gate_client *g, const struct message_head *head)
+{
+    const void *m = head;
+    struct lease *l;
+
+    switch ((enum message_type)head->type) {
+    case MESSAGE_GRANT:
+        on_grant(g, m);
+        return;
+    case MESSAGE_REFUSE:
+        on_refuse(g, m);
+        return;
+    case MESSAGE_PROBE:
+        on_probe(g, m);
+        return;
+    default:
+        break;
+    }
+    l = lease_find(g, ((const struct message_instance *)m)->instance);
+    if (!l)
+        return;
+    if (head->type == MESSAGE_RECALL)
+        on_recall(l);
+    else if (head->type == MESSAGE_PROBE_STOP)
+        proxy_worker_probe_stop(l->worker);
+    else if (head->type == MESSAGE_GONE)
+        on_gone(l);
+}
+
+/* --- life ---------------------------------------------------------------------------------------
+ */
+
+struct gate_client *gate_client_new(uv_loop_t *loop, void (*send)(void *arg, const void *message),
+                                    void *arg)
+{
+    struct gate_client *g = calloc(1, sizeof *g);
+
+    if (!g)
+        return NULL;
+    g->loop = loop;
+    g->send = send;
+    g->arg = arg;
+    kg_map_init(&g->leases);
+    kg_wheel_open(&g->wheel, loop);
+    uv_timer_init(loop, &g->refuse_soon);
+    g->refuse_soon.data = g;
+    return g;
+}
+
+void gate_client_set_proxy(struct gate_client *g, struct proxy *p)
+{
+    g->proxy = p;
+}
+
+static void on_handle_closed(struct gate_client *g)
+{
+    if (--g->open_handles > 0)
+        return;
+    kg_map_fini(&g->leases);
+    if (g->on_closed)
+        g->on_closed(g->closed_arg);
+    free(g);
+}
+
+static void on_wheel_closed(uv_handle_t *h)
+{
+    on_handle_closed(KG_CONTAINER_OF(h->data, struct gate_client, wheel));
+}
+
+static void on_timer_closed(uv_handle_t *h)
+{
+    on_handle_closed(h->data);
+}
+
+void gate_client_close(struct gate_client *g, void (*on_closed)(void *arg), void *arg)
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    while (kg_map_next(&g->leases, &at, &key, &value)) {
+        struct lease *l = value;
+        kg_timer_disarm(&g->wheel, &l->linger);
+        kg_list_remove(&l->link);
+        free(l);
+    }
+    g->on_closed = on_closed;
+    g->closed_arg = arg;
+    g->open_handles = 2;
+    kg_wheel_close(&g->wheel, on_wheel_closed);
+    uv_close((uv_handle_t *)&g->refuse_soon, on_timer_closed);
+}

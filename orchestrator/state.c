@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The state directory. The difficulty: idle clocks count on the monotonic clock, which means
+ * nothing after a reboot, so the file names the boot it was written in. */
+#include "orchestrator/state.h"
+#include "base/clock.h"
+#include "orchestrator/digest.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CLOCKS_MAX_BYTES (4 * 1024 * 1024)
+#define FRONTS_PREFIX "fronts-"
+
+static void path_in(const struct state *s, const char *file, char *out, size_t cap)
+{
+    snprintf(out, cap, "%s/%s", s->dir, file);
+}
+
+static int make_dirs(const char *dir, struct kg_err *err)
+{
+    char part[256];
+
+    for (size_t i = 1; dir[i - 1] != '\0'; i++) {
+        if (dir[i] != '/' && dir[i] != '\0')
+            continue;
+        kg_str_copy(part, sizeof part, (struct kg_str){dir, i});
+        if (mkdir(part, 0755) < 0 && errno != EEXIST)
+            return kg_fail(err, KG_EIO, "state_dir %s: %s", dir, strerror(errno));
+    }
+    return 0;
+}
+
+/* The whole file, NUL-terminated, or NULL. The caller frees. */
+static char *read_file(const char *path, size_t max_bytes)
+{
+    struct kg_buf b;
+    char piece[4096];
+    size_t n;
+    FILE *f = fopen(path, "re");
+
+    if (!f)
+        return NULL;
+    kg_buf_init(&b, max_bytes);
+    while ((n = fread(piece, 1, sizeof piece, f)) > 0)
+        kg_buf_append(&b, piece, n);
+    fclose(f);
+    if (b.error || !b.data) {
+        kg_buf_fini(&b);
+        return NULL;
+    }
+    return kg_buf_take(&b);
+}
+
+/* Replaces the file as a whole: readers see the old or the new one. 0 or -errno. */
+static int replace_file(const struct state *s, const char *file, const char *text, size_t n)
+{
+    char path[288], next[296];
+    int fd, rc = 0;
+
+    path_in(s, file, path, sizeof path);
+    snprintf(next, sizeof next, "%s.next", path);
+    fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    if (write(fd, text, n) != (ssize_t)n)
+        rc = errno ? -errno : -EIO;
+    if (close(fd) < 0 && rc == 0)
+        rc = -errno;
+    if (rc == 0 && rename(next, path) < 0)
+        rc = -errno;
+    if (rc != 0)
+        unlink(next);
+    return rc;
+}
+
+static bool owner_ok(const char *owner)
+{
+    size_t n = strlen(owner);
+
+    return n >= 1 && n < STATE_OWNER_BYTES &&
+           strspn(owner, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
+}
+
+static int take_owner(struct state *s, const char *given, struct kg_err *err)
+{
+    char path[288], *saved;
+    int rc;
+
+    if (given) {
+        if (!owner_ok(given))
+            return kg_fail(err, KG_EINVAL, "owner: letters, digits, '.', '_' and '-' only");
+        kg_str_copy(s->owner, sizeof s->owner, kg_str_of(given));
+        return 0;
+    }
+    path_in(s, "owner", path, sizeof path);
+    saved = read_file(path, STATE_OWNER_BYTES);
+    if (saved)
+        kg_str_copy(s->owner, sizeof s->owner, (struct kg_str){saved, strcspn(saved, "\n")});
+    free(saved);
+    if (saved && owner_ok(s->owner))
+        return 0;
+    if (saved)
+        return kg_fail(err, KG_EINVAL, "%s: not an owner id; mend or delete the file", path);
+    digest_random_hex(s->owner, 32);
+    rc = replace_file(s, "owner", s->owner, strlen(s->owner));
+    return rc == 0 ? 0 : kg_fail(err, KG_EIO, "%s: %s", path, strerror(-rc));
+}
+
+static int lock_file(const struct state *s, const char *file, int how, struct kg_err *err)
+{
+    char path[288];
+    int fd;
+
+    path_in(s, file, path, sizeof path);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return kg_fail(err, KG_EIO, "%s: %s", path, strerror(errno));
+    if (flock(fd, how | LOCK_NB) == 0)
+        return fd;
+    close(fd);
+    return kg_fail(err, KG_ECONFLICT, "state_dir %s: another Kipgate is running with it", s->dir);
+}
+
+int state_open(struct state *s, const char *dir, const char *owner, struct kg_err *err)
+{
+    char sockets[288];
+    int rc;
+
+    *s = (struct state){.lock_fd = -1, .fronts_fd = -1};
+    if (!kg_str_copy(s->dir, sizeof s->dir, kg_str_of(dir)))
+        return kg_fail(err, KG_EINVAL, "state_dir: longer than %zu bytes", sizeof s->dir - 1);
+    rc = make_dirs(dir, err);
+    if (rc == 0)
+        rc = s->lock_fd = lock_file(s, "lock", LOCK_EX, err);
+    if (rc >= 0)
+        rc = take_owner(s, owner, err);
+    if (rc == 0) {
+        snprintf(s->fronts_lock, sizeof s->fronts_lock, FRONTS_PREFIX "%d-%lld", getpid(),
+                 (long long)kg_clock_mono_us());
+        rc = s->fronts_fd = lock_file(s, s->fronts_lock, LOCK_SH, err);
+    }
+    if (rc >= 0) {
+        state_sockets_dir(s, sockets, sizeof sockets);
+        rc = make_dirs(sockets, err);
+    }
+    if (rc < 0)
+        state_close(s);
+    return rc < 0 ? rc : 0;
+}
+
+void state_close(struct state *s)
+{
+    char path[320];
+
+    if (s->fronts_fd >= 0) {
+        path_in(s, s->fronts_lock, path, sizeof path);
+        close(s->fronts_fd);
+        unlink(path);
+    }
+    if (s->lock_fd >= 0)
+        close(s->lock_fd);
+    s->fronts_fd = s->lock_fd = -1;
+}
+
+static void boot_id(char out[64])
+{
+    char *text = read_file("/proc/sys/kernel/random/boot_id", 128);
+
+    kg_str_copy(out, 64, text ? (struct kg_str){text, strcspn(text, "\n")} : KG_STR("unknown"));
+    free(text);
+}
+
+/* One line: NAME USED_MS IN_USE. Anything else is skipped: the worst is a later reap. */
+static void recall_line(struct fleet *f, const char *line)
+{
+    char name[ENGINE_NAME_BYTES];
+    long long used_ms;
+    int in_use;
+
+    if (sscanf(line, "%127s %lld %d", name, &used_ms, &in_use) == 3 && !in_use && used_ms >= 0)
+        fleet_remember(f, name, used_ms);
+}
+
+void state_recall(const struct state *s, struct fleet *f)
+{
+    char path[288], boot[64], *text, *line, *rest;
+
+    path_in(s, "clocks", path, sizeof path);
+    text = read_file(path, CLOCKS_MAX_BYTES);
+    if (!text)
+        return;
+    boot_id(boot);
+    line = strtok_r(text, "\n", &rest);
+    if (line && strcmp(line, boot) == 0)
+        while ((line = strtok_r(NULL, "\n", &rest)) != NULL)
+            recall_line(f, line);
+    free(text);
+}
+
+static void add_clock(void *arg, const char *name, int64_t used_ms, bool in_use)
+{
+    kg_buf_printf(arg, "%s %lld %d\n", name, (long long)used_ms, in_use);
+}
+
+void state_save(struct state *s, const struct fleet *f)
+{
+    struct kg_buf b;
+    char boot[64];
+    int rc;
+
+    s->dirty = false;
+    boot_id(boot);
+    kg_buf_init(&b, CLOCKS_MAX_BYTES);
+    kg_buf_printf(&b, "%s\n", boot);
+    fleet_each_clock(f, add_clock, &b);
+    rc = b.error ? -ENOMEM : replace_file(s, "clocks", b.data, b.len);
+    if (rc != 0)
+        KG_LOG(KG_LOG_WARN, "state-not-saved", KG_F("dir", s->dir), KG_F("why", strerror(-rc)));
+    kg_buf_fini(&b);
+}
+
+/* A lock that can be had alone is nobody's any more. */
+static bool lock_is_held(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    bool held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+
+    if (!held)
+        unlink(path);
+    if (fd >= 0)
+        close(fd);
+    return held;
+}
+
+bool state_old_fronts_live(const struct state *s)
+{
+    DIR *dir = opendir(s->dir);
+    struct dirent *entry;
+    char path[512];
+    bool live = false;
+
+    while (dir && (entry = readdir(dir)) != NULL) {
+        if (strncmp(entry->d_name, FRONTS_PREFIX, strlen(FRONTS_PREFIX)) != 0 ||
+            strcmp(entry->d_name, s->fronts_lock) == 0)
+            continue;
+        path_in(s, entry->d_name, path, sizeof path);
+        live |= lock_is_held(path);
+    }
+    if (dir)
+        closedir(dir);
+    return live;
+}
+
+void state_sockets_dir(const struct state *s, char *out, size_t cap)
+{
+    path_in(s, "sockets", out, cap);
+}

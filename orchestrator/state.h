@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What outlives a run, in state_dir: who we are, the idle clocks, and locks that say who still
+ * lives. The difficulty: the process may die between any two instructions, so files are replaced
+ * whole and everything read back is doubted. */
+#ifndef ORCHESTRATOR_STATE_H
+#define ORCHESTRATOR_STATE_H
+
+#include "base/err.h"
+#include "orchestrator/fleet.h"
+
+#define STATE_OWNER_BYTES 65
+
+struct state {
+    char dir[224]; /* room for a file name within a socket path's or PATH_MAX's limits */
+    char owner[STATE_OWNER_BYTES];
+    int lock_fd;   /* held for the process's life: one control per state_dir */
+    int fronts_fd; /* a shared lock that our fronts inherit: held while any of them lives */
+    char fronts_lock[64];
+    bool dirty;
+};
+
+/* Makes the directory and takes the lock. KG_ECONFLICT when another Kipgate holds it. `owner` NULL:
+ * read from the directory, or made. */
+int state_open(struct state *s, const char *dir, const char *owner, struct kg_err *err);
+void state_close(struct state *s);
+/* Tells the fleet the clocks that the last run saved; those in use then have none. */
+void state_recall(const struct state *s, struct fleet *f);
+/* Writes all clocks now. A full disk costs only this: said in the log, tried again at a change. */
+void state_save(struct state *s, const struct fleet *f);
+/* Do fronts of an earlier run still live? Removes the lock files of those that do not. */
+bool state_old_fronts_live(const struct state *s);
+/* The directory that holds the sockets of `socket` services; all that a front may see. */
+void state_sockets_dir(const struct state *s, char *out, size_t cap);
+
+#endif
