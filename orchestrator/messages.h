@@ -61,6 +61,7 @@ struct message_setup { /* the first a front gets: what its inherited descriptors
     uint32_t listeners;
     uint8_t local[KG_MAX_LISTEN + 1], unix_socket[KG_MAX_LISTEN + 1];
     uint8_t access_log, log_level, log_format;
+    uint8_t unix_workers; /* may connect to workers' Unix sockets */
     uint32_t max_connections_per_client;
     char root[256]; /* the only directory it may see, where it can be confined to one; else "" */
 };

@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Control's loop. The difficulty: nothing here owns a timer of its own; before each sleep the fleet
+ * is asked when it is due, so that every path that changed it is covered by one line. */
+#include "orchestrator/control.h"
+#include "base/clock.h"
+#include "orchestrator/digest.h"
+#include "orchestrator/fronts.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define SAVE_DELAY_MS 100
+#define OLD_FRONTS_LOOK_MS 200
+#define SETTLE_MS 15000
+#define PASSED_FIRST_FD 3
+#define EXIT_CONFIGURATION 2
+
+enum control_stage {
+    CONTROL_STARTING,
+    CONTROL_SERVING,
+    CONTROL_DRAINING, /* fronts finish what is open */
+    CONTROL_SETTLING, /* the engine's last calls end; with remove_on_exit all instances go */
+    CONTROL_CLOSING,
+};
+
+struct control {
+    uv_loop_t loop;
+    int argc;
+    char **argv;
+    enum control_stage stage;
+    struct config *config;
+    struct state state;
+    struct listen_set listen[KG_MAX_LISTEN], admin_listen;
+    size_t listen_count;
+    int access_log_fd;
+    struct engine *engine;
+    struct fleet *fleet;
+    struct fronts *fronts;
+    struct admin *admin;
+    uv_prepare_t prepare;
+    uv_timer_t tick, save, old_fronts, end;
+    uv_signal_t signals[3];
+};
+
+static void control_close(struct control *c);
+
+/* --- fleet's observer
+ * ----------------------------------------------------------------------------- */
+
+static void on_changed(void *self, const struct fleet_change *change)
+{
+    struct control *c = self;
+
+    KG_LOG(KG_LOG_INFO, "instance-state", KG_F("service", change->service),
+           KG_F("instance", change->name), KG_F("from", change->from), KG_F("to", change->to),
+           KG_F("why", change->why), KG_FN("ms", change->ms));
+    admin_changed(c->admin, change);
+}
+
+static void on_cold_start(void *self, uint32_t service, bool success, const char *result,
+                          const int64_t phase_ms[FLEET_PHASES])
+{
+    admin_cold_start(((struct control *)self)->admin, service, success, result, phase_ms);
+}
+
+static void on_reaped(void *self, uint32_t service, const char *action)
+{
+    admin_reaped(((struct control *)self)->admin, service, action);
+}
+
+static void on_save(uv_timer_t *t)
+{
+    struct control *c = t->data;
+
+    state_save(&c->state, c->fleet);
+}
+
+static void on_clock_changed(void *self)
+{
+    struct control *c = self;
+
+    if (c->state.dirty || c->stage == CONTROL_CLOSING)
+        return;
+    c->state.dirty = true;
+    uv_timer_start(&c->save, on_save, SAVE_DELAY_MS, 0);
+}
+
+/* --- engine's callbacks
+ * --------------------------------------------------------------------------- */
+
+static void on_engine_state(void *arg, bool up, const char *why)
+{
+    struct control *c = arg;
+
+    KG_LOG(up ? KG_LOG_INFO : KG_LOG_WARN, up ? "engine-up" : "engine-down",
+           KG_F("engine", c->config->engine), KG_F("why", why),
+           KG_F("reach", up ? engine_reach_name(c->engine) : ""));
+    if (up)
+        fronts_set_settle_ms(c->fronts, engine_settle_ms(c->engine));
+    fleet_engine_state(c->fleet, up, why, kg_clock_mono_ms());
+    admin_event(c->admin, up ? "engine-up" : "engine-down", NULL, why);
+}
+
+static void on_engine_event(void *arg, const struct engine_event *event)
+{
+    fleet_engine_event(((struct control *)arg)->fleet, event, kg_clock_mono_ms());
+}
+
+static void on_engine_list(void *arg, const struct engine_container *all, size_t count,
+                           int64_t began_ms)
+{
+    fleet_engine_list(((struct control *)arg)->fleet, all, count, began_ms, kg_clock_mono_ms());
+}
+
+static void on_pull_progress(void *arg, const char *service, const char *words)
+{
+    KG_LOG(KG_LOG_INFO, "pull", KG_F("service", service), KG_F("progress", words));
+    admin_event(((struct control *)arg)->admin, "pull", service, words);
+}
+
+/* --- configuration at run time
+ * --------------------------------------------------------------------- */
+
+/* Puts `next` (taken over) in force. New services are told to the fleet first, so that a front
+ * never asks for one that control does not know. */
+static int put_in_force(struct control *c, struct config *next, struct config_errors *errors)
+{
+    struct config *old = c->config;
+
+    if (!config_may_replace(old, next, errors)) {
+        config_free(next);
+        return KG_EINVAL;
+    }
+    if (fleet_configure(c->fleet, next, kg_clock_mono_ms()) != 0) {
+        config_free(next);
+        kg_buf_puts(&errors->text, "out of memory\n");
+        errors->count++;
+        return KG_ENOMEM;
+    }
+    c->config = next;
+    fronts_configure(c->fronts, next);
+    config_free(old);
+    KG_LOG(KG_LOG_INFO, "configured", KG_FN("services", (int64_t)next->service_count));
+    admin_event(c->admin, "configured", NULL, "");
+    return 0;
+}
+
+static int admin_apply(void *self, struct config *next, struct config_errors *errors)
+{
+    return put_in_force(self, next, errors);
+}
+
+static int admin_reload(void *self, struct config_errors *errors)
+{
+    struct control *c = self;
+    struct config *next = config_load(c->argc, c->argv, errors);
+
+    return next ? put_in_force(c, next, errors) : KG_EINVAL;
+}
+
+static void reload_by_signal(struct control *c)
+{
+    struct config_errors errors = {0};
+
+    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
+    if (admin_reload(c, &errors) != 0)
+        KG_LOG(KG_LOG_ERROR, "reload-refused", KG_F("errors", errors.text.data));
+    config_errors_fini(&errors);
+}
+
+static const struct config *admin_config(void *self)
+{
+    return ((struct control *)self)->config;
+}
+
+static const struct proxy_stats *admin_stats(void *self, size_t front)
+{
+    return fronts_stats(((struct control *)self)->fronts, front);
+}
+
+static bool admin_listening(void *self)
+{
+    return fronts_listening(((struct control *)self)->fronts);
+}
+
+static bool admin_draining(void *self)
+{
+    return ((struct control *)self)->stage >= CONTROL_DRAINING;
+}
+
+static bool admin_reply(void *self, uint64_t request, int status, const char *content_type,
+                        const void *body, size_t n, bool last)
+{
+    return fronts_admin_reply(((struct control *)self)->fronts, request, status, content_type, body,
+                              n, last);
+}
+
+static void on_admin_request(void *arg, const struct admin_request *r)
+{
+    admin_request(((struct control *)arg)->admin, r, kg_clock_mono_ms());
+}
+
+static void on_admin_gone(void *arg, uint64_t request)
+{
+    admin_gone(((struct control *)arg)->admin, request);
+}
+
+/* --- time
+ * ------------------------------------------------------------------------------------------ */
+
+static void on_tick(uv_timer_t *t)
+{
+    fleet_tick(((struct control *)t->data)->fleet, kg_clock_mono_ms());
+}
+
+static void before_sleep(uv_prepare_t *p)
+{
+    struct control *c = p->data;
+    int64_t due_ms, now_ms = kg_clock_mono_ms();
+
+    if (c->stage == CONTROL_CLOSING)
+        return;
+    if (c->stage == CONTROL_SETTLING && fleet_quiet(c->fleet)) {
+        control_close(c);
+        return;
+    }
+    due_ms = fleet_due_ms(c->fleet);
+    if (due_ms == KG_NEVER) {
+        uv_timer_stop(&c->tick);
+        return;
+    }
+    uv_update_time(&c->loop);
+    uv_timer_start(&c->tick, on_tick, due_ms > now_ms ? (uint64_t)(due_ms - now_ms) : 0, 0);
+}
+
+static void on_old_fronts(uv_timer_t *t)
+{
+    struct control *c = t->data;
+
+    if (state_old_fronts_live(&c->state))
+        return;
+    uv_timer_stop(t);
+    KG_LOG(KG_LOG_INFO, "old-fronts-ended");
+    fleet_hold_adopted(c->fleet, false, kg_clock_mono_ms());
+}
+
+/* --- the end
+ * --------------------------------------------------------------------------------------- */
+
+static void on_fronts_closed(void *arg)
+{
+    (void)arg; /* the loop ends by itself: nothing is open any more */
+}
+
+static void on_engine_closed(void *arg)
+{
+    struct control *c = arg;
+
+    admin_free(c->admin);
+    fleet_free(c->fleet);
+    fronts_free(c->fronts, on_fronts_closed, c);
+}
+
+static void control_close(struct control *c)
+{
+    uv_timer_t *timers[] = {&c->tick, &c->save, &c->old_fronts, &c->end};
+
+    if (c->stage == CONTROL_CLOSING)
+        return;
+    c->stage = CONTROL_CLOSING;
+    state_save(&c->state, c->fleet);
+    for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
+        uv_close((uv_handle_t *)timers[i], NULL);
+    for (size_t i = 0; i < sizeof c->signals / sizeof *c->signals; i++)
+        uv_close((uv_handle_t *)&c->signals[i], NULL);
+    uv_close((uv_handle_t *)&c->prepare, NULL);
+    engine_close(c->engine, on_engine_closed, c);
+}
+
+static void on_settled_late(uv_timer_t *t)
+{
+    KG_LOG(KG_LOG_WARN, "ended-early", KG_F("why", "the engine did not answer in time"));
+    control_close(t->data);
+}
+
+static void on_all_ended(void *arg)
+{
+    struct control *c = arg;
+
+    if (c->stage == CONTROL_CLOSING)
+        return;
+    c->stage = CONTROL_SETTLING; /* before_sleep sees when the fleet is quiet */
+    fleet_stop(c->fleet, c->config->remove_on_exit, kg_clock_mono_ms());
+    uv_timer_start(&c->end, on_settled_late, SETTLE_MS, 0);
+}
+
+static void on_drained_late(uv_timer_t *t)
+{
+    struct control *c = t->data;
+
+    KG_LOG(KG_LOG_WARN, "drain-timeout", KG_F("then", "open exchanges are broken"));
+    fronts_kill(c->fronts);
+}
+
+static void control_drain(struct control *c)
+{
+    KG_LOG(KG_LOG_INFO, "draining");
+    c->stage = CONTROL_DRAINING;
+    fleet_stop(c->fleet, false, kg_clock_mono_ms());
+    uv_timer_start(&c->end, on_drained_late, (uint64_t)c->config->drain_timeout_ms, 0);
+    fronts_drain(c->fronts);
+}
+
+static void on_signal(uv_signal_t *s, int number)
+{
+    struct control *c = s->data;
+
+    if (number == SIGHUP && c->stage == CONTROL_SERVING)
+        reload_by_signal(c);
+    else if (number != SIGHUP && c->stage == CONTROL_SERVING)
+        control_drain(c);
+    else if (number != SIGHUP && c->stage == CONTROL_DRAINING)
+        fronts_kill(c->fronts);
+    else if (number != SIGHUP && c->stage == CONTROL_SETTLING)
+        control_close(c);
+}
+
+/* --- the beginning
+ * --------------------------------------------------------------------------------- */
+
+static int open_listeners(struct control *c, struct kg_err *err)
+{
+    size_t fronts = (size_t)c->config->fronts;
+    int passed = listen_passed_count(), rc = 0;
+
+    for (int i = 0; rc == 0 && i < passed; i++, c->listen_count++)
+        rc = listen_adopt(&c->listen[c->listen_count], PASSED_FIRST_FD + i, err);
+    for (size_t i = 0; rc == 0 && passed == 0 && i < c->config->listen.count; i++)
+        if ((rc = listen_open(&c->listen[i], c->config->listen.items[i], fronts, err)) == 0)
+            c->listen_count++;
+    if (rc == 0 && strcmp(c->config->admin, "off") != 0)
+        rc = listen_open(&c->admin_listen, c->config->admin, 1, err);
+    for (size_t i = 0; rc == 0 && i < c->listen_count; i++)
+        KG_LOG(KG_LOG_INFO, "listening", KG_F("address", c->listen[i].name));
+    return rc;
+}
+
+static int open_access_log(struct control *c, struct kg_err *err)
+{
+    const char *path = c->config->access_log;
+
+    c->access_log_fd = -1;
+    if (strcmp(path, "off") == 0)
+        return 0;
+    c->access_log_fd = strcmp(path, "-") == 0
+                           ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
+                           : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    return c->access_log_fd >= 0 ? 0
+                                 : kg_fail(err, KG_EIO, "access_log %s: %s", path, strerror(errno));
+}
+
+static int open_loop(struct control *c)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    uv_timer_t *timers[] = {&c->tick, &c->save, &c->old_fronts, &c->end};
+    int rc = uv_loop_init(&c->loop);
+
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
+        uv_timer_init(&c->loop, timers[i]);
+        timers[i]->data = c;
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        uv_signal_init(&c->loop, &c->signals[i]);
+        c->signals[i].data = c;
+        rc |= uv_signal_start(&c->signals[i], on_signal, numbers[i]);
+    }
+    uv_prepare_init(&c->loop, &c->prepare);
+    c->prepare.data = c;
+    return rc | uv_prepare_start(&c->prepare, before_sleep);
+}
+
+static int open_fronts(struct control *c, struct kg_err *err)
+{
+    struct fronts_params params = {.loop = &c->loop,
+                                   .config = c->config,
+                                   .state = &c->state,
+                                   .listen = c->listen,
+                                   .listen_count = c->listen_count,
+                                   .access_log_fd = c->access_log_fd,
+                                   .arg = c,
+                                   .admin_request = on_admin_request,
+                                   .admin_gone = on_admin_gone,
+                                   .all_ended = on_all_ended};
+
+    if (c->admin_listen.count > 0)
+        params.admin = &c->admin_listen;
+    c->fronts = fronts_new(&params, err);
+    return err->code;
+}
+
+static int open_fleet(struct control *c, struct kg_err *err)
+{
+    const struct engine_callbacks callbacks = {c, on_engine_state, on_engine_event, on_engine_list,
+                                               on_pull_progress};
+    struct fleet_params params = {
+        .fronts = fronts_door(c->fronts),
+        .observer = {c, on_changed, on_cold_start, on_reaped, on_clock_changed},
+        .owner = c->state.owner,
+        .max_starts = c->config->max_starts};
+    char seed[17];
+
+    digest_random_hex(seed, 16);
+    params.seed = strtoull(seed, NULL, 16);
+    c->engine = engine_open(&c->loop, c->config, c->state.owner, &callbacks, err);
+    if (!c->engine)
+        return err->code;
+    params.engine = engine_ops(c->engine);
+    c->fleet = fleet_new(&params, kg_clock_mono_ms());
+    if (!c->fleet)
+        return kg_fail(err, KG_ENOMEM, "out of memory");
+    fronts_set_fleet(c->fronts, c->fleet);
+    return 0;
+}
+
+static int open_admin(struct control *c, struct kg_err *err)
+{
+    const struct admin_params params = {.self = c,
+                                        .fleet = c->fleet,
+                                        .engine = c->engine,
+                                        .config = admin_config,
+                                        .reload = admin_reload,
+                                        .apply = admin_apply,
+                                        .stats = admin_stats,
+                                        .listening = admin_listening,
+                                        .draining = admin_draining,
+                                        .reply = admin_reply};
+
+    c->admin = admin_new(&params);
+    return c->admin ? 0 : kg_fail(err, KG_ENOMEM, "out of memory");
+}
+
+/* Fronts of a run that was killed may still use what we adopt: it is held until they are gone. */
+static void hold_for_old_fronts(struct control *c)
+{
+    if (!state_old_fronts_live(&c->state))
+        return;
+    KG_LOG(KG_LOG_INFO, "old-fronts-live", KG_F("then", "adopted instances are held"));
+    fleet_hold_adopted(c->fleet, true, kg_clock_mono_ms());
+    uv_timer_start(&c->old_fronts, on_old_fronts, OLD_FRONTS_LOOK_MS, OLD_FRONTS_LOOK_MS);
+}
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int control_open(struct control *c, struct kg_err *err)
+{
+    int rc = state_open(&c->state, c->config->state_dir, c->config->owner, err);
+
+    if (rc == 0)
+        rc = open_listeners(c, err);
+    if (rc == 0)
+        rc = open_access_log(c, err);
+    if (rc == 0 && open_loop(c) != 0)
+        rc = kg_fail(err, KG_EIO, "event loop: %s", strerror(errno));
+    if (rc == 0)
+        rc = open_fronts(c, err);
+    if (rc == 0)
+        rc = open_fleet(c, err);
+    if (rc == 0)
+        rc = open_admin(c, err);
+    if (rc == 0)
+        rc = fleet_configure(c->fleet, c->config, kg_clock_mono_ms());
+    if (rc != 0)
+        return kg_fail(err, rc, "out of memory");
+    state_recall(&c->state, c->fleet);
+    hold_for_old_fronts(c);
+    c->stage = CONTROL_SERVING;
+    fronts_start(c->fronts);
+    return 0;
+}
+
+static void control_fini(struct control *c)
+{
+    uv_loop_close(&c->loop);
+    for (size_t i = 0; i < c->listen_count; i++)
+        listen_close(&c->listen[i]);
+    listen_close(&c->admin_listen);
+    if (c->access_log_fd >= 0)
+        close(c->access_log_fd);
+    state_close(&c->state);
+    config_free(c->config);
+    free(c);
+}
+
+int control_run(int argc, char **argv)
+{
+    struct config_errors errors = {0};
+    struct control *c = calloc(1, sizeof *c);
+    struct kg_err err = {0};
+
+    signal(SIGPIPE, SIG_IGN);
+    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
+    if (!c || !(c->config = config_load(argc, argv, &errors))) {
+        fputs(errors.text.data ? errors.text.data : "out of memory\n", stderr);
+        config_errors_fini(&errors);
+        free(c);
+        return EXIT_CONFIGURATION;
+    }
+    config_errors_fini(&errors);
+    c->argc = argc;
+    c->argv = argv;
+    kg_log_setup(c->config->log_level, c->config->log_format, "control");
+    raise_descriptor_limit();
+    if (control_open(c, &err) != 0) {
+        fprintf(stderr, "kipgate: %s\n", err.words);
+        _exit(1); /* nothing was started that would need an orderly end */
+    }
+    uv_run(&c->loop, UV_RUN_DEFAULT);
+    control_fini(c);
+    return 0;
+}

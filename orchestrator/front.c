@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A front's process. The difficulty: its parts close asynchronously and in order: proxy, leases,
+ * channel; and it may be told to stop at any point of its start. */
+#include "orchestrator/front.h"
+#include "base/log.h"
+#include "orchestrator/gate_client.h"
+#include "orchestrator/sandbox.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define SETUP_TIMEOUT_MS 10000
+#define CLIENT_SHARE 2 /* of the descriptors one half may be clients: each may need a worker's */
+
+struct front {
+    uv_loop_t loop;
+    uv_signal_t ignored[2];
+    struct message_setup setup;
+    struct kg_channel *channel;
+    struct gate_client *gate;
+    struct proxy *proxy;
+    struct proxy_stats *stats;
+    struct proxy_service service; /* being told, with its quiet patterns to come */
+    bool service_begun, configured, draining, closing;
+};
+
+static void front_send(void *arg, const void *message)
+{
+    struct front *f = arg;
+    const struct message_head *head = message;
+
+    if (f->channel)
+        kg_channel_send(f->channel, message, head->size);
+}
+
+/* --- the end ------------------------------------------------------------------------------------
+ */
+
+static void on_gate_closed(void *arg)
+{
+    struct front *f = arg;
+
+    for (size_t i = 0; i < 2; i++)
+        uv_close((uv_handle_t *)&f->ignored[i], NULL);
+    if (f->channel)
+        kg_channel_close(f->channel, NULL);
+    f->channel = NULL;
+}
+
+static void on_proxy_closed(void *arg)
+{
+    struct front *f = arg;
+
+    gate_client_close(f->gate, on_gate_closed, f);
+}
+
+static void front_close(struct front *f)
+{
+    if (f->closing)
+        return;
+    f->closing = true;
+    proxy_close(f->proxy, on_proxy_closed, f);
+}
+
+static void on_drained(void *arg)
+{
+    front_close(arg);
+}
+
+static void front_drain(struct front *f)
+{
+    if (f->draining)
+        return;
+    f->draining = true;
+    proxy_drain(f->proxy, on_drained, f);
+}
+
+static void on_control_lost(void *arg)
+{
+    struct front *f = arg;
+
+    KG_LOG(KG_LOG_WARN, "control-lost", KG_F("then", "finish what is open, then end"));
+    gate_client_control_lost(f->gate);
+    front_drain(f);
+}
+
+/* --- configuration ------------------------------------------------------------------------------
+ */
+
+static void flush_service(struct front *f)
+{
+    if (f->service_begun && proxy_config_service(f->proxy, &f->service) != 0)
+        KG_LOG(KG_LOG_ERROR, "service-not-taken", KG_F("service", f->service.name));
+    f->service_begun = false;
+}
+
+static void on_service(struct front *f, const struct message_service *m)
+{
+    flush_service(f);
+    f->service = (struct proxy_service){.id = m->service,
+                                        .strip_prefix = m->strip_prefix,
+                                        .quiet_status = m->quiet_status,
+                                        .request_timeout_ms = m->request_timeout_ms,
+                                        .max_body_bytes = m->max_body_bytes};
+    kg_str_copy(f->service.name, sizeof f->service.name, kg_str_of(m->name));
+    f->service_begun = true;
+}
+
+static void on_quiet(struct front *f, const struct message_quiet *m)
+{
+    if (f->service_begun && f->service.quiet_count < KG_MAX_QUIET)
+        f->service.quiet[f->service.quiet_count++] = m->quiet;
+}
+
+static void on_route(struct front *f, const struct message_route *m)
+{
+    flush_service(f);
+    if (proxy_config_route(f->proxy, kg_str_of(m->host), kg_str_of(m->prefix), m->service) != 0)
+        KG_LOG(KG_LOG_ERROR, "route-not-taken", KG_F("host", m->host), KG_F("prefix", m->prefix));
+}
+
+static void on_commit(struct front *f)
+{
+    struct message_plain ready;
+
+    flush_service(f);
+    if (proxy_config_commit(f->proxy) != 0)
+        KG_LOG(KG_LOG_ERROR, "configuration-not-taken", KG_F("why", "out of memory"));
+    if (f->configured)
+        return;
+    f->configured = true;
+    MESSAGE_INIT(&ready, READY);
+    front_send(f, &ready);
+}
+
+/* --- messages -----------------------------------------------------------------------------------
+ */
+
+static void on_admin_reply(struct front *f, const struct message_admin_reply *m)
+{
+    struct message_ticket gone;
+
+    if (proxy_local_reply(f->proxy, m->request, m->status, m->type, m->bytes, m->n, m->last) == 0)
+        return;
+    MESSAGE_INIT(&gone, ADMIN_GONE);
+    gone.ticket = m->request;
+    front_send(f, &gone);
+}
+
+static void on_config(struct front *f, const struct message_head *head)
+{
+    const void *m = head;
+
+    if (head->type == MESSAGE_CONFIG_BEGIN)
+        proxy_config_begin(f->proxy);
+    else if (head->type == MESSAGE_CONFIG_SERVICE)
+        on_service(f, m);
+    else if (head->type == MESSAGE_CONFIG_QUIET)
+        on_quiet(f, m);
+    else if (head->type == MESSAGE_CONFIG_ROUTE)
+        on_route(f, m);
+    else
+        on_commit(f);
+}
+
+static void on_message(void *arg, const void *bytes, size_t n)
+{
+    struct front *f = arg;
+    const struct message_head *head = message_check(bytes, n, true);
+
+    if (!head) {
+        KG_LOG(KG_LOG_ERROR, "message-refused", KG_FN("bytes", (int64_t)n));
+        return;
+    }
+    switch ((enum message_type)head->type) {
+    case MESSAGE_CONFIG_BEGIN:
+    case MESSAGE_CONFIG_SERVICE:
+    case MESSAGE_CONFIG_QUIET:
+    case MESSAGE_CONFIG_ROUTE:
+    case MESSAGE_CONFIG_COMMIT:
+        on_config(f, head);
+        return;
+    case MESSAGE_ADMIN_REPLY:
+        on_admin_reply(f, (const void *)head);
+        return;
+    case MESSAGE_DRAIN:
+        front_drain(f);
+        return;
+    case MESSAGE_SETUP:
+        return; /* once, at the start */
+    default:
+        if (!f->closing)
+            gate_client_message(f->gate, head);
+    }
+}
+
+/* --- admin requests, read here and answered by control
+ * -------------------------------------------- */
+
+static void send_admin_body(struct front *f, uint64_t request, struct kg_str body)
+{
+    _Alignas(8) char bytes[KG_MAX_MESSAGE_BYTES];
+    struct message_admin_body *m = (void *)bytes;
+
+    while (body.n > 0) {
+        size_t n = body.n < MESSAGE_MAX_PIECE ? body.n : MESSAGE_MAX_PIECE;
+        message_init(m, MESSAGE_ADMIN_BODY, sizeof *m + n);
+        m->request = request;
+        m->n = (uint32_t)n;
+        memcpy(m->bytes, body.p, n);
+        front_send(f, m);
+        body = (struct kg_str){body.p + n, body.n - n};
+    }
+}
+
+static void on_local_request(void *arg, const struct proxy_local_request *r)
+{
+    static const char too_long[] = "{\"title\":\"The request line is too long\",\"status\":414}\n";
+    struct front *f = arg;
+    struct message_admin_request m;
+
+    MESSAGE_INIT(&m, ADMIN_REQUEST);
+    m.request = r->id;
+    m.body_bytes = (uint32_t)r->body.n;
+    if (!kg_str_copy(m.method, sizeof m.method, r->method) ||
+        !kg_str_copy(m.path, sizeof m.path, r->path) ||
+        !kg_str_copy(m.query, sizeof m.query, r->query)) {
+        proxy_local_reply(f->proxy, r->id, 414, "application/problem+json", too_long,
+                          sizeof too_long - 1, true);
+        return;
+    }
+    front_send(f, &m);
+    send_admin_body(f, r->id, r->body);
+}
+
+static void on_local_gone(void *arg, uint64_t id)
+{
+    struct message_ticket m;
+
+    MESSAGE_INIT(&m, ADMIN_GONE);
+    m.ticket = id;
+    front_send(arg, &m);
+}
+
+/* --- the beginning ------------------------------------------------------------------------------
+ */
+
+static void log_setup(const struct message_setup *m)
+{
+    char who[32];
+
+    snprintf(who, sizeof who, "front-%d", m->front);
+    kg_log_setup((enum kg_log_level)m->log_level, m->log_format ? KG_LOG_JSON : KG_LOG_TEXT, who);
+}
+
+static int receive_setup(struct front *f, struct kg_err *err)
+{
+    _Alignas(8) char bytes[KG_MAX_MESSAGE_BYTES];
+    struct pollfd ready = {.fd = FRONT_FD_CHANNEL, .events = POLLIN};
+    const struct message_head *head;
+    ssize_t n;
+
+    if (poll(&ready, 1, SETUP_TIMEOUT_MS) != 1)
+        return kg_fail(err, KG_ETIMEOUT, "control said nothing");
+    n = recv(FRONT_FD_CHANNEL, bytes, sizeof bytes, 0);
+    head = n > 0 ? message_check(bytes, (size_t)n, true) : NULL;
+    if (!head || head->type != MESSAGE_SETUP)
+        return kg_fail(err, KG_EPROTO, "control's first message is not a set-up");
+    memcpy(&f->setup, head, sizeof f->setup);
+    log_setup(&f->setup);
+    return 0;
+}
+
+static int map_stats(struct front *f, struct kg_err *err)
+{
+    void *page = mmap(NULL, sizeof(struct proxy_stats), PROT_READ | PROT_WRITE, MAP_SHARED,
+                      FRONT_FD_STATS, 0);
+
+    if (page == MAP_FAILED)
+        return kg_fail(err, KG_ENOMEM, "counters: %s", strerror(errno));
+    f->stats = page;
+    close(FRONT_FD_STATS);
+    return 0;
+}
+
+/* Clients may take half of the descriptors less the reserve: each may need one to a worker. */
+static size_t connection_cap(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 256;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur <= KG_RESERVED_DESCRIPTORS * CLIENT_SHARE)
+        return KG_RESERVED_DESCRIPTORS / CLIENT_SHARE;
+    return (limit.rlim_cur - KG_RESERVED_DESCRIPTORS) / CLIENT_SHARE;
+}
+
+static int open_proxy(struct front *f, struct kg_err *err)
+{
+    struct proxy_listener listeners[KG_MAX_LISTEN + 1];
+    struct proxy_params params = {.loop = &f->loop,
+                                  .gate = gate_client_door(f->gate),
+                                  .listeners = listeners,
+                                  .listener_count = f->setup.listeners,
+                                  .max_connections = connection_cap(),
+                                  .max_connections_per_client = f->setup.max_connections_per_client,
+                                  .access_log_fd = f->setup.access_log ? FRONT_FD_ACCESS_LOG : -1,
+                                  .stats = f->stats,
+                                  .local_arg = f,
+                                  .local_request = on_local_request,
+                                  .local_gone = on_local_gone};
+
+    for (uint32_t i = 0; i < f->setup.listeners; i++)
+        listeners[i] = (struct proxy_listener){.fd = FRONT_FD_LISTENERS + (int)i,
+                                               .local = f->setup.local[i],
+                                               .unix_socket = f->setup.unix_socket[i]};
+    f->proxy = proxy_open(&params, err);
+    if (!f->proxy)
+        return KG_EIO;
+    gate_client_set_proxy(f->gate, f->proxy);
+    return 0;
+}
+
+static void on_ignored(uv_signal_t *s, int signum)
+{
+    (void)s;
+    (void)signum; /* a terminal's Ctrl-C reaches all; control decides and tells us */
+}
+
+static int open_all(struct front *f, struct kg_err *err)
+{
+    static const int signals[2] = {SIGINT, SIGHUP};
+    int rc = receive_setup(f, err);
+
+    if (rc == 0)
+        rc = map_stats(f, err);
+    if (rc != 0)
+        return rc;
+    if (uv_loop_init(&f->loop) != 0 || !(f->gate = gate_client_new(&f->loop, front_send, f)))
+        return kg_fail(err, KG_ENOMEM, "out of memory");
+    for (size_t i = 0; i < 2; i++) {
+        uv_signal_init(&f->loop, &f->ignored[i]);
+        uv_signal_start(&f->ignored[i], on_ignored, signals[i]);
+        uv_unref((uv_handle_t *)&f->ignored[i]);
+    }
+    rc = open_proxy(f, err);
+    if (rc != 0)
+        return rc;
+    f->channel = kg_channel_open(&f->loop, FRONT_FD_CHANNEL, on_message, on_control_lost, f);
+    if (!f->channel)
+        return kg_fail(err, KG_ENOMEM, "channel to control");
+    return sandbox_enter(f->setup.root, f->setup.unix_workers, err);
+}
+
+int front_run(void)
+{
+    struct front *f = calloc(1, sizeof *f);
+    struct kg_err err = {0};
+
+    signal(SIGPIPE, SIG_IGN);
+    if (!f || open_all(f, &err) != 0) {
+        KG_LOG(KG_LOG_ERROR, "front-not-started", KG_F("why", err.words));
+        _exit(1); /* nothing was begun: no need to unwind */
+    }
+    uv_run(&f->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&f->loop);
+    munmap(f->stats, sizeof *f->stats);
+    free(f);
+    return 0;
+}

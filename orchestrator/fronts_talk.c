@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What control says to fronts and hears from them. The difficulty: a front reads strangers' bytes
+ * and may have been taken over, so what it says can cost it its life but nothing else. */
+#include "base/clock.h"
+#include "orchestrator/fronts_priv.h"
+#include <stdlib.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+void fronts_send(struct front_session *s, const void *message)
+{
+    const struct message_head *head = message;
+
+    if (s->channel)
+        kg_channel_send(s->channel, message, head->size);
+}
+
+/* --- set-up and configuration
+ * --------------------------------------------------------------------- */
+
+static bool any_socket_service(const struct config *c)
+{
+    for (size_t i = 0; i < c->service_count; i++)
+        if (c->services[i]->socket)
+            return true;
+    return false;
+}
+
+void fronts_tell_setup(struct front_session *s)
+{
+    const struct fronts *f = s->fronts;
+    struct message_setup m;
+    size_t n = 0;
+
+    MESSAGE_INIT(&m, SETUP);
+    m.front = s->index;
+    for (; n < f->params.listen_count; n++)
+        m.unix_socket[n] = f->params.listen[n].unix_socket;
+    if (f->params.admin && s->index == 0) {
+        m.local[n] = 1;
+        m.unix_socket[n++] = f->params.admin->unix_socket;
+    }
+    m.listeners = (uint32_t)n;
+    m.access_log = f->params.access_log_fd >= 0;
+    m.log_level = (uint8_t)f->config->log_level;
+    m.log_format = f->config->log_format == KG_LOG_JSON;
+    m.max_connections_per_client = (uint32_t)f->config->max_connections_per_client;
+    m.unix_workers = f->root[0] || any_socket_service(f->config);
+    kg_str_copy(m.root, sizeof m.root, kg_str_of(f->root));
+    fronts_send(s, &m);
+}
+
+static void tell_service(struct front_session *s, const struct config_service *c, uint32_t id)
+{
+    struct message_service m;
+    struct message_quiet q;
+    struct message_route r;
+
+    MESSAGE_INIT(&m, CONFIG_SERVICE);
+    m.service = id;
+    m.strip_prefix = c->strip_prefix;
+    m.quiet_status = c->quiet_status;
+    m.request_timeout_ms = c->request_timeout_ms;
+    m.max_body_bytes = c->max_body_bytes;
+    kg_str_copy(m.name, sizeof m.name, kg_str_of(c->name));
+    fronts_send(s, &m);
+    for (unsigned i = 0; i < c->quiet_count; i++) {
+        MESSAGE_INIT(&q, CONFIG_QUIET);
+        q.quiet = c->quiet[i];
+        fronts_send(s, &q);
+    }
+    for (size_t i = 0; i < c->route_count; i++) {
+        MESSAGE_INIT(&r, CONFIG_ROUTE);
+        r.service = id;
+        kg_str_copy(r.host, sizeof r.host, kg_str_of(c->routes[i].host));
+        kg_str_copy(r.prefix, sizeof r.prefix, kg_str_of(c->routes[i].prefix));
+        fronts_send(s, &r);
+    }
+}
+
+void fronts_tell_config(struct front_session *s)
+{
+    const struct config *c = s->fronts->config;
+    struct message_plain m;
+
+    MESSAGE_INIT(&m, CONFIG_BEGIN);
+    fronts_send(s, &m);
+    for (size_t i = 0; i < c->service_count; i++) {
+        int id = fleet_service_id(s->fronts->fleet, c->services[i]->name);
+        if (id >= 0)
+            tell_service(s, c->services[i], (uint32_t)id);
+    }
+    MESSAGE_INIT(&m, CONFIG_COMMIT);
+    fronts_send(s, &m);
+}
+
+/* --- the fleet's door
+ * ------------------------------------------------------------------------------ */
+
+static struct front_session *session_of(void *self, int front)
+{
+    struct fronts *f = self;
+
+    KG_ASSERT(front >= 0 && (size_t)front < f->count);
+    return &f->sessions[front];
+}
+
+/* A confined front sees the sockets' directory as its root. */
+static bool set_address(const struct fronts *f, struct message_address *to,
+                        const struct engine_container *where)
+{
+    struct sockaddr_storage seen = where->address;
+    struct sockaddr_un *un = (void *)&seen;
+    size_t n = strlen(f->root);
+
+    if (seen.ss_family == AF_UNIX && n > 0 && strncmp(un->sun_path, f->root, n) == 0)
+        memmove(un->sun_path, un->sun_path + n, sizeof un->sun_path - n);
+    return message_set_address(to, &seen, where->address_length);
+}
+
+static void door_grant(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
+                       unsigned slots, enum proxy_warmth warmth,
+                       const struct engine_container *where, int64_t linger_ms)
+{
+    struct message_grant m;
+
+    MESSAGE_INIT(&m, GRANT);
+    m.ticket = ticket;
+    m.instance = instance;
+    m.service = service;
+    m.slots = slots;
+    m.warmth = warmth;
+    m.linger_ms = linger_ms;
+    KG_ASSERT(set_address(self, &m.where, where));
+    fronts_send(session_of(self, front), &m);
+}
+
+static void door_refuse(void *self, int front, uint64_t ticket, unsigned reason,
+                        int64_t retry_after_ms, const char *detail)
+{
+    struct message_refuse m;
+
+    MESSAGE_INIT(&m, REFUSE);
+    m.ticket = ticket;
+    m.reason = reason;
+    m.retry_after_ms = retry_after_ms;
+    kg_str_copy(m.detail, sizeof m.detail,
+                (struct kg_str){detail, strnlen(detail, sizeof m.detail - 1)});
+    fronts_send(session_of(self, front), &m);
+}
+
+static void tell_instance(void *self, int front, enum message_type type, uint64_t instance)
+{
+    struct message_instance m;
+
+    message_init(&m, type, sizeof m);
+    m.instance = instance;
+    fronts_send(session_of(self, front), &m);
+}
+
+static void door_recall(void *self, int front, uint64_t instance)
+{
+    tell_instance(self, front, MESSAGE_RECALL, instance);
+}
+
+static void door_probe(void *self, int front, uint64_t instance, const struct config_service *c,
+                       const struct engine_container *where)
+{
+    struct fronts *f = self;
+    struct message_probe m;
+    int id = fleet_service_id(f->fleet, c->name);
+
+    MESSAGE_INIT(&m, PROBE);
+    m.instance = instance;
+    m.service = id >= 0 ? (uint32_t)id : 0;
+    m.health = c->health;
+    m.health.settle_ms = f->params.settle_ms;
+    KG_ASSERT(set_address(f, &m.where, where));
+    fronts_send(session_of(self, front), &m);
+}
+
+static void door_probe_stop(void *self, int front, uint64_t instance)
+{
+    tell_instance(self, front, MESSAGE_PROBE_STOP, instance);
+}
+
+static void door_gone(void *self, int front, uint64_t instance)
+{
+    tell_instance(self, front, MESSAGE_GONE, instance);
+}
+
+struct fleet_fronts fronts_door(struct fronts *f)
+{
+    return (struct fleet_fronts){f,          door_grant,      door_refuse, door_recall,
+                                 door_probe, door_probe_stop, door_gone};
+}
+
+/* --- admin
+ * ---------------------------------------------------------------------------------------- */
+
+/* A request's number for the rest of control: unique over the runs of a front. */
+#define RUN_SHIFT 40
+static uint64_t admin_number(const struct front_session *s, uint64_t request)
+{
+    return (uint64_t)s->run << RUN_SHIFT | (request & ((1ull << RUN_SHIFT) - 1));
+}
+
+static void admin_whole(struct front_session *s)
+{
+    struct admin_request r = {.id = admin_number(s, s->admin.request),
+                              .method = kg_str_of(s->admin.method),
+                              .path = kg_str_of(s->admin.path),
+                              .query = kg_str_of(s->admin.query),
+                              .body = kg_buf_str(&s->body)};
+
+    s->admin.request = 0;
+    s->fronts->params.admin_request(s->fronts->params.arg, &r);
+    kg_buf_fini(&s->body);
+}
+
+static void on_admin_request(struct front_session *s, const struct message_admin_request *m)
+{
+    if (s->index != 0 || m->request == 0 || s->admin.request != 0) {
+        fronts_distrust(s, "an admin request out of order");
+        return;
+    }
+    s->admin = *m;
+    kg_buf_init(&s->body, m->body_bytes);
+    if (m->body_bytes == 0)
+        admin_whole(s);
+}
+
+static void on_admin_body(struct front_session *s, const struct message_admin_body *m)
+{
+    if (s->admin.request == 0 || m->request != s->admin.request ||
+        kg_buf_append(&s->body, m->bytes, m->n) != 0) {
+        fronts_distrust(s, "an admin body out of order");
+        return;
+    }
+    if (s->body.len == s->admin.body_bytes)
+        admin_whole(s);
+}
+
+bool fronts_admin_reply(struct fronts *f, uint64_t request, int status, const char *content_type,
+                        const void *body, size_t n, bool last)
+{
+    _Alignas(8) char bytes[KG_MAX_MESSAGE_BYTES];
+    struct message_admin_reply *m = (void *)bytes;
+    struct front_session *s = &f->sessions[0];
+    const char *from = body;
+
+    if (request >> RUN_SHIFT != s->run || !s->channel)
+        return false;
+    do {
+        size_t piece = n < MESSAGE_MAX_PIECE ? n : MESSAGE_MAX_PIECE;
+        message_init(m, MESSAGE_ADMIN_REPLY, sizeof *m + piece);
+        m->request = request & ((1ull << RUN_SHIFT) - 1);
+        m->status = status;
+        m->last = last && piece == n;
+        m->n = (uint32_t)piece;
+        kg_str_copy(m->type, sizeof m->type, kg_str_of(content_type ? content_type : ""));
+        if (piece > 0)
+            memcpy(m->bytes, from, piece);
+        fronts_send(s, m);
+        from += piece;
+        n -= piece;
+    } while (n > 0);
+    return true;
+}
+
+/* --- what fronts say
+ * ------------------------------------------------------------------------------ */
+
+static void on_acquire(struct front_session *s, const struct message_acquire *m)
+{
+    if (m->ticket <= s->last_ticket >> MESSAGE_SERVICE_BITS << MESSAGE_SERVICE_BITS) {
+        fronts_distrust(s, "a ticket that was used before");
+        return;
+    }
+    s->last_ticket = m->ticket | (KG_MAX_SERVICES - 1);
+    fleet_acquire(s->fronts->fleet, s->index, m->ticket, message_ticket_service(m->ticket),
+                  m->quiet, kg_clock_mono_ms());
+}
+
+static void on_lease_message(struct front_session *s, const struct message_head *head)
+{
+    struct fleet *fleet = s->fronts->fleet;
+    int64_t now_ms = kg_clock_mono_ms();
+    const void *m = head;
+    const struct message_return *r = m;
+    uint64_t instance = ((const struct message_instance *)m)->instance;
+
+    if (head->type == MESSAGE_WITHDRAW)
+        fleet_withdraw(fleet, s->index, ((const struct message_ticket *)m)->ticket, now_ms);
+    else if (head->type == MESSAGE_RETURN)
+        fleet_return(fleet, s->index, instance, r->slots, r->used_ms, now_ms);
+    else if (head->type == MESSAGE_PROBED)
+        fleet_probed(fleet, s->index, instance, now_ms);
+    else if (head->type == MESSAGE_SUSPECT)
+        fleet_suspect(fleet, s->index, instance, now_ms);
+}
+
+void fronts_on_message(void *arg, const void *bytes, size_t n)
+{
+    struct front_session *s = arg;
+    const struct message_head *head = message_check(bytes, n, false);
+
+    if (!head) {
+        fronts_distrust(s, "a message that is none of ours");
+        return;
+    }
+    switch ((enum message_type)head->type) {
+    case MESSAGE_READY:
+        s->ready = true;
+        return;
+    case MESSAGE_ACQUIRE:
+        on_acquire(s, (const void *)head);
+        return;
+    case MESSAGE_ADMIN_REQUEST:
+        on_admin_request(s, (const void *)head);
+        return;
+    case MESSAGE_ADMIN_BODY:
+        on_admin_body(s, (const void *)head);
+        return;
+    case MESSAGE_ADMIN_GONE:
+        s->fronts->params.admin_gone(
+            s->fronts->params.arg,
+            admin_number(s, ((const struct message_ticket *)(const void *)head)->ticket));
+        return;
+    default:
+        on_lease_message(s, head);
+    }
+}
