@@ -11,14 +11,14 @@
 #include <sys/un.h>
 
 enum engine_state { /* of a container */
-    ENGINE_CREATED,
-    ENGINE_RUNNING,
-    ENGINE_PAUSED,
-    ENGINE_RESTARTING,
-    ENGINE_REMOVING,
-    ENGINE_EXITED,
-    ENGINE_DEAD,
-    ENGINE_NONE, /* there is no such container */
+                    ENGINE_CREATED,
+                    ENGINE_RUNNING,
+                    ENGINE_PAUSED,
+                    ENGINE_RESTARTING,
+                    ENGINE_REMOVING,
+                    ENGINE_EXITED,
+                    ENGINE_DEAD,
+                    ENGINE_NONE, /* there is no such container */
 };
 
 #define ENGINE_ID_BYTES 65
@@ -26,7 +26,7 @@ enum engine_state { /* of a container */
 
 struct engine_container {
     char id[ENGINE_ID_BYTES];
-    char name[ENGINE_NAME_BYTES]; /* without the leading slash */
+    char name[ENGINE_NAME_BYTES];                             /* without the leading slash */
     char owner[65], service[KG_MAX_NAME_BYTES + 1], spec[65]; /* our labels; "" when absent */
     enum engine_state state;
     int exit_code;
@@ -37,29 +37,30 @@ struct engine_container {
 };
 
 struct engine_answer {
-    int code;   /* 0; KG_ENOTFOUND (404), KG_ECONFLICT (409), KG_EINVAL (400: permanent), KG_EIO (5xx),
-                   KG_ETIMEOUT and KG_ECLOSED (outcome unknown), KG_ELIMIT, KG_EPROTO */
-    int status; /* HTTP status; 0: none came */
-    bool already;    /* 304: it was so already; counted as success (code 0) */
-    char words[256]; /* the engine's message, cut; "" when fine */
+    int code;     /* 0; KG_ENOTFOUND (404), KG_ECONFLICT (409), KG_EINVAL (400: permanent), KG_EIO
+                     (5xx),     KG_ETIMEOUT and KG_ECLOSED (outcome unknown), KG_ELIMIT, KG_EPROTO */
+    int status;   /* HTTP status; 0: none came */
+    bool already; /* 304: it was so already; counted as success (code 0) */
+    char words[256];                   /* the engine's message, cut; "" when fine */
     struct engine_container container; /* for inspect and create (id) */
 };
 typedef void engine_done(void *arg, const struct engine_answer *answer);
 
 enum engine_event_kind { /* hints; all carry a container id */
-    ENGINE_EVENT_CREATE,
-    ENGINE_EVENT_START,
-    ENGINE_EVENT_DIE, /* exit_code */
-    ENGINE_EVENT_OOM,
-    ENGINE_EVENT_PAUSE,
-    ENGINE_EVENT_UNPAUSE,
-    ENGINE_EVENT_RENAME,
-    ENGINE_EVENT_DISCONNECT, /* from its network */
-    ENGINE_EVENT_DESTROY,
+                         ENGINE_EVENT_CREATE,
+                         ENGINE_EVENT_START,
+                         ENGINE_EVENT_DIE, /* exit_code */
+                         ENGINE_EVENT_OOM,
+                         ENGINE_EVENT_PAUSE,
+                         ENGINE_EVENT_UNPAUSE,
+                         ENGINE_EVENT_RENAME,
+                         ENGINE_EVENT_DISCONNECT, /* from its network */
+                         ENGINE_EVENT_DESTROY,
 };
 struct engine_event {
     enum engine_event_kind kind;
-    struct engine_container container; /* id, name and labels as far as the event has them; exit_code */
+    struct engine_container
+        container; /* id, name and labels as far as the event has them; exit_code */
 };
 
 /* The verbs. Every call returns an operation number > 0 and answers exactly once, later, from the
@@ -76,7 +77,8 @@ struct engine_ops {
      * ENGINE_NONE when there is none. */
     uint64_t (*inspect)(void *self, const struct config_service *s, const char *id_or_name,
                         engine_done *done, void *arg);
-    /* TERM, then KILL after the grace (the engine's own stop). 404 and "not running" are success. */
+    /* TERM, then KILL after the grace (the engine's own stop). 404 and "not running" are success.
+     */
     uint64_t (*stop)(void *self, const char *id, int64_t grace_ms, engine_done *done, void *arg);
     uint64_t (*kill)(void *self, const char *id, engine_done *done, void *arg);
     uint64_t (*remove)(void *self, const char *id, engine_done *done, void *arg); /* force */
@@ -84,7 +86,8 @@ struct engine_ops {
     void (*cancel)(void *self, uint64_t operation);
 };
 
-/* --- the real client ------------------------------------------------------------------------------ */
+/* --- the real client
+ * ------------------------------------------------------------------------------ */
 struct engine;
 struct engine_callbacks {
     void *arg;
@@ -104,7 +107,7 @@ void engine_list_now(struct engine *e);
 bool engine_is_up(const struct engine *e);
 const char *engine_down_why(const struct engine *e);
 const char *engine_reach_name(const struct engine *e); /* "address", "network", "published" */
-uint32_t engine_settle_ms(const struct engine *e); /* for proxy_health: > 0 when published */
+uint32_t engine_settle_ms(const struct engine *e);     /* for proxy_health: > 0 when published */
 /* Per verb, for metrics: histogram of call times. Fills *name; NULL past the end. */
 const struct kg_histogram *engine_call_times(const struct engine *e, size_t index, const char **op);
 

@@ -11,29 +11,32 @@
 
 struct transport;
 struct transport_target {
-    const char *url;         /* "http://engine", or "http(s)://host:port" */
-    const char *unix_path;   /* NULL: TCP */
-    const char *cert_dir;    /* ca.pem cert.pem key.pem, or NULL */
+    const char *url;       /* "http://engine", or "http(s)://host:port" */
+    const char *unix_path; /* NULL: TCP */
+    const char *cert_dir;  /* ca.pem cert.pem key.pem, or NULL */
     bool verify;
 };
 struct transport_answer {
-    int code;   /* 0: an HTTP answer came; else KG_ECLOSED, KG_ETIMEOUT, KG_ELIMIT, KG_ENOMEM, KG_EPROTO */
+    int code; /* 0: an HTTP answer came; else KG_ECLOSED, KG_ETIMEOUT, KG_ELIMIT, KG_ENOMEM,
+                 KG_EPROTO */
     int status;
-    struct kg_str body; /* valid during the call */
-    const char *words;  /* libcurl's, when code is not 0 */
-    bool refused;       /* the connection could not be made at all: nothing was asked */
+    struct kg_str body;      /* valid during the call */
+    const char *words;       /* libcurl's, when code is not 0 */
+    const char *api_version; /* header Api-Version; "" when there was none */
+    bool refused;            /* the connection could not be made at all: nothing was asked */
 };
 typedef void transport_done(void *arg, const struct transport_answer *answer);
-typedef void transport_data(void *arg, struct kg_str bytes); /* of a stream; may call transport_cancel */
+typedef void transport_data(void *arg,
+                            struct kg_str bytes); /* of a stream; may call transport_cancel */
 
 struct transport_call {
-    const char *method;  /* "GET" ... */
-    const char *path;    /* with query, already percent-encoded */
-    const char *body;    /* NUL-terminated JSON, copied; NULL: none */
-    const char *header;  /* one more header line, or NULL */
-    int64_t timeout_ms;  /* 0: none (streams) */
+    const char *method; /* "GET" ... */
+    const char *path;   /* with query, already percent-encoded */
+    const char *body;   /* NUL-terminated JSON, copied; NULL: none */
+    const char *header; /* one more header line, or NULL */
+    int64_t timeout_ms; /* 0: none (streams) */
     size_t max_bytes;
-    bool own_connection; /* a stream: not counted in the pool */
+    bool own_connection;     /* a stream: not counted in the pool */
     transport_data *on_data; /* NULL: the body is gathered for on_done */
     transport_done *on_done;
     void *arg;
