@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The configuration as the rest of control reads it: checked, complete, immutable once built.
- * The difficulty: it comes from a file, the environment, flags and the admin API, and every error of
- * all of them is told in one run, with its place. */
+ * The difficulty: it comes from a file, the environment, flags and the admin API, and every error
+ * of all of them is told in one run, with its place. */
 #ifndef ORCHESTRATOR_CONFIG_H
 #define ORCHESTRATOR_CONFIG_H
 
@@ -20,7 +20,7 @@ struct config_strings { /* a list of NUL-terminated strings, owned */
     size_t count;
 };
 struct config_route {
-    char *host; /* "", "a.b" or "*.b", lower case */
+    char *host;   /* "", "a.b" or "*.b", lower case */
     char *prefix; /* begins with '/' */
 };
 
