@@ -28,7 +28,7 @@ struct admin_params {
                   const void *body, size_t n, bool last);
 };
 struct admin_request { /* slices are valid during the call */
-    uint64_t id; /* unique among all fronts */
+    uint64_t id;       /* unique among all fronts */
     struct kg_str method, path, query, body;
 };
 struct admin *admin_new(const struct admin_params *params);
@@ -40,7 +40,8 @@ void admin_changed(struct admin *a, const struct fleet_change *change);
 void admin_cold_start(struct admin *a, uint32_t service, bool success, const char *result,
                       const int64_t phase_ms[FLEET_PHASES]);
 void admin_reaped(struct admin *a, uint32_t service, const char *action);
-/* Anything else worth following: {"event":EVENT,"service":...,"detail":...}; service may be NULL. */
+/* Anything else worth following: {"event":EVENT,"service":...,"detail":...}; service may be NULL.
+ */
 void admin_event(struct admin *a, const char *event, const char *service, const char *detail);
 
 #endif

@@ -19,6 +19,19 @@
 
 static void session_start(struct front_session *s);
 
+/* What a dead front counted stays counted; what it had in hand it has no more. */
+static void reset_gauges(struct front_session *s)
+{
+    const struct config *c = s->fronts->config;
+
+    s->stats->connections = s->stats->exchanges = 0;
+    for (size_t i = 0; i < c->service_count; i++) {
+        int id = fleet_service_id(s->fronts->fleet, c->services[i]->name);
+        if (id >= 0)
+            s->stats->services[id].exchanges = s->stats->services[id].waiting = 0;
+    }
+}
+
 static void session_void(struct front_session *s)
 {
     if (s->channel)
@@ -82,6 +95,7 @@ static void on_process_closed(uv_handle_t *h)
     struct front_session *s = h->data;
 
     s->alive = false;
+    reset_gauges(s);
     if (!s->fronts->ending)
         session_pause(s);
     maybe_ended(s->fronts);

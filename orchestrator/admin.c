@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The admin API's entrance, answers and event stream. The difficulty: an asker may leave before its
+ * answer, and is then forgotten everywhere at once. */
+#include "base/clock.h"
+#include "orchestrator/admin_priv.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PROBLEM_TYPE "application/problem+json"
+#define JSON_TYPE "application/json"
+
+static void reply_buf(struct admin *a, uint64_t request, int status, const char *type,
+                      const struct kg_buf *b)
+{
+    a->params.reply(a->params.self, request, status, type, kg_buf_str(b).p, b->len, true);
+}
+
+void admin_answer_json(struct admin *a, uint64_t request, int status, struct json *n)
+{
+    struct kg_buf b;
+
+    kg_buf_init(&b, KG_MAX_CONFIG_BYTES);
+    if (json_print(n, true, &b) == 0)
+        kg_buf_puts(&b, "\n");
+    json_free(n);
+    if (b.error)
+        admin_problem(a, request, 500, "out-of-memory", "Out of memory", "");
+    else
+        reply_buf(a, request, status, JSON_TYPE, &b);
+    kg_buf_fini(&b);
+}
+
+void admin_problem(struct admin *a, uint64_t request, int status, const char *name,
+                   const char *title, const char *detail)
+{
+    struct kg_buf b;
+
+    kg_buf_init(&b, KG_MAX_CONFIG_BYTES);
+    kg_buf_printf(&b, "{\"type\":\"urn:kipgate:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"",
+                  name, title, status);
+    kg_json_escape(&b, kg_str_of(detail));
+    kg_buf_puts(&b, "\"}\n");
+    if (!b.error)
+        reply_buf(a, request, status, PROBLEM_TYPE, &b);
+    kg_buf_fini(&b);
+}
+
+static void not_allowed(struct admin *a, uint64_t request, const char *allowed)
+{
+    char detail[64];
+
+    snprintf(detail, sizeof detail, "allowed: %s", allowed);
+    admin_problem(a, request, 405, "method-not-allowed", "The method is not allowed here", detail);
+}
+
+static bool is(struct kg_str s, const char *word)
+{
+    return kg_str_eq(s, kg_str_of(word));
+}
+
+/* --- health
+ * ---------------------------------------------------------------------------------------------- */
+
+static void get_healthz(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    (void)now_ms;
+    a->params.reply(a->params.self, r->id, 200, "text/plain", "ok\n", 3, true);
+}
+
+static void get_readyz(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    (void)now_ms;
+    if (a->params.draining(a->params.self))
+        admin_problem(a, r->id, 503, "draining", "Kipgate is going down", "");
+    else if (!a->params.listening(a->params.self))
+        admin_problem(a, r->id, 503, "overloaded", "Not all fronts are up", "");
+    else if (!engine_is_up(a->params.engine))
+        admin_problem(a, r->id, 503, "engine-unavailable", "The engine does not answer",
+                      engine_down_why(a->params.engine));
+    else
+        a->params.reply(a->params.self, r->id, 200, "text/plain", "ready\n", 6, true);
+}
+
+static void get_metrics(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    struct kg_buf b;
+
+    kg_buf_init(&b, 64 * 1024 * 1024);
+    admin_metrics(a, &b, now_ms);
+    if (b.error)
+        admin_problem(a, r->id, 500, "out-of-memory", "Out of memory", "");
+    else
+        reply_buf(a, r->id, 200, "text/plain; version=0.0.4", &b);
+    kg_buf_fini(&b);
+}
+
+static void post_reload(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    struct config_errors errors = {0};
+
+    (void)now_ms;
+    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
+    if (a->params.reload(a->params.self, &errors) == 0)
+        a->params.reply(a->params.self, r->id, 200, JSON_TYPE, "{}\n", 3, true);
+    else
+        admin_problem(a, r->id, 400, "bad-configuration", "The configuration is not valid",
+                      errors.text.data ? errors.text.data : "");
+    config_errors_fini(&errors);
+}
+
+/* --- events
+ * ---------------------------------------------------------------------------------------------- */
+
+static void get_events(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    static const char hello[] = ": following\n\n";
+    struct admin_asker *f = calloc(1, sizeof *f);
+
+    (void)now_ms;
+    if (!f) {
+        admin_problem(a, r->id, 500, "out-of-memory", "Out of memory", "");
+        return;
+    }
+    f->admin = a;
+    f->request = r->id;
+    kg_list_push_back(&a->followers, &f->link);
+    a->params.reply(a->params.self, r->id, 200, "text/event-stream", hello, sizeof hello - 1,
+                    false);
+}
+
+static void tell_followers(struct admin *a, const char *event, struct json *data)
+{
+    struct kg_buf b;
+
+    kg_buf_init(&b, 64 * 1024);
+    kg_buf_printf(&b, "event: %s\ndata: ", event);
+    json_print(data, false, &b);
+    kg_buf_puts(&b, "\n\n");
+    json_free(data);
+    KG_LIST_EACH_SAFE(it, &a->followers)
+    {
+        struct admin_asker *f = KG_LIST_ENTRY(it, struct admin_asker, link);
+        if (!b.error && a->params.reply(a->params.self, f->request, 200, "text/event-stream",
+                                        b.data, b.len, false))
+            continue;
+        kg_list_remove(&f->link);
+        free(f);
+    }
+    kg_buf_fini(&b);
+}
+
+static struct json *new_event(const char *event)
+{
+    struct json *n = json_new_object();
+    char time[25];
+
+    kg_clock_format(kg_clock_wall_ms(), time);
+    json_set_string(n, "time", time);
+    json_set_string(n, "event", event);
+    return n;
+}
+
+void admin_changed(struct admin *a, const struct fleet_change *change)
+{
+    struct json *n;
+
+    if (kg_list_empty(&a->followers))
+        return;
+    n = new_event("state");
+    json_set_string(n, "service", change->service);
+    json_set_string(n, "instance", change->name);
+    json_set_string(n, "from", change->from);
+    json_set_string(n, "to", change->to);
+    json_set_string(n, "why", change->why);
+    json_set_number(n, "ms", (double)change->ms);
+    tell_followers(a, "state", n);
+}
+
+void admin_event(struct admin *a, const char *event, const char *service, const char *detail)
+{
+    struct json *n;
+
+    if (kg_list_empty(&a->followers))
+        return;
+    n = new_event(event);
+    if (service)
+        json_set_string(n, "service", service);
+    json_set_string(n, "detail", detail ? detail : "");
+    tell_followers(a, event, n);
+}
+
+static struct admin_service_counts *counts_of(struct admin *a, uint32_t service)
+{
+    const struct config_service *s = fleet_service(a->params.fleet, service);
+    struct admin_service_counts *c = &a->counts[service];
+
+    KG_ASSERT(service < KG_MAX_SERVICES);
+    if (s)
+        kg_str_copy(c->name, sizeof c->name, kg_str_of(s->name));
+    return c;
+}
+
+void admin_cold_start(struct admin *a, uint32_t service, bool success, const char *result,
+                      const int64_t phase_ms[FLEET_PHASES])
+{
+    struct admin_service_counts *c = counts_of(a, service);
+    struct json *n;
+
+    c->cold_success += success;
+    c->cold_failure += !success;
+    for (int i = 0; i < FLEET_PHASES; i++)
+        if (phase_ms[i] >= 0)
+            kg_histogram_add_us(&c->phases[i], phase_ms[i] * 1000);
+    if (kg_list_empty(&a->followers))
+        return;
+    n = new_event("cold-start");
+    json_set_string(n, "service", c->name);
+    json_set_string(n, "result", result);
+    json_set_number(n, "ms", (double)phase_ms[FLEET_TOTAL]);
+    tell_followers(a, "cold-start", n);
+}
+
+void admin_reaped(struct admin *a, uint32_t service, const char *action)
+{
+    struct admin_service_counts *c = counts_of(a, service);
+
+    c->reaped++;
+    admin_event(a, "reap", c->name, action);
+}
+
+/* --- entrance
+ * -------------------------------------------------------------------------------------------- */
+
+void admin_request(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    static const struct {
+        const char *path, *method;
+        void (*handle)(struct admin *a, const struct admin_request *r, int64_t now_ms);
+    } routes[] = {
+        {"/healthz", "GET", get_healthz},    {"/readyz", "GET", get_readyz},
+        {"/metrics", "GET", get_metrics},    {"/v1/events", "GET", get_events},
+        {"/v1/reload", "POST", post_reload},
+    };
+
+    for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+        if (!is(r->path, routes[i].path))
+            continue;
+        if (is(r->method, routes[i].method) ||
+            (is(r->method, "HEAD") && strcmp(routes[i].method, "GET") == 0 &&
+             routes[i].handle != get_events))
+            routes[i].handle(a, r, now_ms);
+        else
+            not_allowed(a, r->id, routes[i].method);
+        return;
+    }
+    if (!admin_services(a, r, now_ms))
+        admin_problem(a, r->id, 404, "not-found", "There is no such resource", "");
+}
+
+static void drop(struct kg_list *list, uint64_t request, struct fleet *fleet)
+{
+    KG_LIST_EACH_SAFE(it, list)
+    {
+        struct admin_asker *f = KG_LIST_ENTRY(it, struct admin_asker, link);
+        if (request != 0 && f->request != request)
+            continue;
+        fleet_forget_caller(fleet, f);
+        kg_list_remove(&f->link);
+        free(f);
+    }
+}
+
+void admin_gone(struct admin *a, uint64_t request)
+{
+    drop(&a->askers, request, a->params.fleet);
+    drop(&a->followers, request, a->params.fleet);
+}
+
+struct admin *admin_new(const struct admin_params *params)
+{
+    struct admin *a = calloc(1, sizeof *a);
+
+    if (!a || !(a->counts = calloc(KG_MAX_SERVICES, sizeof *a->counts))) {
+        free(a);
+        return NULL;
+    }
+    a->params = *params;
+    kg_list_init(&a->askers);
+    kg_list_init(&a->followers);
+    return a;
+}
+
+void admin_free(struct admin *a)
+{
+    drop(&a->askers, 0, a->params.fleet);
+    drop(&a->followers, 0, a->params.fleet);
+    free(a->counts);
+    free(a);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the admin API's files share. The difficulty: counters of several processes make one number.
+ */
+#ifndef ORCHESTRATOR_ADMIN_PRIV_H
+#define ORCHESTRATOR_ADMIN_PRIV_H
+
+#include "base/list.h"
+#include "orchestrator/admin.h"
+#include "orchestrator/json.h"
+
+struct admin_asker { /* waits for a wake or sleep, or follows events */
+    struct kg_list link;
+    struct admin *admin;
+    uint64_t request;
+    char service[KG_MAX_NAME_BYTES + 1];
+};
+
+struct admin_service_counts {
+    char name[KG_MAX_NAME_BYTES + 1]; /* of the service that has this id; "" = none yet */
+    uint64_t cold_success, cold_failure, reaped;
+    struct kg_histogram phases[FLEET_PHASES];
+};
+
+struct admin {
+    struct admin_params params;
+    struct kg_list askers, followers;
+    struct admin_service_counts *counts; /* by service id */
+};
+
+void admin_answer_json(struct admin *a, uint64_t request, int status, struct json *n);
+void admin_problem(struct admin *a, uint64_t request, int status, const char *name,
+                   const char *title, const char *detail);
+/* admin_services.c: false when the path is none of its own. */
+bool admin_services(struct admin *a, const struct admin_request *r, int64_t now_ms);
+/* admin_metrics.c */
+void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms);
+/* Sum of a service's exchanges over all fronts. */
+uint64_t admin_exchanges(const struct admin *a, uint32_t service);
+
+#endif

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /v1/services: what is configured and what is. The difficulty: names come from a path, and wake
+ * and sleep answer when the engine is done. */
+#include "orchestrator/admin_priv.h"
+#include <stdlib.h>
+
+#define MAX_VIEWS 64
+
+static struct json *instance_json(const struct fleet_view *v, uint64_t exchanges)
+{
+    struct json *n = json_new_object();
+
+    json_set_string(n, "id", v->container_id ? v->container_id : "");
+    json_set_string(n, "name", v->name);
+    json_set_string(n, "state", v->state);
+    json_set_string(n, "address", v->address);
+    json_set_number(n, "exchanges", (double)exchanges);
+    json_set_number(n, "idle_seconds", (double)v->idle_ms / 1000);
+    if (v->reap_in_ms >= 0)
+        json_set_number(n, "reap_in_seconds", (double)v->reap_in_ms / 1000);
+    else
+        json_set(n, "reap_in_seconds", json_parse(KG_STR("null"), 4, 1, NULL, NULL));
+    json_set_bool(n, "current_spec", v->current_spec);
+    return n;
+}
+
+/* Exchanges are counted per service; they are those of its current instance, the others drain. */
+static struct json *service_json(const struct admin *a, const struct config_service *s,
+                                 int64_t now_ms)
+{
+    struct fleet_view views[MAX_VIEWS];
+    struct json *n = json_new_object(), *instances = json_new_array();
+    int id = fleet_service_id(a->params.fleet, s->name);
+    uint64_t exchanges = id >= 0 ? admin_exchanges(a, (uint32_t)id) : 0;
+    size_t count =
+        id >= 0 ? fleet_view(a->params.fleet, (uint32_t)id, views, MAX_VIEWS, now_ms) : 0;
+    struct kg_buf text;
+
+    kg_buf_init(&text, KG_MAX_CONFIG_BYTES);
+    config_print_service(s, &text);
+    json_set_string(n, "name", s->name);
+    json_set(n, "config", json_parse(kg_buf_str(&text), KG_MAX_CONFIG_BYTES, 16, NULL, NULL));
+    kg_buf_fini(&text);
+    for (size_t i = 0; i < count && i < MAX_VIEWS; i++)
+        json_push(
+            instances,
+            instance_json(&views[i], views[i].slots_out && views[i].current_spec ? exchanges : 0));
+    json_set(n, "instances", instances);
+    json_set_number(n, "waiting",
+                    id >= 0 ? (double)fleet_waiting(a->params.fleet, (uint32_t)id) : 0);
+    return n;
+}
+
+static void get_all(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    const struct config *c = a->params.config(a->params.self);
+    struct json *all = json_new_array();
+
+    for (size_t i = 0; i < c->service_count; i++)
+        json_push(all, service_json(a, c->services[i], now_ms));
+    admin_answer_json(a, r->id, 200, all);
+}
+
+static void no_service(struct admin *a, uint64_t request, const char *name)
+{
+    admin_problem(a, request, 404, "not-found", "There is no such service", name);
+}
+
+static void put_in_force(struct admin *a, uint64_t request, struct config *next, const char *name,
+                         int status, struct config_errors *errors, int64_t now_ms)
+{
+    const struct config_service *s;
+
+    if (!next || a->params.apply(a->params.self, next, errors) != 0) {
+        admin_problem(a, request, 400, "bad-configuration", "The configuration is not valid",
+                      errors->text.data ? errors->text.data : "");
+        return;
+    }
+    s = config_find(a->params.config(a->params.self), name);
+    admin_answer_json(a, request, status, s ? service_json(a, s, now_ms) : json_new_object());
+}
+
+static void put_one(struct admin *a, const struct admin_request *r, const char *name,
+                    int64_t now_ms)
+{
+    const struct config *base = a->params.config(a->params.self);
+    struct config_errors errors = {0};
+    int status = config_find(base, name) ? 200 : 201;
+
+    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
+    put_in_force(a, r->id, config_with_service(base, name, r->body, "request", &errors), name,
+                 status, &errors, now_ms);
+    config_errors_fini(&errors);
+}
+
+static void delete_one(struct admin *a, const struct admin_request *r, const char *name,
+                       int64_t now_ms)
+{
+    const struct config *base = a->params.config(a->params.self);
+    struct config_errors errors = {0};
+
+    if (!config_find(base, name)) {
+        no_service(a, r->id, name);
+        return;
+    }
+    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
+    put_in_force(a, r->id, config_without_service(base, name, &errors), name, 200, &errors, now_ms);
+    config_errors_fini(&errors);
+}
+
+/* --- wake and sleep
+ * ---------------------------------------------------------------------------------------- */
+
+static void on_done(void *arg, unsigned reason, const char *detail)
+{
+    struct admin_asker *k = arg;
+    struct admin *a = k->admin;
+    const struct proxy_reason_row *row = orch_reason_row(reason);
+
+    if (reason == 0)
+        a->params.reply(a->params.self, k->request, 200, "application/json", "{}\n", 3, true);
+    else
+        admin_problem(a, k->request, row ? row->status : 500, row ? row->name : "failed",
+                      row ? row->title : "Failed", detail);
+    kg_list_remove(&k->link);
+    free(k);
+}
+
+static void wake_or_sleep(struct admin *a, const struct admin_request *r, const char *name,
+                          bool wake, int64_t now_ms)
+{
+    int id = fleet_service_id(a->params.fleet, name);
+    struct admin_asker *k;
+
+    if (id < 0) {
+        no_service(a, r->id, name);
+        return;
+    }
+    k = calloc(1, sizeof *k);
+    if (!k) {
+        admin_problem(a, r->id, 500, "out-of-memory", "Out of memory", "");
+        return;
+    }
+    k->admin = a;
+    k->request = r->id;
+    kg_list_push_back(&a->askers, &k->link);
+    (wake ? fleet_wake : fleet_sleep)(a->params.fleet, (uint32_t)id, on_done, k, now_ms);
+}
+
+/* --- paths
+ * -------------------------------------------------------------------------------------------------
+ */
+
+static bool is(struct kg_str s, const char *word)
+{
+    return kg_str_eq(s, kg_str_of(word));
+}
+
+static void not_allowed(struct admin *a, uint64_t request, const char *allowed)
+{
+    admin_problem(a, request, 405, "method-not-allowed", "The method is not allowed here", allowed);
+}
+
+static void one_service(struct admin *a, const struct admin_request *r, const char *name,
+                        int64_t now_ms)
+{
+    const struct config_service *s = config_find(a->params.config(a->params.self), name);
+
+    if (is(r->method, "PUT"))
+        put_one(a, r, name, now_ms);
+    else if (is(r->method, "DELETE"))
+        delete_one(a, r, name, now_ms);
+    else if (!is(r->method, "GET") && !is(r->method, "HEAD"))
+        not_allowed(a, r->id, "allowed: GET, PUT, DELETE");
+    else if (!s)
+        no_service(a, r->id, name);
+    else
+        admin_answer_json(a, r->id, 200, service_json(a, s, now_ms));
+}
+
+bool admin_services(struct admin *a, const struct admin_request *r, int64_t now_ms)
+{
+    struct kg_str prefix = KG_STR("/v1/services"), rest, verb = {NULL, 0};
+    char name[256];
+    const char *slash;
+
+    if (!kg_str_has_prefix(r->path, prefix))
+        return false;
+    rest = (struct kg_str){r->path.p + prefix.n, r->path.n - prefix.n};
+    if (rest.n == 0) {
+        if (is(r->method, "GET") || is(r->method, "HEAD"))
+            get_all(a, r, now_ms);
+        else
+            not_allowed(a, r->id, "allowed: GET");
+        return true;
+    }
+    if (rest.p[0] != '/')
+        return false;
+    rest = (struct kg_str){rest.p + 1, rest.n - 1};
+    slash = memchr(rest.p, '/', rest.n);
+    if (slash) {
+        verb = (struct kg_str){slash + 1, rest.n - (size_t)(slash + 1 - rest.p)};
+        rest.n = (size_t)(slash - rest.p);
+    }
+    if (!kg_str_copy(name, sizeof name, rest))
+        return false;
+    if (!slash)
+        one_service(a, r, name, now_ms);
+    else if (!is(verb, "wake") && !is(verb, "sleep"))
+        return false;
+    else if (!is(r->method, "POST"))
+        not_allowed(a, r->id, "allowed: POST");
+    else
+        wake_or_sleep(a, r, name, is(verb, "wake"), now_ms);
+    return true;
+}
