@@ -108,9 +108,9 @@ static bool slow(struct request *r)
 
 static bool hang(struct request *r)
 {
-    (void)r;
-    for (;;)
+    while (r) /* for ever */
         pause();
+    return false;
 }
 
 /* `count` bytes, `size` of them every `ms`; a pattern by position, so that a loss is seen. */
