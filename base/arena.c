@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arena of blocks from a pool. The difficulty: under sanitizers it must hide nothing, so there each
- * allocation becomes a block of its own. */
+/* The arena and the pool behind it. The difficulty: a bump allocator hides overruns from
+ * sanitizers, so under KG_SANITIZE each allocation is a block of its own, of exactly its size. */
 #include "base/arena.h"
 #include "base/err.h"
+#include <stdalign.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGN 16
+#ifdef KG_SANITIZE
+#define TWIN true
+#else
+#define TWIN false
+#endif
 
 struct kg_arena_block {
-    struct kg_arena_block *next;
-    size_t cap, used; /* of the bytes behind this head */
-    _Alignas(ALIGN) char bytes[];
+    alignas(16) struct kg_arena_block *next;
+    size_t size_bytes, used_bytes; /* of what lies behind this head */
 };
 
 void kg_arena_pool_init(struct kg_arena_pool *p, size_t block_bytes, size_t keep_count)
 {
-    *p = (struct kg_arena_pool){.block_bytes = block_bytes, .keep_count = keep_count};
+    KG_ASSERT(block_bytes > 0);
+    *p = (struct kg_arena_pool){NULL, (block_bytes + 15) & ~(size_t)15, 0, keep_count};
 }
 
 void kg_arena_pool_fini(struct kg_arena_pool *p)
@@ -29,85 +36,108 @@ void kg_arena_pool_fini(struct kg_arena_pool *p)
     p->free_count = 0;
 }
 
-void kg_arena_init(struct kg_arena *a, struct kg_arena_pool *pool, size_t max_bytes)
+static struct kg_arena_block *block_new(size_t size_bytes)
 {
-    *a = (struct kg_arena){.pool = pool, .max_bytes = max_bytes};
-}
+    struct kg_arena_block *b = malloc(sizeof *b + size_bytes);
 
-static struct kg_arena_block *block_new(struct kg_arena *a, size_t n)
-{
-    struct kg_arena_pool *p = a->pool;
-    struct kg_arena_block *b;
-    size_t cap = n > p->block_bytes ? n : p->block_bytes;
-
-#ifdef KG_SANITIZE
-    cap = n;
-#else
-    if (n <= p->block_bytes && p->free_blocks) {
-        b = p->free_blocks;
-        p->free_blocks = b->next;
-        p->free_count--;
-        b->used = 0;
-        return b;
-    }
-#endif
-    b = malloc(sizeof *b + cap);
     if (b)
-        *b = (struct kg_arena_block){.cap = cap};
+        *b = (struct kg_arena_block){NULL, size_bytes, 0};
     return b;
 }
 
-void *kg_arena_alloc(struct kg_arena *a, size_t n)
+static struct kg_arena_block *pool_take(struct kg_arena_pool *p)
+{
+    struct kg_arena_block *b = p->free_blocks;
+
+    if (!b)
+        return block_new(p->block_bytes);
+    p->free_blocks = b->next;
+    p->free_count--;
+    b->used_bytes = 0;
+    return b;
+}
+
+static void pool_give(struct kg_arena_pool *p, struct kg_arena_block *b)
+{
+    if (TWIN || b->size_bytes != p->block_bytes || p->free_count >= p->keep_count) {
+        free(b);
+        return;
+    }
+    b->next = p->free_blocks;
+    p->free_blocks = b;
+    p->free_count++;
+}
+
+void kg_arena_init(struct kg_arena *a, struct kg_arena_pool *pool, size_t max_bytes)
+{
+    *a = (struct kg_arena){NULL, pool, 0, max_bytes};
+}
+
+/* A block of its own goes behind the newest one, whose free rest stays in use. */
+static void *alloc_own(struct kg_arena *a, size_t n)
+{
+    struct kg_arena_block *b = block_new(n), **at = a->blocks ? &a->blocks->next : &a->blocks;
+
+    if (!b)
+        return NULL;
+    b->used_bytes = n;
+    b->next = *at;
+    *at = b;
+    return b + 1;
+}
+
+static void *alloc_shared(struct kg_arena *a, size_t size)
 {
     struct kg_arena_block *b = a->blocks;
-    void *out;
+    void *result;
 
-    if (n > a->max_bytes)
-        return NULL;
-#ifndef KG_SANITIZE /* exact sizes there, so that one byte too far is seen */
-    n = (n + ALIGN - 1) / ALIGN * ALIGN;
-#endif
-    if (n > a->max_bytes - a->used_bytes)
-        return NULL;
-    if (!b || b->cap - b->used < n) {
-        b = block_new(a, n);
+    if (!b || size > b->size_bytes - b->used_bytes) {
+        b = pool_take(a->pool);
         if (!b)
             return NULL;
         b->next = a->blocks;
         a->blocks = b;
     }
-    out = b->bytes + b->used;
-    b->used += n;
-    a->used_bytes += n;
-    return out;
+    result = (char *)(b + 1) + b->used_bytes;
+    b->used_bytes += size;
+    return result;
+}
+
+void *kg_arena_alloc(struct kg_arena *a, size_t n)
+{
+    size_t size;
+    void *result;
+
+    if (a->used_bytes > a->max_bytes || n > a->max_bytes - a->used_bytes || n > SIZE_MAX / 2)
+        return NULL;
+    size = n ? (n + 15) & ~(size_t)15 : 16;
+    if (TWIN || size > a->pool->block_bytes)
+        result = alloc_own(a, n);
+    else
+        result = alloc_shared(a, size);
+    if (result)
+        a->used_bytes += size;
+    return result;
 }
 
 char *kg_arena_copy(struct kg_arena *a, const void *bytes, size_t n)
 {
-    char *out = kg_arena_alloc(a, n + 1);
+    char *copy = n < SIZE_MAX ? kg_arena_alloc(a, n + 1) : NULL;
 
-    if (!out)
+    if (!copy)
         return NULL;
     if (n > 0)
-        memcpy(out, bytes, n);
-    out[n] = '\0';
-    return out;
+        memcpy(copy, bytes, n);
+    copy[n] = '\0';
+    return copy;
 }
 
 void kg_arena_fini(struct kg_arena *a)
 {
-    struct kg_arena_pool *p = a->pool;
-
     while (a->blocks) {
         struct kg_arena_block *b = a->blocks;
         a->blocks = b->next;
-        if (b->cap == p->block_bytes && p->free_count < p->keep_count) {
-            b->next = p->free_blocks;
-            p->free_blocks = b;
-            p->free_count++;
-        } else {
-            free(b);
-        }
+        pool_give(a->pool, b);
     }
     a->used_bytes = 0;
 }

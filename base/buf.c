@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A growing buffer. The difficulty: its cap holds exactly, and a failure sticks. */
+/* The growing buffer. The difficulty: the cap holds for the bytes, not for the NUL behind them, and
+ * a failed append leaves what was there before as it was. */
 #include "base/buf.h"
 #include "base/err.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#define FIRST_CAP 256
+#define MOST (SIZE_MAX / 4) /* so that doubling cannot wrap */
+
 void kg_buf_init(struct kg_buf *b, size_t max_bytes)
 {
-    *b = (struct kg_buf){.max = max_bytes};
+    *b = (struct kg_buf){.max = max_bytes < MOST ? max_bytes : MOST};
 }
 
 void kg_buf_fini(struct kg_buf *b)
 {
     free(b->data);
-    *b = (struct kg_buf){.max = b->max};
+    kg_buf_init(b, b->max);
 }
 
 void kg_buf_clear(struct kg_buf *b)
@@ -25,36 +29,38 @@ void kg_buf_clear(struct kg_buf *b)
         b->data[0] = '\0';
 }
 
-/* Makes room for n more bytes and the NUL. */
-static int reserve(struct kg_buf *b, size_t n)
+/* Room for n more bytes and a NUL. */
+static int make_room(struct kg_buf *b, size_t n)
 {
-    size_t cap = b->cap ? b->cap : 256;
+    size_t cap = b->cap ? b->cap : FIRST_CAP;
     char *data;
 
     if (b->error)
         return b->error;
     if (n > b->max - b->len)
         return b->error = KG_ELIMIT;
-    if (b->data && b->len + n < b->cap)
-        return 0;
-    while (cap <= b->len + n)
+    while (cap < b->len + n + 1)
         cap *= 2;
+    if (cap > b->max + 1)
+        cap = b->max + 1;
+    if (cap <= b->cap)
+        return 0;
     data = realloc(b->data, cap);
     if (!data)
         return b->error = KG_ENOMEM;
     b->data = data;
     b->cap = cap;
+    b->data[b->len] = '\0';
     return 0;
 }
 
 int kg_buf_append(struct kg_buf *b, const void *bytes, size_t n)
 {
-    int rc = reserve(b, n);
+    const int code = make_room(b, n);
 
-    if (rc != 0)
-        return rc;
-    if (n > 0)
-        memcpy(b->data + b->len, bytes, n);
+    if (code != 0 || n == 0)
+        return code;
+    memcpy(b->data + b->len, bytes, n);
     b->len += n;
     b->data[b->len] = '\0';
     return 0;
@@ -67,20 +73,19 @@ int kg_buf_puts(struct kg_buf *b, const char *z)
 
 int kg_buf_printf(struct kg_buf *b, const char *format, ...)
 {
-    va_list args;
-    int n, rc;
+    va_list ap;
+    int n, code;
 
-    va_start(args, format);
-    n = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    if (n < 0)
-        return b->error = b->error ? b->error : KG_EINVAL;
-    rc = reserve(b, (size_t)n);
-    if (rc != 0)
-        return rc;
-    va_start(args, format);
-    vsnprintf(b->data + b->len, (size_t)n + 1, format, args);
-    va_end(args);
+    va_start(ap, format);
+    n = vsnprintf(NULL, 0, format, ap);
+    va_end(ap);
+    KG_ASSERT(n >= 0);
+    code = make_room(b, (size_t)n);
+    if (code != 0)
+        return code;
+    va_start(ap, format);
+    vsnprintf(b->data + b->len, (size_t)n + 1, format, ap);
+    va_end(ap);
     b->len += (size_t)n;
     return 0;
 }
@@ -90,21 +95,21 @@ void kg_buf_drop_front(struct kg_buf *b, size_t n)
     KG_ASSERT(n <= b->len);
     if (n == 0)
         return;
-    memmove(b->data, b->data + n, b->len - n);
     b->len -= n;
-    b->data[b->len] = '\0';
+    memmove(b->data, b->data + n, b->len + 1);
 }
 
 char *kg_buf_take(struct kg_buf *b)
 {
-    char *data = NULL;
+    char *data;
 
-    if (!b->error && reserve(b, 0) == 0) {
-        b->data[b->len] = '\0';
-        data = b->data;
-        b->data = NULL;
+    if (make_room(b, 0) != 0) { /* also turns "never written to" into an empty string */
+        free(b->data);
+        *b = (struct kg_buf){.max = b->max, .error = b->error};
+        return NULL;
     }
-    kg_buf_fini(b);
+    data = b->data;
+    kg_buf_init(b, b->max);
     return data;
 }
 

@@ -23,6 +23,8 @@ int kg_heap_reserve(struct kg_heap *h, size_t n)
 
     if (n <= h->cap)
         return 0;
+    if (n > SIZE_MAX / 2 / sizeof *nodes)
+        return KG_ENOMEM;
     while (cap < n)
         cap *= 2;
     nodes = realloc(h->nodes, cap * sizeof *nodes);

@@ -18,7 +18,7 @@ struct kg_heap {
 
 void kg_heap_init(struct kg_heap *h);
 void kg_heap_fini(struct kg_heap *h);
-/* Room for n nodes: after it, up to n kg_heap_set calls cannot fail. 0 or KG_ENOMEM. */
+/* Room for n nodes in all: up to that count kg_heap_set cannot fail. 0 or KG_ENOMEM. */
 int kg_heap_reserve(struct kg_heap *h, size_t n);
 /* Puts the node in, or moves it, so that it is due at due_ms. 0 or KG_ENOMEM. */
 int kg_heap_set(struct kg_heap *h, struct kg_heap_node *n, int64_t due_ms);

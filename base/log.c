@@ -1,25 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One line, one write. The difficulty: values come from peers and must not be able to forge a line.
- */
+/* The log: one line per event, one write per line. The difficulty: values are strangers' bytes on
+ * their way to terminals and parsers, and the reader of the pipe may have stopped reading. */
 #include "base/log.h"
 #include "base/clock.h"
+#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
+#include <limits.h>
+#include <poll.h>
 #include <unistd.h>
 
-#define VALUE_BYTES 1024
-#define LINE_BYTES (64 * 1024)
+#define MAX_VALUE_BYTES 1024
+/* A pipe takes up to PIPE_BUF in one piece: so lines of several processes do not mix, and a pipe
+ * that is ready to be written to takes a whole line without blocking. */
+#define MAX_LINE_BYTES PIPE_BUF
+#define LINE_END_BYTES 32 /* kept free for the mark of a cut line and its end */
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 static enum kg_log_level least_level = KG_LOG_INFO;
 static enum kg_log_format line_format = KG_LOG_TEXT;
-static char who_writes[32] = "kipgate";
-static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static char who_name[32] = "kipgate";
+static struct kg_buf line;
+static bool half_written; /* standard error holds the begin of a line without its end */
 
 void kg_log_setup(enum kg_log_level least, enum kg_log_format format, const char *who)
 {
+    struct kg_str name = kg_str_of(who);
+
+    if (name.n >= sizeof who_name)
+        name.n = sizeof who_name - 1;
     least_level = least;
     line_format = format;
-    kg_str_copy(who_writes, sizeof who_writes, kg_str_of(who));
+    kg_str_copy(who_name, sizeof who_name, name);
 }
 
 bool kg_log_enabled(enum kg_log_level level)
@@ -27,99 +39,177 @@ bool kg_log_enabled(enum kg_log_level level)
     return level >= least_level;
 }
 
-/* Length of the valid UTF-8 sequence at p (of n bytes), 0 if there is none. */
-static size_t utf8_length(const unsigned char *p, size_t n)
+/* The code point at p and its length in *n; -1 and *n = 1 when that is no well-formed UTF-8. */
+static int32_t decode_utf8(const unsigned char *p, size_t left, size_t *n)
 {
-    size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : 4;
+    const size_t need = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    int32_t c = need == 1 ? p[0] : p[0] & (0xff >> (need + 1));
 
-    if (p[0] >= 0x80 && (p[0] < 0xc2 || p[0] > 0xf4))
-        return 0;
-    if (len > n)
-        return 0;
-    for (size_t i = 1; i < len; i++)
+    *n = 1;
+    if ((p[0] >= 0x80 && p[0] < 0xc2) || p[0] > 0xf4 || left < need)
+        return -1;
+    for (size_t i = 1; i < need; i++) {
         if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    if (len == 3 && ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)))
-        return 0;
-    if (len == 4 && ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)))
-        return 0;
-    return len;
+            return -1;
+        c = c << 6 | (p[i] & 0x3f);
+    }
+    if (c < least[need] || (c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff)
+        return -1;
+    *n = need;
+    return c;
+}
+
+/* What a terminal or a person could take for more than a character: C0 and C1 controls, the line
+ * separators, and the marks that reverse the direction of what follows. */
+static bool is_control(int32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || (c >= 0x2028 && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+
+static void put_escape(struct kg_buf *out, int32_t c)
+{
+    switch (c) {
+    case '"':
+        kg_buf_puts(out, "\\\"");
+        return;
+    case '\\':
+        kg_buf_puts(out, "\\\\");
+        return;
+    case '\n':
+        kg_buf_puts(out, "\\n");
+        return;
+    case '\r':
+        kg_buf_puts(out, "\\r");
+        return;
+    case '\t':
+        kg_buf_puts(out, "\\t");
+        return;
+    default:
+        kg_buf_printf(out, "\\u%04x", (unsigned)c);
+    }
 }
 
 void kg_json_escape(struct kg_buf *out, struct kg_str s)
 {
-    for (size_t i = 0; i < s.n;) {
-        const unsigned char *p = (const unsigned char *)s.p + i;
-        size_t len = utf8_length(p, s.n - i);
-        if (*p == '"' || *p == '\\')
-            kg_buf_printf(out, "\\%c", *p);
-        else if (len == 0 || *p < 0x20 || *p == 0x7f)
-            kg_buf_printf(out, "\\u%04x", *p);
-        else
-            kg_buf_append(out, p, len);
-        i += len ? len : 1;
+    const unsigned char *p = (const unsigned char *)s.p;
+    size_t plain = 0, n;
+
+    for (size_t at = 0; at < s.n; at += n) {
+        const int32_t c = decode_utf8(p + at, s.n - at, &n);
+
+        if (c >= 0 && c != '"' && c != '\\' && !is_control(c))
+            continue;
+        kg_buf_append(out, p + plain, at - plain);
+        put_escape(out, c < 0 ? p[at] : c);
+        plain = at + n;
     }
+    if (s.n > plain)
+        kg_buf_append(out, p + plain, s.n - plain);
 }
 
-static struct kg_str cut(const char *text)
+/* Cut at 1 KiB, and not inside a character. */
+static struct kg_str value_of(const char *text)
 {
-    return (struct kg_str){text, strnlen(text, VALUE_BYTES)};
+    size_t n = strnlen(text, MAX_VALUE_BYTES + 1);
+
+    if (n > MAX_VALUE_BYTES) {
+        n = MAX_VALUE_BYTES;
+        for (int i = 0; i < 3 && ((unsigned char)text[n] & 0xc0) == 0x80; i++)
+            n--;
+    }
+    return (struct kg_str){text, n};
 }
 
-static bool needs_quotes(struct kg_str s)
+/* Bare words need no quotes in text form; everything else, and what looks like syntax, does. */
+static bool is_bare(struct kg_str s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (s.p[i] <= ' ' || s.p[i] == '"' || s.p[i] == '\\' || s.p[i] == '=' ||
-            (unsigned char)s.p[i] >= 0x7f)
-            return true;
-    return s.n == 0;
+        if (s.p[i] <= ' ' || s.p[i] > '~' || strchr("\"\\=", s.p[i]))
+            return false;
+    return s.n > 0;
 }
 
-static void put_text(struct kg_buf *out, const struct kg_log_field *f)
+static void put_quoted(struct kg_str s)
 {
-    const char *quote;
-
-    kg_buf_printf(out, " %s=", f->key);
-    if (!f->text) {
-        kg_buf_printf(out, "%" PRId64, f->number);
-        return;
-    }
-    quote = needs_quotes(cut(f->text)) ? "\"" : "";
-    kg_buf_puts(out, quote);
-    kg_json_escape(out, cut(f->text));
-    kg_buf_puts(out, quote);
+    kg_buf_puts(&line, "\"");
+    kg_json_escape(&line, s);
+    kg_buf_puts(&line, "\"");
 }
 
-static void put_json(struct kg_buf *out, const struct kg_log_field *f)
+static void put_field(const struct kg_log_field *f)
 {
-    kg_buf_printf(out, ",\"%s\":", f->key);
-    if (!f->text) {
-        kg_buf_printf(out, "%" PRId64, f->number);
-        return;
+    const struct kg_str key = kg_str_of(f->key);
+
+    if (line_format == KG_LOG_JSON) {
+        kg_buf_puts(&line, ",");
+        put_quoted(key);
+        kg_buf_puts(&line, ":");
+    } else {
+        kg_buf_printf(&line, " %s=", f->key);
     }
-    kg_buf_puts(out, "\"");
-    kg_json_escape(out, cut(f->text));
-    kg_buf_puts(out, "\"");
+    if (!f->text)
+        kg_buf_printf(&line, "%" PRId64, f->number);
+    else if (line_format == KG_LOG_TEXT && is_bare(value_of(f->text)))
+        kg_buf_append(&line, f->text, value_of(f->text).n);
+    else
+        put_quoted(value_of(f->text));
+}
+
+static void begin_line(enum kg_log_level level, const char *event)
+{
+    char time[25];
+
+    kg_clock_format(kg_clock_wall_ms(), time);
+    if (line_format == KG_LOG_JSON)
+        kg_buf_printf(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"who\":\"%s\",\"event\":\"%s\"",
+                      time, level_names[level], who_name, event);
+    else
+        kg_buf_printf(&line, "%s %s %s %s", time, level_names[level], who_name, event);
+}
+
+static void emit_line(void)
+{
+    struct pollfd ready = {STDERR_FILENO, POLLOUT, 0};
+    ssize_t n;
+
+    /* Standard error may be shared with a shell, so it is not ours to make non-blocking; asking
+     * first has the same effect. Where asking fails, writing is still worth the try. */
+    if (line.error || poll(&ready, 1, 0) == 0)
+        return;
+    n = write(STDERR_FILENO, line.data, line.len);
+    if (n > 0)
+        half_written = (size_t)n < line.len;
 }
 
 void kg_log_write(enum kg_log_level level, const char *event, const struct kg_log_field *fields,
                   size_t count)
 {
-    bool json = line_format == KG_LOG_JSON;
-    struct kg_buf line;
-    char time[25];
+    const int saved = errno;
 
-    kg_clock_format(kg_clock_wall_ms(), time);
-    kg_buf_init(&line, LINE_BYTES);
-    kg_buf_printf(&line,
-                  json ? "{\"time\":\"%s\",\"level\":\"%s\",\"who\":\"%s\",\"event\":\"%s\""
-                       : "%s %s %s %s",
-                  time, level_names[level], who_writes, event);
-    for (size_t i = 0; i < count; i++)
-        (json ? put_json : put_text)(&line, &fields[i]);
-    kg_buf_puts(&line, json ? "}\n" : "\n");
-    if (!line.error && write(STDERR_FILENO, line.data, line.len) < 0) {
-        /* nobody to tell: the line is dropped */
+    if (!kg_log_enabled(level))
+        return;
+    kg_buf_clear(&line);
+    line.max = MAX_LINE_BYTES;
+    if (half_written)
+        kg_buf_puts(&line, "\n");
+    begin_line(level, event);
+    line.max = MAX_LINE_BYTES - LINE_END_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        const size_t before = line.len;
+
+        put_field(&fields[i]);
+        if (line.error) { /* the line stays whole and says that it does not tell all */
+            line.len = before;
+            line.error = 0;
+            line.max = MAX_LINE_BYTES;
+            put_field(&KG_FN("cut_fields", (int64_t)(count - i)));
+            break;
+        }
     }
-    kg_buf_fini(&line);
+    line.max = MAX_LINE_BYTES;
+    kg_buf_puts(&line, line_format == KG_LOG_JSON ? "}\n" : "\n");
+    emit_line();
+    errno = saved;
 }

@@ -18,7 +18,12 @@ struct kg_log_field {
     const char *text; /* NULL: the number counts */
     int64_t number;
 };
-#define KG_F(key, text) ((struct kg_log_field){(key), (text) ? (text) : "", 0})
+/* A function, so that compilers do not complain where the text is an array and cannot be NULL. */
+static inline const char *kg_log_text(const char *text)
+{
+    return text ? text : "";
+}
+#define KG_F(key, text) ((struct kg_log_field){(key), kg_log_text(text), 0})
 #define KG_FN(key, number) ((struct kg_log_field){(key), NULL, (number)})
 
 /* `event` is a short fixed word ("instance-state"); values are cut at 1 KiB. Never blocks for long,

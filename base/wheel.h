@@ -23,7 +23,8 @@ struct kg_timer {
 struct kg_wheel {
     uv_timer_t uv;
     struct kg_list slots[KG_WHEEL_SLOTS];
-    int64_t now_slot; /* index since time 0 of the last slot run */
+    int64_t now_slot;  /* index since time 0 of the last slot run */
+    int64_t wake_slot; /* the one the uv timer is set to; KG_NEVER: stopped */
     size_t armed;
 };
 

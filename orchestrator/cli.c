@@ -46,7 +46,10 @@ static int print_help(void)
 
     kg_buf_init(&out, 256 * 1024);
     kg_buf_puts(&out, usage);
-    config_print_help(&out);
+    kg_buf_puts(&out, "Options (each also a key of the file, and KIPGATE_SOME_KEY):\n");
+    config_print_options(&out, config_top_keys, 96);
+    kg_buf_puts(&out, "\nOne service by options:\n");
+    config_print_options(&out, config_service_keys, 96);
     fputs(out.data ? out.data : usage, stdout);
     kg_buf_fini(&out);
     return EXIT_FINE;

@@ -85,6 +85,9 @@ void config_errors_fini(struct config_errors *e);
  * NULL: *errors says why (nothing else to free). The caller frees with config_free. */
 struct config *config_load(int argc, char **argv, struct config_errors *errors);
 void config_free(struct config *c);
+/* Only the address of the admin API, from the same sources: for commands that speak to it. Other
+ * keys of the file may be wrong. NULL: *errors says why. The caller frees. */
+char *config_load_admin(int argc, char **argv, struct config_errors *errors);
 
 /* The admin API's PUT: a copy of `base` with one service added or replaced from a JSON object;
  * `at` names the source in errors ("PUT /v1/services/a"). NULL on error. */

@@ -1,173 +1,241 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What no single key can know: defaults that depend on the machine or on other keys, and
- * contradictions. The difficulty: everything wrong is told at the place where it was written. */
+/* The questions asked of single strings: NULL when fine, else words that follow the value.
+ * The difficulty: some of these strings end in engine calls and file names, so each grammar names
+ * what is allowed, never what is not. */
 #include "orchestrator/config_priv.h"
-#include "orchestrator/digest.h"
-#include <pwd.h>
-#include <stdio.h>
+#include "proxy/route.h"
+#include "proxy/target.h"
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-static struct config_path service_at(const struct config_service *s, const char *key)
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+#define MAX_SOCKET_NAME_BYTES 95
+
+/* All bytes of `text` are in `set`, and there is one. */
+static bool only(const char *text, const char *set)
 {
-    struct config_path at = {.parts = {"services", s->name}, .count = 2};
-
-    return key ? config_under(&at, key) : at;
+    return *text && text[strspn(text, set)] == '\0';
 }
 
-/* --- the machine's defaults
- * ----------------------------------------------------------------------------- */
-
-static char *copy(const char *text)
+static bool visible(const char *text)
 {
-    char *c = strdup(text);
+    const char *p = text;
 
-    KG_ASSERT(c);
-    return c;
+    while (*p > ' ' && *p < 0x7f)
+        p++;
+    return p > text && *p == '\0';
 }
 
-static char *default_state_dir(void)
+static bool no_controls(const char *text)
 {
-    const char *systemd = getenv("STATE_DIRECTORY"), *xdg = getenv("XDG_STATE_HOME"),
-               *home = getenv("HOME");
-    struct kg_buf b;
+    const unsigned char *p = (const unsigned char *)text;
 
-    if (systemd && systemd[0])
-        return copy(systemd);
-    if (geteuid() == 0 || access("/var/lib/kipgate", W_OK) == 0)
-        return copy("/var/lib/kipgate");
-    kg_buf_init(&b, 4096);
-    if (xdg && xdg[0])
-        kg_buf_printf(&b, "%s/kipgate", xdg);
-    else
-        kg_buf_printf(&b, "%s/.local/state/kipgate", home && home[0] ? home : "/tmp");
-    return kg_buf_take(&b);
+    while (*p >= ' ' && *p != 0x7f)
+        p++;
+    return *p == '\0';
 }
 
-static void fill_machine(struct config *c)
+/* Absolute, without "." and ".." between its slashes. */
+static bool clean_path(const char *path)
 {
-    const char *host = getenv("DOCKER_HOST"), *verify = getenv("DOCKER_TLS_VERIFY"),
-               *certs = getenv("DOCKER_CERT_PATH");
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-    cores = cores < 1 ? 1 : cores > KG_MAX_FRONTS ? KG_MAX_FRONTS : cores;
-    if (!c->engine)
-        c->engine = copy(host && host[0] ? host : "unix:///var/run/docker.sock");
-    c->engine_tls = verify && verify[0];
-    if (certs && certs[0] && !c->engine_cert_path)
-        c->engine_cert_path = copy(certs);
-    if (!c->state_dir)
-        c->state_dir = default_state_dir();
-    if (c->fronts == 0)
-        c->fronts = (int)cores;
-    if (c->max_starts == 0)
-        c->max_starts = (int)(2 * cores);
-}
-
-/* --- services
- * ------------------------------------------------------------------------------------------- */
-
-static void add_route(struct config_service *s, const char *prefix)
-{
-    KG_ASSERT(s->routes = calloc(1, sizeof *s->routes));
-    s->routes[0] = (struct config_route){copy(""), copy(prefix)};
-    s->route_count = 1;
-}
-
-static void set_spec(struct config_service *s)
-{
-    struct json *n = config_service_to_json(s, true);
-    struct kg_buf text;
-
-    kg_buf_init(&text, KG_MAX_CONFIG_BYTES);
-    json_print(n, false, &text);
-    KG_ASSERT(!text.error);
-    digest_sha256_hex(kg_buf_str(&text), s->spec);
-    kg_buf_fini(&text);
-    json_free(n);
-}
-
-static void check_service(struct config *c, struct config_service *s,
-                          const struct config_source *from)
-{
-    struct config_path at = service_at(s, NULL), socket_at = service_at(s, "socket");
-
-    if (!s->image)
-        config_error(from, &at, "image is required");
-    if (s->socket && s->port)
-        config_error(from, &socket_at, "a worker listens on a port or on a socket, not on both");
-    if (s->socket && (s->socket[0] != '/' || strrchr(s->socket, '/') == s->socket))
-        config_error(from, &socket_at, "must be an absolute path below a directory of its own");
-    if (s->route_count == 0 && c->service_count == 1)
-        add_route(s, "/");
-    else if (s->route_count == 0)
-        config_error(from, &at, "routes are required when there are several services");
-    set_spec(s);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    const struct config_service *x = *(struct config_service *const *)a,
-                                *y = *(struct config_service *const *)b;
-
-    return strcmp(x->name, y->name);
-}
-
-struct claimed {
-    const struct config_route *route;
-    const struct config_service *service;
-};
-
-static int by_claim(const void *a, const void *b)
-{
-    const struct claimed *x = a, *y = b;
-    int rc = strcmp(x->route->host, y->route->host);
-
-    return rc ? rc : strcmp(x->route->prefix, y->route->prefix);
-}
-
-static void check_routes(struct config *c, const struct config_source *from)
-{
-    struct claimed *all;
-    size_t n = 0, total = 0;
-
-    for (size_t i = 0; i < c->service_count; i++)
-        total += c->services[i]->route_count;
-    if (total > KG_MAX_ROUTES) {
-        struct config_path at = {.parts = {"services"}, .count = 1};
-        config_error(from, &at, "more than %d routes", KG_MAX_ROUTES);
-        return;
+    if (*path != '/' || !no_controls(path))
+        return false;
+    while (*path) {
+        size_t n = strcspn(++path, "/");
+        if ((n == 1 && path[0] == '.') || (n == 2 && path[0] == '.' && path[1] == '.'))
+            return false;
+        path += n;
     }
-    KG_ASSERT(all = calloc(total + 1, sizeof *all));
-    for (size_t i = 0; i < c->service_count; i++)
-        for (size_t k = 0; k < c->services[i]->route_count; k++)
-            all[n++] = (struct claimed){&c->services[i]->routes[k], c->services[i]};
-    qsort(all, n, sizeof *all, by_claim);
-    for (size_t i = 1; i < n; i++)
-        if (by_claim(&all[i - 1], &all[i]) == 0) {
-            struct config_path at = service_at(all[i].service, "routes");
-            config_error(from, &at, "%s%s is a route of service %s already", all[i].route->host,
-                         all[i].route->prefix, all[i - 1].service->name);
-        }
-    free(all);
+    return true;
 }
 
-void config_complete(struct config *c, const struct config_source *from)
+static bool is_host_port(const char *text)
 {
-    struct config_path top = {.count = 0}, at;
+    const char *colon = strrchr(text, ':');
+    int64_t port;
+    size_t n;
 
-    fill_machine(c);
-    at = config_under(&top, "engine");
-    if (strncmp(c->engine, "unix:///", 8) != 0 && strncmp(c->engine, "tcp://", 6) != 0)
-        config_error(from, &at, "\"%.100s\" is neither unix:///path nor tcp://host:port",
-                     c->engine);
-    if (c->service_count == 0 && strcmp(c->admin, "off") == 0)
-        config_error(from, &top, "no service, and no admin API to add one: give --image or a file");
-    if (c->service_count > KG_MAX_SERVICES)
-        config_error(from, &top, "more than %d services", KG_MAX_SERVICES);
-    qsort(c->services, c->service_count, sizeof *c->services, by_name);
-    for (size_t i = 0; i < c->service_count; i++)
-        check_service(c, c->services[i], from);
-    check_routes(c, from);
+    if (!colon || colon == text || !kg_str_to_i64(kg_str_of(colon + 1), &port) || port > 65535)
+        return false;
+    n = (size_t)(colon - text);
+    if (text[0] == '[')
+        return n > 3 && text[n - 1] == ']' &&
+               strspn(text + 1, "0123456789abcdefABCDEF:.%" ALNUM) == n - 2;
+    return strspn(text, ALNUM "-._") == n;
+}
+
+const char *config_check_address(const char *text)
+{
+    if (strncmp(text, "unix:", 5) == 0) {
+        if (!clean_path(text + 5) || !text[6])
+            return "does not name an absolute path behind unix:";
+        return strlen(text + 5) > KG_MAX_SOCKET_PATH_BYTES ? "has a path longer than 107 bytes"
+                                                           : NULL;
+    }
+    return is_host_port(text) ? NULL : "is not host:port, [v6]:port or unix:/path";
+}
+
+const char *config_check_admin(const char *text)
+{
+    if (strcmp(text, "off") == 0)
+        return NULL;
+    return config_check_address(text) ? "is not host:port, [v6]:port, unix:/path or \"off\"" : NULL;
+}
+
+const char *config_check_engine(const char *text)
+{
+    if (strncmp(text, "unix://", 7) == 0 && clean_path(text + 7) && text[8])
+        return strlen(text + 7) > KG_MAX_SOCKET_PATH_BYTES ? "has a path longer than 107 bytes"
+                                                           : NULL;
+    if (strncmp(text, "tcp://", 6) == 0 && is_host_port(text + 6))
+        return NULL;
+    return "is not unix:///path or tcp://host:port";
+}
+
+const char *config_check_owner(const char *text)
+{
+    return only(text, ALNUM "_.-") && !strchr("_.-", text[0])
+               ? NULL
+               : "is not made of letters, digits, '_', '.' and '-', a letter or digit first";
+}
+
+const char *config_check_path(const char *text)
+{
+    return *text && no_controls(text) ? NULL : "is not a path";
+}
+
+const char *config_check_target(const char *text)
+{
+    struct kg_str path = {text, strcspn(text, "?")};
+
+    return visible(text) && !strchr(text, '#') && !target_check_path(path)
+               ? NULL
+               : "is not a path that begins with \"/\"";
+}
+
+const char *config_check_state_dir(const char *text)
+{
+    return clean_path(text) && text[1] ? NULL : "is not an absolute path";
+}
+
+const char *config_check_image(const char *text)
+{
+    return only(text, ALNUM "_.-/:@") && !strchr("_.-/:@", text[0]) ? NULL
+                                                                    : "is not an image reference";
+}
+
+const char *config_check_env(const char *text)
+{
+    const char *equals = strchr(text, '=');
+
+    return equals && equals > text ? NULL : "is not NAME=value";
+}
+
+const char *config_check_label(const char *text)
+{
+    if (config_check_env(text))
+        return "is not name=value";
+    return strncmp(text, "io.kipgate.", 11) == 0 ? "is one of Kipgate's own labels" : NULL;
+}
+
+const char *config_check_volume(const char *text)
+{
+    static const char *const words = "is not SOURCE:/target or SOURCE:/target:ro";
+    size_t source = strcspn(text, ":"), target;
+    char first[4096];
+
+    if (text[source] != ':' || !kg_str_copy(first, sizeof first, (struct kg_str){text, source}) ||
+        !no_controls(text))
+        return words;
+    if (*first == '/' ? !clean_path(first) : config_check_owner(first) != NULL)
+        return "has a source that is neither an absolute path nor a volume's name";
+    text += source + 1;
+    target = strcspn(text, ":");
+    if (*text != '/' || target < 2)
+        return words;
+    return text[target] && !only(text + target + 1, ALNUM ",") ? words : NULL;
+}
+
+const char *config_check_socket(const char *text)
+{
+    const char *name = strrchr(text, '/');
+
+    if (!clean_path(text) || !name || !name[1])
+        return "is not an absolute path";
+    if (name == text)
+        return "must be in a directory of its own, which is shared with the front";
+    return strlen(name + 1) > MAX_SOCKET_NAME_BYTES ? "has too long a file name" : NULL;
+}
+
+const char *config_check_cap(const char *text)
+{
+    return only(text, ALNUM "_") && strlen(text) < 64 ? NULL : "is not a capability's name";
+}
+
+const char *config_check_tmpfs(const char *text)
+{
+    size_t n = strcspn(text, ":");
+
+    return *text == '/' && n > 1 && no_controls(text) && (!text[n] || text[n + 1])
+               ? NULL
+               : "is not /path or /path:options";
+}
+
+const char *config_check_device(const char *text)
+{
+    size_t host = strcspn(text, ":"), inside;
+
+    if (*text != '/' || host < 2 || !no_controls(text))
+        return "is not /dev/x, /dev/x:/dev/y or /dev/x:/dev/y:rwm";
+    if (!text[host])
+        return NULL;
+    text += host + 1;
+    inside = strcspn(text, ":");
+    if (*text == '/' && inside > 1 && (!text[inside] || only(text + inside + 1, "rwm")))
+        return NULL;
+    return "is not /dev/x, /dev/x:/dev/y or /dev/x:/dev/y:rwm";
+}
+
+const char *config_check_word(const char *text)
+{
+    return visible(text) ? NULL : "is not one word";
+}
+
+const char *config_check_name(const char *text)
+{
+    return only(text, "abcdefghijklmnopqrstuvwxyz0123456789-") && text[0] != '-' &&
+                   strlen(text) <= KG_MAX_NAME_BYTES
+               ? NULL
+               : "must be 1 to 63 of a-z, 0-9 and '-', and not begin with '-'";
+}
+
+/* The route table itself is asked, so that it and we never disagree. */
+static const char *refused(const struct config_route *r)
+{
+    struct route_table *t = route_table_new();
+    int rc = t ? route_table_add(t, kg_str_of(r->host), kg_str_of(r->prefix), 0) : KG_ENOMEM;
+
+    route_table_free(t);
+    if (rc == KG_ENOMEM)
+        return "found no memory";
+    return rc ? "is not /prefix, host.name, host.name/prefix or *.host.name" : NULL;
+}
+
+const char *config_check_route(const char *text, struct config_route *out)
+{
+    size_t host = strcspn(text, "/"), prefix = strlen(text + host);
+    const char *words;
+
+    while (prefix > 1 && text[host + prefix - 1] == '/' && text[host + prefix - 2] != '/')
+        prefix--; /* the same route without it */
+    *out = (struct config_route){strndup(text, host),
+                                 prefix ? strndup(text + host, prefix) : strdup("/")};
+    for (char *p = out->host; p && *p; p++)
+        if (*p >= 'A' && *p <= 'Z')
+            *p = (char)(*p - 'A' + 'a');
+    words = !*text ? "is empty" : out->host && out->prefix ? refused(out) : "found no memory";
+    if (words) {
+        free(out->host);
+        free(out->prefix);
+    }
+    return words;
 }

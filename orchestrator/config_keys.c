@@ -413,8 +413,8 @@ const struct config_key config_service_keys[] = {
 const struct config_key *config_key_find(const struct config_key *keys, const char *name)
 {
     CONFIG_EACH_KEY(k, keys)
-        if (strcmp(k->name, name) == 0)
-            return k;
+    if (strcmp(k->name, name) == 0)
+        return k;
     return NULL;
 }
 
@@ -437,7 +437,8 @@ const char *config_choice(const struct config_key *k, int index, size_t *n)
     return at;
 }
 
-/* --- what was meant -------------------------------------------------------------------------------
+/* --- what was meant
+ * -------------------------------------------------------------------------------
  */
 
 #define MEANT_BYTES 40
@@ -486,7 +487,8 @@ const char *config_key_meant(const struct config_key *keys, const struct config_
     return meant;
 }
 
-/* --- what is wanted -------------------------------------------------------------------------------
+/* --- what is wanted
+ * -------------------------------------------------------------------------------
  */
 
 static void expect_choices(const struct config_key *k, struct kg_buf *out)

@@ -1,145 +1,322 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Errors with their place. cJSON keeps no positions, so a place is found again by walking the text
- * along the path. The difficulty: only valid JSON comes here, so the walk may be simple. */
+/* Places in JSON text: where a document breaks off, and where a node of its tree was written.
+ * The difficulty: the tree knows no places; but it keeps the text's order, so both are walked in
+ * step until the node is met. */
 #include "orchestrator/config_priv.h"
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 
-struct walk {
-    const char *p, *end;
+struct scan {
+    struct kg_str text;
+    size_t at;
+    unsigned depth;
+    const char *fault;
 };
 
-static void blanks(struct walk *w)
+static bool scan_fail(struct scan *s, const char *words)
 {
-    while (w->p < w->end && strchr(" \t\r\n,:", *w->p))
-        w->p++;
+    s->fault = words;
+    return false;
 }
 
-/* Past a string's closing quote; what was inside it. */
-static struct kg_str string(struct walk *w)
+static int scan_peek(const struct scan *s)
 {
-    const char *begin = ++w->p;
-
-    while (w->p < w->end && *w->p != '"')
-        w->p += *w->p == '\\' && w->p + 1 < w->end ? 2 : 1;
-    w->p = w->p < w->end ? w->p + 1 : w->end;
-    return (struct kg_str){begin, (size_t)(w->p - begin - 1)};
+    return s->at < s->text.n ? (unsigned char)s->text.p[s->at] : -1;
 }
 
-static void skip_value(struct walk *w)
+static void scan_blanks(struct scan *s)
 {
-    int depth = 0;
+    while (s->at < s->text.n && strchr(" \t\r\n", s->text.p[s->at]) && s->text.p[s->at])
+        s->at++;
+}
 
-    do {
-        blanks(w);
-        if (w->p >= w->end)
-            return;
-        if (*w->p == '"') {
-            string(w);
-            continue;
-        }
-        if (*w->p == '{' || *w->p == '[')
-            depth++;
-        else if (*w->p == '}' || *w->p == ']')
-            depth--;
+/* Bytes of the well-formed character at p; 0 when it is none. */
+static size_t utf8_length(const unsigned char *p, size_t left)
+{
+    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+
+    if ((p[0] >= 0x80 && p[0] < 0xc2) || p[0] > 0xf4 || n > left)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+bool config_is_utf8(struct kg_str s)
+{
+    for (size_t at = 0, n; at < s.n; at += n)
+        if ((n = utf8_length((const unsigned char *)s.p + at, s.n - at)) == 0)
+            return false;
+    return true;
+}
+
+/* Four hex digits; -1 when they are not. */
+static int scan_hex4(struct scan *s)
+{
+    int v = 0;
+
+    for (int i = 0; i < 4; i++, s->at++) {
+        int c = scan_peek(s);
+        if (c >= '0' && c <= '9')
+            v = v * 16 + c - '0';
+        else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f')
+            v = v * 16 + (c | 0x20) - 'a' + 10;
         else
-            while (w->p + 1 < w->end && !strchr(" \t\r\n,:]}", w->p[1]))
-                w->p++;
-        w->p++;
-    } while (depth > 0 && w->p < w->end);
+            return -1;
+    }
+    return v;
 }
 
-/* Into the member of that name; the walk then stands at its value, *key at its key. */
-static bool enter_member(struct walk *w, const char *name, unsigned occurrence, const char **key)
+/* Behind "\u". A NUL would cut every string that holds it; half a pair is no character. */
+static bool scan_unicode(struct scan *s)
 {
-    w->p++;
-    for (blanks(w); w->p < w->end && *w->p == '"'; blanks(w)) {
-        *key = w->p;
-        if (kg_str_eq(string(w), kg_str_of(name)) && occurrence-- == 0) {
-            blanks(w);
+    size_t begin = s->at - 2;
+    int v = scan_hex4(s);
+
+    if (v > 0 && (v < 0xd800 || v > 0xdfff))
+        return true;
+    if (v >= 0xd800 && v < 0xdc00 && s->at + 1 < s->text.n && s->text.p[s->at] == '\\' &&
+        s->text.p[s->at + 1] == 'u') {
+        s->at += 2;
+        v = scan_hex4(s);
+        if (v >= 0xdc00 && v <= 0xdfff)
+            return true;
+    }
+    s->at = begin;
+    return scan_fail(s, "a \\u escape that is no character");
+}
+
+static bool scan_string(struct scan *s)
+{
+    size_t n;
+
+    for (s->at++; s->at < s->text.n; s->at += n) {
+        int c = scan_peek(s);
+        if (c == '"') {
+            s->at++;
             return true;
         }
-        skip_value(w);
+        n = utf8_length((const unsigned char *)s->text.p + s->at, s->text.n - s->at);
+        if (n == 0)
+            return scan_fail(s, "a byte that is not UTF-8");
+        if (c < ' ')
+            return scan_fail(s, "a control byte inside a string");
+        if (c != '\\')
+            continue;
+        s->at++;
+        c = scan_peek(s);
+        if (c <= 0 || !strchr("\"\\/bfnrtu", c))
+            return scan_fail(s, "an unknown escape behind '\\'");
+        if (c == 'u') {
+            s->at++;
+            n = 0;
+            if (!scan_unicode(s))
+                return false;
+        }
     }
-    return false;
+    return scan_fail(s, "a string without its end");
 }
 
-static bool enter_element(struct walk *w, int index, const char **key)
+static bool scan_digits(struct scan *s)
 {
-    w->p++;
-    for (blanks(w); w->p < w->end && *w->p != ']'; blanks(w)) {
-        *key = w->p;
-        if (index-- == 0)
+    size_t begin = s->at;
+
+    while (scan_peek(s) >= '0' && scan_peek(s) <= '9')
+        s->at++;
+    return s->at > begin || scan_fail(s, "a number without digits");
+}
+
+static bool scan_number(struct scan *s)
+{
+    s->at += scan_peek(s) == '-';
+    if (scan_peek(s) == '0')
+        s->at++;
+    else if (!scan_digits(s))
+        return false;
+    if (scan_peek(s) >= '0' && scan_peek(s) <= '9')
+        return scan_fail(s, "a number that begins with 0");
+    if (scan_peek(s) == '.') {
+        s->at++;
+        if (!scan_digits(s))
+            return false;
+    }
+    if ((scan_peek(s) | 0x20) == 'e') {
+        s->at++;
+        s->at += scan_peek(s) == '-' || scan_peek(s) == '+';
+        return scan_digits(s);
+    }
+    return true;
+}
+
+static bool scan_word(struct scan *s)
+{
+    static const struct kg_str words[] = {{"true", 4}, {"false", 5}, {"null", 4}};
+    struct kg_str rest = {s->text.p + s->at, s->text.n - s->at};
+
+    for (size_t i = 0; i < 3; i++)
+        if (kg_str_has_prefix(rest, words[i])) {
+            s->at += words[i].n;
             return true;
-        skip_value(w);
-    }
-    return false;
+        }
+    if (rest.n == 0)
+        return scan_fail(s, "the text ends where a value is missing");
+    if (rest.p[0] == '/' || rest.p[0] == '#')
+        return scan_fail(s, "JSON has no comments");
+    return scan_fail(s, "not a JSON value");
 }
 
-size_t config_locate(struct kg_str text, const struct config_path *at)
-{
-    struct walk w = {text.p, text.p + text.n};
-    const char *found = text.p, *key = text.p;
+static bool scan_value(struct scan *s);
 
-    blanks(&w);
-    for (unsigned i = 0; i < at->count && w.p < w.end; i++) {
-        const char *part = at->parts[i];
-        bool last = i + 1 == at->count, in = false;
-        if (*w.p == '{')
-            in = enter_member(&w, part, last ? at->occurrence : 0, &key);
-        else if (*w.p == '[' && part[0] == '#')
-            in = enter_element(&w, atoi(part + 1), &key);
-        if (!in)
+static bool scan_member(struct scan *s)
+{
+    if (scan_peek(s) != '"')
+        return scan_fail(s, "expected a name in double quotes");
+    if (!scan_string(s))
+        return false;
+    scan_blanks(s);
+    if (scan_peek(s) != ':')
+        return scan_fail(s, "expected ':'");
+    s->at++;
+    return scan_value(s);
+}
+
+/* An array or an object. */
+static bool scan_items(struct scan *s, char closing)
+{
+    if (++s->depth > CONFIG_MAX_JSON_DEPTH)
+        return scan_fail(s, "nested too deeply");
+    s->at++;
+    scan_blanks(s);
+    if (scan_peek(s) == closing)
+        goto done;
+    for (;;) {
+        scan_blanks(s);
+        if (!(closing == '}' ? scan_member(s) : scan_value(s)))
+            return false;
+        scan_blanks(s);
+        if (scan_peek(s) == closing)
             break;
-        found = key;
+        if (scan_peek(s) != ',')
+            return scan_fail(s, closing == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
+        s->at++;
     }
-    return (size_t)(found - text.p);
+done:
+    s->at++;
+    s->depth--;
+    return true;
 }
 
-struct config_path config_under(const struct config_path *at, const char *part)
+static bool scan_value(struct scan *s)
 {
-    struct config_path p = *at;
+    int c;
 
-    p.occurrence = 0;
-    if (p.count < CONFIG_PATH_PARTS)
-        p.parts[p.count++] = part;
-    return p;
+    scan_blanks(s);
+    c = scan_peek(s);
+    if (c == '{')
+        return scan_items(s, '}');
+    if (c == '[')
+        return scan_items(s, ']');
+    if (c == '"')
+        return scan_string(s);
+    if (c == '-' || (c >= '0' && c <= '9'))
+        return scan_number(s);
+    return scan_word(s);
 }
 
-static void put_place(struct kg_buf *out, const struct config_source *from,
-                      const struct config_path *at)
+const char *config_locate_fault(struct kg_str text, size_t *at)
 {
-    size_t offset, line = 1, column = 1;
+    struct scan s = {.text = text};
 
-    kg_buf_puts(out, from->name);
-    if (from->text.n == 0)
+    if (scan_value(&s)) {
+        scan_blanks(&s);
+        if (s.at < text.n)
+            scan_fail(&s, "text behind the document");
+    }
+    *at = s.at;
+    return s.fault;
+}
+
+/* --- in step with the tree
+ * -------------------------------------------------------------------------
+ */
+
+struct walk {
+    struct scan scan;
+    const struct json *wanted;
+    bool at_key, found;
+    size_t place;
+    struct kg_buf *path;
+};
+
+static void walk_value(struct walk *w, const struct json *n, size_t key_at);
+
+static void walk_items(struct walk *w, const struct json *n, bool members)
+{
+    size_t path_length = w->path->len, key_at, i = 0;
+
+    w->scan.at++;
+    for (const struct json *c = json_first(n); c && !w->found; c = json_next(c), i++) {
+        scan_blanks(&w->scan);
+        key_at = w->scan.at;
+        if (members) {
+            scan_string(&w->scan);
+            scan_blanks(&w->scan);
+            w->scan.at++; /* ':' */
+            kg_buf_puts(w->path, path_length ? "." : "");
+            kg_json_escape(w->path, kg_str_of(json_key(c)));
+        } else {
+            kg_buf_printf(w->path, "[%zu]", i);
+        }
+        walk_value(w, c, key_at);
+        if (w->found)
+            return;
+        w->path->len = path_length;
+        scan_blanks(&w->scan);
+        w->scan.at++; /* ',' or the end */
+    }
+    if (i == 0) {
+        scan_blanks(&w->scan);
+        w->scan.at++;
+    }
+}
+
+static void walk_value(struct walk *w, const struct json *n, size_t key_at)
+{
+    scan_blanks(&w->scan);
+    if (n == w->wanted) {
+        w->found = true;
+        w->place = w->at_key ? key_at : w->scan.at;
         return;
-    offset = config_locate(from->text, at);
-    for (size_t i = 0; i < offset; i++) {
-        column++;
-        if (from->text.p[i] == '\n') {
-            line++;
-            column = 1;
+    }
+    if (json_type(n) == JSON_OBJECT || json_type(n) == JSON_ARRAY)
+        walk_items(w, n, json_type(n) == JSON_OBJECT);
+    else
+        scan_value(&w->scan);
+}
+
+size_t config_locate_node(struct kg_str text, const struct json *root, const struct json *node,
+                          bool at_key, struct kg_buf *path)
+{
+    struct walk w = {.scan.text = text, .wanted = node, .at_key = at_key, .path = path};
+
+    kg_buf_clear(path);
+    walk_value(&w, root, 0);
+    if (path->data)
+        path->data[path->len] = '\0';
+    return w.place;
+}
+
+void config_locate_line(struct kg_str text, size_t at, size_t *line, size_t *column)
+{
+    *line = *column = 1;
+    for (size_t i = 0; i < at && i < text.n; i++) {
+        if (text.p[i] == '\n') {
+            ++*line;
+            *column = 1;
+        } else if (((unsigned char)text.p[i] & 0xc0) != 0x80) {
+            ++*column;
         }
     }
-    kg_buf_printf(out, ":%zu:%zu", line, column);
-}
-
-void config_error(const struct config_source *from, const struct config_path *at,
-                  const char *format, ...)
-{
-    struct kg_buf *out = &from->errors->text;
-    char words[512];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(words, sizeof words, format, args);
-    va_end(args);
-    put_place(out, from, at);
-    kg_buf_puts(out, ": ");
-    for (unsigned i = 0; i < at->count; i++)
-        kg_buf_printf(out, "%s%s", i && at->parts[i][0] != '#' ? "." : "", at->parts[i]);
-    kg_buf_printf(out, "%s%s\n", at->count ? ": " : "", words);
-    from->errors->count++;
 }

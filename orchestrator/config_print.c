@@ -1,295 +1,253 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The configuration as text: effective values, the spec that is hashed, the help, the schema.
- * The difficulty: what is printed must read back as the same configuration. */
+/* The effective configuration back into JSON, in the shapes that a file has. The difficulty: what
+ * is printed must be taken back as exactly the same, so what is unset stays away. */
 #include "orchestrator/config_priv.h"
-#include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-static struct json *list_json(const struct config_strings *s)
+/* --- one value
+ * ------------------------------------------------------------------------------------ */
+
+static void print_strings(struct json *object, const char *key, const struct config_strings *s)
 {
-    struct json *array = json_new_array();
+    struct json *list;
 
+    if (s->count == 0)
+        return;
+    list = json_new_array();
     for (size_t i = 0; i < s->count; i++)
-        json_push_string(array, s->items[i]);
-    return array;
+        json_push_string(list, s->items[i]);
+    json_set(object, key, list);
 }
 
-static struct json *routes_json(const struct config_service *s)
+static void print_quantity(struct json *object, const struct config_key *k, int64_t n)
 {
-    struct json *array = json_new_array();
-    char route[KG_MAX_ROUTE_BYTES * 2];
+    char text[24];
 
+    if (k->none && n == k->none_value)
+        snprintf(text, sizeof text, "%s", k->none);
+    else if (k->type == CONFIG_DURATION)
+        kg_duration_format(n, text);
+    else
+        kg_size_format(n, text);
+    if (k->type == CONFIG_CPUS && !(k->none && n == k->none_value))
+        json_set_number(object, k->name, (double)n / 1e9);
+    else
+        json_set_string(object, k->name, text);
+}
+
+static void print_word(struct json *object, const struct config_key *k, int index)
+{
+    const char *word;
+    char text[32];
+    size_t n;
+
+    word = config_choice(k, index, &n);
+    if (word && kg_str_copy(text, sizeof text, (struct kg_str){word, n}))
+        json_set_string(object, k->name, text);
+}
+
+static void print_number(struct json *object, const struct config_key *k, int64_t n)
+{
+    if (n >= k->min) /* else it is unset */
+        json_set_number(object, k->name, (double)n);
+}
+
+static void print_routes(struct json *object, const struct config_service *s)
+{
+    struct json *list = json_new_array();
+    struct kg_buf text;
+
+    kg_buf_init(&text, KG_MAX_CONFIG_BYTES);
     for (size_t i = 0; i < s->route_count; i++) {
         const struct config_route *r = &s->routes[i];
-        bool bare = r->host[0] && strcmp(r->prefix, "/") == 0;
-        snprintf(route, sizeof route, "%s%s", r->host, bare ? "" : r->prefix);
-        json_push_string(array, route);
+        kg_buf_clear(&text);
+        kg_buf_printf(&text, "%s%s", r->host, *r->host && !r->prefix[1] ? "" : r->prefix);
+        json_push_string(list, text.data ? text.data : "");
     }
-    return array;
+    json_set(object, "routes", list);
+    kg_buf_fini(&text);
 }
 
-static struct json *quiet_json(const struct config_service *s)
+static void print_health(struct json *object, const char *key, const struct proxy_health *h)
 {
-    struct json *array = json_new_array();
-
-    for (unsigned i = 0; i < s->quiet_count; i++) {
-        struct json *q = json_new_object();
-        if (s->quiet[i].path[0])
-            json_set_string(q, "path", s->quiet[i].path);
-        if (s->quiet[i].method[0])
-            json_set_string(q, "method", s->quiet[i].method);
-        if (s->quiet[i].user_agent[0])
-            json_set_string(q, "user_agent", s->quiet[i].user_agent);
-        json_push(array, q);
-    }
-    return array;
-}
-
-static void put_health(struct json *out, const char *key, const struct proxy_health *h)
-{
-    struct json *n;
-    char status[16];
+    struct json *health;
+    char range[16];
 
     if (!h->path[0])
         return;
-    n = json_new_object();
-    snprintf(status, sizeof status, "%u-%u", h->status_min, h->status_max);
-    json_set_string(n, "path", h->path);
-    json_set_string(n, "status", status);
-    json_set(out, key, n);
+    health = json_new_object();
+    snprintf(range, sizeof range, h->status_min == h->status_max ? "%u" : "%u-%u",
+             (unsigned)h->status_min, (unsigned)h->status_max);
+    json_set_string(health, "path", h->path);
+    json_set_string(health, "status", range);
+    json_set(object, key, health);
 }
 
-static void put_choice(struct json *out, const struct config_key *key, int chosen)
+static void print_quiet(struct json *object, const struct config_service *s)
 {
-    const char *at = key->choices;
-    char word[32];
+    struct json *list;
 
-    for (; chosen > 0; chosen--)
-        at = strchr(at, '|') + 1;
-    kg_str_copy(word, sizeof word, (struct kg_str){at, strcspn(at, "|")});
-    json_set_string(out, key->name, word);
-}
-
-static void put_scalar(struct json *out, const struct config_key *key, const void *field)
-{
-    int64_t wide = 0;
-    char text[24];
-
-    if (key->type == CONFIG_INTEGER)
-        wide = *(const int *)field;
-    else
-        memcpy(&wide, field, sizeof wide);
-    if (key->type == CONFIG_DURATION) {
-        kg_duration_format(wide, text);
-        json_set_string(out, key->name, text);
-    } else if (key->type == CONFIG_SIZE) {
-        bool unset = wide < 0 || (wide == 0 && key->min > 0);
-        kg_size_format(unset ? 0 : wide, text);
-        if (!unset)
-            json_set_string(out, key->name, text);
-    } else if (wide != 0 || key->otherwise || key->min <= 0) {
-        json_set_number(out, key->name,
-                        key->type == CONFIG_CPUS ? (double)wide / 1e9 : (double)wide);
+    if (s->quiet_count == 0)
+        return;
+    list = json_new_array();
+    for (unsigned i = 0; i < s->quiet_count; i++) {
+        const struct proxy_quiet *q = &s->quiet[i];
+        struct json *one = json_new_object();
+        if (q->path[0])
+            json_set_string(one, "path", q->path);
+        if (q->method[0])
+            json_set_string(one, "method", q->method);
+        if (q->user_agent[0])
+            json_set_string(one, "user_agent", q->user_agent);
+        json_push(list, one);
     }
+    json_set(object, "quiet", list);
 }
 
-static void put_key(struct json *out, const struct config_key *key, const void *object)
+static void print_value(struct json *object, const struct config_key *k, const void *of)
 {
-    const void *field = (const char *)object + key->offset;
-    const char *text;
+    const void *at = (const char *)of + k->offset;
 
-    switch (key->type) {
-    case CONFIG_TEXT:
-        text = *(char *const *)field;
-        if (text)
-            json_set_string(out, key->name, text);
-        break;
-    case CONFIG_BOOLEAN:
-        json_set_bool(out, key->name, *(const bool *)field);
-        break;
-    case CONFIG_MAYBE:
-        if (*(const enum config_tristate *)field != CONFIG_UNSET)
-            json_set_bool(out, key->name, *(const enum config_tristate *)field == CONFIG_TRUE);
-        break;
-    case CONFIG_CHOICE:
-        put_choice(out, key, *(const int *)field);
-        break;
-    case CONFIG_LIST:
-        if (((const struct config_strings *)field)->count > 0)
-            json_set(out, key->name, list_json(field));
-        break;
-    case CONFIG_ROUTES:
-        json_set(out, key->name, routes_json(object));
-        break;
-    case CONFIG_HEALTH:
-        put_health(out, key->name, field);
-        break;
-    case CONFIG_QUIET:
-        if (((const struct config_service *)object)->quiet_count > 0)
-            json_set(out, key->name, quiet_json(object));
-        break;
-    case CONFIG_SERVICES:
-        break; /* put by who knows them */
-    default:
-        put_scalar(out, key, field);
-    }
+    if (k->type == CONFIG_STRING && *(char *const *)at)
+        json_set_string(object, k->name, *(char *const *)at);
+    else if (k->type == CONFIG_STRINGS || k->type == CONFIG_PAIRS)
+        print_strings(object, k->name, at);
+    else if (k->type == CONFIG_INT)
+        print_number(object, k, *(const int *)at);
+    else if (k->type == CONFIG_INT64)
+        print_number(object, k, *(const int64_t *)at);
+    else if (k->type == CONFIG_DURATION || k->type == CONFIG_SIZE || k->type == CONFIG_CPUS)
+        print_quantity(object, k, *(const int64_t *)at);
+    else if (k->type == CONFIG_BOOL)
+        json_set_bool(object, k->name, *(const bool *)at);
+    else if (k->type == CONFIG_TRISTATE && *(const enum config_tristate *)at != CONFIG_UNSET)
+        json_set_bool(object, k->name, *(const enum config_tristate *)at == CONFIG_TRUE);
+    else if (k->type == CONFIG_WORD)
+        print_word(object, k, *(const int *)at);
+    else if (k->type == CONFIG_ROUTES)
+        print_routes(object, of);
+    else if (k->type == CONFIG_HEALTH)
+        print_health(object, k->name, at);
+    else if (k->type == CONFIG_QUIET)
+        print_quiet(object, of);
 }
 
-struct json *config_service_to_json(const struct config_service *s, bool spec_only)
-{
-    struct json *out = json_new_object();
+/* --- whole objects
+ * -------------------------------------------------------------------------------- */
 
-    for (const struct config_key *k = config_service_keys; k->name; k++)
-        if (k->spec || !spec_only)
-            put_key(out, k, s);
-    return out;
+struct json *config_service_json(const struct config_service *s)
+{
+    struct json *object = json_new_object();
+
+    CONFIG_EACH_KEY(k, config_service_keys)
+    print_value(object, k, s);
+    return object;
 }
 
-struct json *config_to_json(const struct config *c)
+struct json *config_json(const struct config *c)
 {
-    struct json *out = json_new_object(), *services = json_new_object();
+    struct json *object = json_new_object(), *services = json_new_object();
 
-    for (const struct config_key *k = config_top_keys; k->name; k++)
-        put_key(out, k, c);
+    CONFIG_EACH_KEY(k, config_top_keys)
+    print_value(object, k, c);
     for (size_t i = 0; i < c->service_count; i++)
-        json_set(services, c->services[i]->name, config_service_to_json(c->services[i], false));
-    json_set(out, "services", services);
-    return out;
+        json_set(services, c->services[i]->name, config_service_json(c->services[i]));
+    json_set(object, "services", services);
+    return object;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* What a container is created with. The order of labels means nothing to the engine. */
+struct json *config_spec_json(const struct config_service *s)
+{
+    struct json *object = json_new_object();
+    struct config_service sorted = *s;
+
+    sorted.labels.items = calloc(s->labels.count + 1, sizeof *sorted.labels.items);
+    if (!sorted.labels.items) {
+        json_free(object);
+        return NULL;
+    }
+    for (size_t i = 0; i < s->labels.count; i++)
+        sorted.labels.items[i] = s->labels.items[i];
+    qsort(sorted.labels.items, s->labels.count, sizeof(char *), by_text);
+    CONFIG_EACH_KEY(k, config_service_keys)
+    if (k->flags & CONFIG_IN_SPEC)
+        print_value(object, k, &sorted);
+    free(sorted.labels.items);
+    return object;
+}
+
+static void print_tree(struct json *tree, struct kg_buf *out)
+{
+    if (json_print(tree, true, out) == 0)
+        kg_buf_puts(out, "\n");
+    json_free(tree);
 }
 
 void config_print(const struct config *c, struct kg_buf *out)
 {
-    struct json *n = config_to_json(c);
-
-    json_print(n, true, out);
-    kg_buf_puts(out, "\n");
-    json_free(n);
+    print_tree(config_json(c), out);
 }
 
 void config_print_service(const struct config_service *s, struct kg_buf *out)
 {
-    struct json *n = config_service_to_json(s, false);
-
-    json_print(n, true, out);
-    json_free(n);
+    print_tree(config_service_json(s), out);
 }
 
-static void print_loosened(const struct config_service *s, struct kg_buf *out)
+/* --- what is looser than the profile
+ * ---------------------------------------------------------------- */
+
+/* Of Docker's own capabilities, what the default profile leaves. */
+static bool default_profile_has(const char *cap)
+{
+    static const char *const caps[] = {"CHOWN",  "DAC_OVERRIDE", "FSETID",  "FOWNER",
+                                       "SETGID", "SETUID",       "SETPCAP", "NET_BIND_SERVICE",
+                                       "KILL",   "SYS_CHROOT",   NULL};
+
+    for (size_t i = 0; caps[i]; i++)
+        if (strcmp(caps[i], cap) == 0)
+            return true;
+    return false;
+}
+
+static void loosened_list(const struct config_service *s, const char *key,
+                          const struct config_strings *list, struct kg_buf *out)
+{
+    for (size_t i = 0; i < list->count; i++)
+        kg_buf_printf(out, "service %s: %s %s\n", s->name, key, list->items[i]);
+}
+
+static bool is_root(const char *user)
+{
+    return strcmp(user, "root") == 0 || strcmp(user, "0") == 0 || strncmp(user, "root:", 5) == 0 ||
+           strncmp(user, "0:", 2) == 0;
+}
+
+static void loosened_service(const struct config_service *s, struct kg_buf *out)
 {
     bool strict = s->profile == CONFIG_PROFILE_STRICT;
 
     for (size_t i = 0; i < s->cap_add.count; i++)
-        kg_buf_printf(out, "service %s: cap_add %s\n", s->name, s->cap_add.items[i]);
-    for (size_t i = 0; i < s->devices.count; i++)
-        kg_buf_printf(out, "service %s: devices %s\n", s->name, s->devices.items[i]);
-    for (size_t i = 0; i < s->volumes.count; i++)
-        kg_buf_printf(out, "service %s: volumes %s\n", s->name, s->volumes.items[i]);
-    if (strict && s->read_only == CONFIG_FALSE)
-        kg_buf_printf(out, "service %s: read_only false\n", s->name);
+        if (strict || !default_profile_has(s->cap_add.items[i]))
+            kg_buf_printf(out, "service %s: cap_add %s\n", s->name, s->cap_add.items[i]);
+    loosened_list(s, "devices", &s->devices, out);
+    loosened_list(s, "volumes", &s->volumes, out);
     if (s->init == CONFIG_FALSE)
         kg_buf_printf(out, "service %s: init false\n", s->name);
-    if (strict && s->user && (strcmp(s->user, "0") == 0 || strncmp(s->user, "root", 4) == 0))
+    if (strict && s->read_only == CONFIG_FALSE)
+        kg_buf_printf(out, "service %s: read_only false\n", s->name);
+    if (strict && s->user && is_root(s->user))
         kg_buf_printf(out, "service %s: user %s\n", s->name, s->user);
-    if (s->runtime)
-        kg_buf_printf(out, "service %s: runtime %s\n", s->name, s->runtime);
 }
 
 void config_print_loosened(const struct config *c, struct kg_buf *out)
 {
     for (size_t i = 0; i < c->service_count; i++)
-        print_loosened(c->services[i], out);
-}
-
-/* --- help and schema
- * -------------------------------------------------------------------------------------- */
-
-static const char *placeholder(const struct config_key *k)
-{
-    static const char *const words[] = {
-        [CONFIG_TEXT] = "TEXT",         [CONFIG_BOOLEAN] = "",         [CONFIG_MAYBE] = "[=false]",
-        [CONFIG_INTEGER] = "N",         [CONFIG_COUNT] = "N",          [CONFIG_CPUS] = "CPUS",
-        [CONFIG_DURATION] = "DURATION", [CONFIG_SIZE] = "SIZE",        [CONFIG_CHOICE] = "",
-        [CONFIG_LIST] = "ITEM ...",     [CONFIG_ROUTES] = "ROUTE ...", [CONFIG_HEALTH] = "PATH",
-        [CONFIG_QUIET] = "JSON",        [CONFIG_SERVICES] = "",
-    };
-
-    return k->choices ? k->choices : words[k->type];
-}
-
-static void help_table(const struct config_key *table, struct kg_buf *out)
-{
-    char flag[64], left[80];
-
-    for (; table->name; table++) {
-        if (table->type == CONFIG_SERVICES)
-            continue;
-        kg_str_copy(flag, sizeof flag, kg_str_of(table->name));
-        for (char *p = flag; *p; p++)
-            *p = *p == '_' ? '-' : *p;
-        snprintf(left, sizeof left, "--%s %s", flag, placeholder(table));
-        kg_buf_printf(out, strlen(left) > 29 ? "  %s\n  %-29s %s" : "  %-29s %.0s%s", left, "",
-                      table->words);
-        if (table->otherwise)
-            kg_buf_printf(out, " (%s)", table->otherwise);
-        kg_buf_puts(out, "\n");
-    }
-}
-
-void config_print_help(struct kg_buf *out)
-{
-    kg_buf_puts(out, "Options (each also as a key of the file, and as KIPGATE_SOME_KEY):\n"
-                     "  --config FILE                 JSON configuration\n");
-    help_table(config_top_keys, out);
-    kg_buf_puts(out, "\nOne service by options:\n"
-                     "  --name NAME                   of the service (the image's)\n");
-    help_table(config_service_keys, out);
-}
-
-static struct json *key_schema(const struct config_key *k)
-{
-    static const char *const types[] = {
-        [CONFIG_TEXT] = "string",     [CONFIG_BOOLEAN] = "boolean", [CONFIG_MAYBE] = "boolean",
-        [CONFIG_INTEGER] = "integer", [CONFIG_COUNT] = "integer",   [CONFIG_CPUS] = "number",
-        [CONFIG_DURATION] = "string", [CONFIG_SIZE] = "string",     [CONFIG_CHOICE] = "string",
-        [CONFIG_LIST] = "array",      [CONFIG_ROUTES] = "array",    [CONFIG_HEALTH] = "object",
-        [CONFIG_QUIET] = "array",     [CONFIG_SERVICES] = "object",
-    };
-    struct json *n = json_new_object();
-    bool pairs = strcmp(k->name, "env") == 0 || strcmp(k->name, "labels") == 0;
-
-    if (!pairs) /* those may be an object, too */
-        json_set_string(n, "type", types[k->type]);
-    json_set_string(n, "description", k->words);
-    if (k->type == CONFIG_INTEGER || k->type == CONFIG_COUNT) {
-        json_set_number(n, "minimum", (double)k->min);
-        json_set_number(n, "maximum", (double)k->max);
-    }
-    if (k->otherwise)
-        json_set(n, "default", json_parse(kg_str_of(k->otherwise), 1024, 4, NULL, NULL));
-    return n;
-}
-
-static struct json *table_schema(const struct config_key *table)
-{
-    struct json *out = json_new_object(), *properties = json_new_object();
-
-    for (; table->name; table++)
-        if (table->type != CONFIG_SERVICES)
-            json_set(properties, table->name, key_schema(table));
-    json_set_string(out, "type", "object");
-    json_set_bool(out, "additionalProperties", false);
-    json_set(out, "properties", properties);
-    return out;
-}
-
-void config_print_schema(struct kg_buf *out)
-{
-    struct json *root = table_schema(config_top_keys), *services = json_new_object();
-
-    json_set_string(services, "type", "object");
-    json_set(services, "additionalProperties", table_schema(config_service_keys));
-    json_set((struct json *)(void *)json_get(root, "properties"), "services", services);
-    json_print(root, true, out);
-    kg_buf_puts(out, "\n");
-    json_free(root);
+        loosened_service(c->services[i], out);
 }

@@ -5,12 +5,13 @@
 #ifndef ORCHESTRATOR_CONFIG_PRIV_H
 #define ORCHESTRATOR_CONFIG_PRIV_H
 
+#include "base/log.h"
 #include "orchestrator/config.h"
 #include "orchestrator/json.h"
 
 #define CONFIG_MAX_JSON_DEPTH 16
 #define CONFIG_DEFAULT_FILE "/etc/kipgate/kipgate.json"
-#define CONFIG_CORES_UNSET 0 /* of fronts and max_starts, before the defaults are found out */
+#define CONFIG_FORMAT_UNSET ((enum kg_log_format)99) /* until the default is found out */
 
 enum config_type {
     CONFIG_STRING,   /* char *; max: bytes */
@@ -42,9 +43,9 @@ typedef const char *config_check(const char *value);
 struct config_key {
     const char *name;
     enum config_type type;
-    size_t offset;    /* in struct config, or struct config_service */
-    int64_t min, max; /* both allowed */
-    const char *def;  /* as one writes it behind the flag; NULL: none, or found out: def_words */
+    size_t offset;       /* in struct config, or struct config_service */
+    int64_t min, max;    /* both allowed */
+    const char *def;     /* as one writes it behind the flag; NULL: none, or found out: def_words */
     const char *choices; /* "missing|always|never" */
     const char *none;    /* a word for none_value, beside the range; also what unset prints as */
     int64_t none_value;
@@ -68,7 +69,8 @@ void config_key_expects(const struct config_key *k, struct kg_buf *out);
 const char *config_choice(const struct config_key *k, int index, size_t *n); /* NULL past the end */
 bool config_key_is_list(const struct config_key *k);
 
-/* --- places ---------------------------------------------------------------------------------------
+/* --- places
+ * ---------------------------------------------------------------------------------------
  */
 
 enum config_source_kind {
@@ -102,7 +104,8 @@ size_t config_locate_node(struct kg_str text, const struct json *root, const str
 void config_locate_line(struct kg_str text, size_t at, size_t *line, size_t *column);
 bool config_is_utf8(struct kg_str s);
 
-/* --- parsing --------------------------------------------------------------------------------------
+/* --- parsing
+ * --------------------------------------------------------------------------------------
  */
 
 struct config_draft { /* a service while it is made */
@@ -135,18 +138,17 @@ void config_drafts_free(struct config_loading *l); /* with the services still in
 void config_text_set(struct json *object, const struct config_key *k, const char *const *texts,
                      size_t count);
 
-/* config_check.c: the questions asked of single strings, and of the whole. */
+/* config_check.c: the questions asked of single strings. */
 config_check config_check_address, config_check_admin, config_check_engine, config_check_owner,
-    config_check_path, config_check_state_dir, config_check_image, config_check_env,
-    config_check_label, config_check_volume, config_check_socket, config_check_cap,
-    config_check_tmpfs, config_check_device, config_check_word, config_check_nonempty,
-    config_check_name;
+    config_check_path, config_check_target, config_check_state_dir, config_check_image,
+    config_check_env, config_check_label, config_check_volume, config_check_socket,
+    config_check_cap, config_check_tmpfs, config_check_device, config_check_word, config_check_name;
 /* Splits "host.name/prefix"; NULL and *out filled (owned), or what is wrong. */
 const char *config_check_route(const char *text, struct config_route *out);
-/* Once all layers are in: missing and contradictory values, routes, specs. Moves the drafts into
- * the configuration, sorted. */
+/* config_complete.c: once all layers are in: missing and contradictory values, routes, specs. Moves
+ * the drafts into the configuration, sorted. */
 void config_complete(struct config_loading *l);
-void config_complete_top(struct config_loading *l, const struct config_source *file);
+void config_complete_top(struct config_loading *l, bool file_read);
 /* Makes a service's spec anew. False: no memory. */
 bool config_make_spec(struct config_service *s);
 
@@ -174,26 +176,29 @@ int config_option_next(int argc, char **argv, struct config_option *out, struct 
 void config_variable_name(const char *key, char out[64]);
 void config_flag_name(const char *key, char out[64]);
 
-/* --- values ---------------------------------------------------------------------------------------
+/* --- values
+ * ---------------------------------------------------------------------------------------
  */
 
-struct config_service *config_service_new(const char *name); /* with all defaults; NULL: no memory */
+struct config_service *
+config_service_new(const char *name); /* with all defaults; NULL: no memory */
 void config_service_free(struct config_service *s);
 struct config *config_new(void); /* with the constant defaults */
 struct config *config_copy(const struct config *c);
 bool config_strings_add(struct config_strings *s, const char *text, size_t n); /* copies */
 void config_strings_free(struct config_strings *s);
 void config_routes_free(struct config_service *s);
-bool config_routes_add(struct config_service *s, struct config_route r); /* takes r's strings over */
+bool config_routes_add(struct config_service *s,
+                       struct config_route r); /* takes r's strings over */
 
 /* config_print.c; JSON trees to be freed by json_free. */
 struct json *config_service_json(const struct config_service *s);
 struct json *config_json(const struct config *c);
 struct json *config_spec_json(const struct config_service *s);
 
-/* config_document.c: what people and editors read about the keys. */
-void config_print_schema(struct kg_buf *out);
-void config_print_options(struct kg_buf *out, const struct config_key *keys, unsigned width);
-void config_print_manual_keys(struct kg_buf *out, const struct config_key *keys);
+/* config_document.c: what people and editors read about the keys, made from the records. */
+void config_print_help(struct kg_buf *out);   /* the options, for a terminal */
+void config_print_schema(struct kg_buf *out); /* JSON Schema of the file */
+void config_print_manual(struct kg_buf *out); /* the manual page's part on the keys, in man(7) */
 
 #endif

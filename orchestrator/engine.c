@@ -1,596 +1,401 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine client: connection and verbs. The difficulty: being up is a claim (pinged, workers can
- * be reached, events flow, the list was asked for after that) and each part of it can be lost. */
+/* The engine client's link: ping, agree on a version, find out the way to workers, subscribe, list;
+ * and all of it again when the engine went away. The difficulty: a hanging engine looks like a slow
+ * one, so it is pinged all the while, one ping at a time. */
 #include "base/clock.h"
-#include "orchestrator/digest.h"
+#include "base/log.h"
 #include "orchestrator/engine_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#define RETRY_FIRST_MS 50
-#define RETRY_LAST_MS 1000
-#define PING_EVERY_MS 5000
-#define PING_TIMEOUT_MS 3000
+#define FIRST_LIST_RETRY_MS 1000
 
-static const char *const verb_names[ENGINE_VERBS] = {"ping",  "list",    "image", "pull", "create",
-                                                     "start", "inspect", "stop",  "kill", "remove"};
+static void ping(struct engine *e);
+static void enter_reach(struct engine *e);
 
-static void connect_now(struct engine *e);
-
-/* --- calls
- * ----------------------------------------------------------------------------------------- */
-
-uint64_t engine_call(struct engine *e, const char *method, const char *path, const char *body,
-                     int64_t timeout_ms, transport_done *done, void *arg)
-{
-    char versioned[1024];
-    struct transport_call call = {.method = method,
-                                  .path = versioned,
-                                  .body = body,
-                                  .timeout_ms = timeout_ms,
-                                  .max_bytes = KG_ENGINE_MAX_ANSWER_BYTES,
-                                  .on_done = done,
-                                  .arg = arg};
-
-    if (e->api_minor > 0)
-        snprintf(versioned, sizeof versioned, "/v1.%d%s", e->api_minor, path);
-    else
-        snprintf(versioned, sizeof versioned, "%s", path);
-    return transport_start(e->transport, &call);
-}
-
-static void set_words(const struct transport_answer *from, struct engine_answer *to)
-{
-    struct json *n =
-        json_parse(from->body, KG_ENGINE_MAX_ANSWER_BYTES, KG_ENGINE_MAX_JSON_DEPTH, NULL, NULL);
-    const char *words = json_string(json_get(n, "message"), NULL);
-    size_t i = 0;
-
-    if (!words)
-        snprintf(to->words, sizeof to->words, "the engine answered %d", from->status);
-    for (; words && words[i] && i < sizeof to->words - 1; i++)
-        to->words[i] = (char)((unsigned char)words[i] < 0x20 ? ' ' : words[i]);
-    json_free(n);
-}
-
-static int code_of_status(int status)
-{
-    if (status >= 200 && status < 300)
-        return 0;
-    if (status == 400)
-        return KG_EINVAL;
-    if (status == 404)
-        return KG_ENOTFOUND;
-    return status == 409 ? KG_ECONFLICT : KG_EIO;
-}
-
-void engine_judge(const struct transport_answer *from, struct engine_answer *to)
-{
-    *to = (struct engine_answer){.code = from->code, .status = from->status};
-    if (from->code != 0) {
-        snprintf(to->words, sizeof to->words, "%s", from->words);
-        return;
-    }
-    to->already = from->status == 304;
-    to->code = to->already ? 0 : code_of_status(from->status);
-    if (to->code != 0)
-        set_words(from, to);
-}
-
-/* --- up and down
+/* --- small services
  * ------------------------------------------------------------------------------------ */
 
-static void on_retry(uv_timer_t *t)
+uint64_t engine_send(struct engine *e, const struct engine_request *r)
 {
-    connect_now(t->data);
+    struct kg_buf path;
+    struct transport_call call = {.method = r->method,
+                                  .body = r->body,
+                                  .header = r->header,
+                                  .timeout_ms = r->timeout_ms,
+                                  .max_bytes = KG_ENGINE_MAX_ANSWER_BYTES,
+                                  .own_connection = r->own_connection,
+                                  .on_begun = r->on_begun,
+                                  .on_data = r->on_data,
+                                  .on_done = r->on_done,
+                                  .arg = r->arg};
+    uint64_t number = 0;
+
+    kg_buf_init(&path, 16 * 1024);
+    if (e->api_minor > 0 && r->path[1] != '_')
+        kg_buf_printf(&path, "/v1.%u", e->api_minor);
+    kg_buf_puts(&path, r->path);
+    call.path = path.data;
+    if (!path.error)
+        number = transport_start(e->transport, &call);
+    kg_buf_fini(&path);
+    return number;
 }
 
-static void stop_calls(struct engine *e)
+struct json *engine_json(struct kg_str body)
 {
-    if (e->events_call)
-        transport_cancel(e->transport, e->events_call);
-    if (e->stage_call)
-        transport_cancel(e->transport, e->stage_call);
-    if (e->list_call)
-        transport_cancel(e->transport, e->list_call);
-    e->events_call = e->stage_call = e->list_call = 0;
-    uv_timer_stop(&e->reconcile);
-    uv_timer_stop(&e->ping);
+    return json_parse(body, KG_ENGINE_MAX_ANSWER_BYTES, KG_ENGINE_MAX_JSON_DEPTH, NULL, NULL);
+}
+
+void engine_ground(const struct engine *e, struct engine_ground *g)
+{
+    *g = (struct engine_ground){.owner = e->owner,
+                                .reach = e->reach.kind,
+                                .network = e->reach.network,
+                                .published_ip = e->reach.published_ip,
+                                .init = e->has_init,
+                                .json_file = e->json_file};
+}
+
+void engine_took(struct engine *e, enum engine_kind kind, int64_t began_us)
+{
+    kg_histogram_add_us(&e->times[kind], kg_clock_mono_us() - began_us);
+}
+
+static void cancel(struct engine *e, uint64_t *call)
+{
+    if (*call != 0)
+        transport_cancel(e->transport, *call);
+    *call = 0;
+}
+
+/* --- down and up
+ * --------------------------------------------------------------------------------------- */
+
+static void on_beat(uv_timer_t *timer);
+
+static void retry_later(struct engine *e)
+{
+    uv_timer_start(&e->beat, on_beat, (uint64_t)e->retry_ms, 0);
+    e->retry_ms = e->retry_ms == 0 ? ENGINE_RETRY_FIRST_MS : 2 * e->retry_ms;
+    if (e->retry_ms > ENGINE_RETRY_LAST_MS)
+        e->retry_ms = ENGINE_RETRY_LAST_MS;
 }
 
 void engine_lost(struct engine *e, const char *why)
 {
-    bool was_up = e->stage == ENGINE_UP;
+    bool news = e->link == LINK_UP || e->why[0] == '\0';
 
-    if (e->closing || e->stage == ENGINE_WAITING)
-        return;
-    stop_calls(e);
-    e->stage = ENGINE_WAITING;
-    snprintf(e->why, sizeof e->why, "%s", why);
-    uv_timer_start(&e->retry, on_retry, was_up ? 0 : (uint64_t)e->retry_ms, 0);
-    e->retry_ms = e->retry_ms * 2 < RETRY_LAST_MS ? e->retry_ms * 2 : RETRY_LAST_MS;
-    if (was_up || !e->told_up) {
-        e->told_up = true; /* the first failure is told too */
+    if (e->closing || (e->link == LINK_PING && e->ping != 0) ||
+        (e->link == LINK_PING && uv_is_active((uv_handle_t *)&e->beat)))
+        return; /* known, and being looked after */
+    e->link = LINK_PING;
+    engine_clean_words(e->why, sizeof e->why, kg_str_of(*why ? why : "the engine is gone"));
+    cancel(e, &e->ping);
+    cancel(e, &e->info);
+    cancel(e, &e->stream);
+    cancel(e, &e->list);
+    uv_timer_stop(&e->relist);
+    engine_reach_stop(e);
+    retry_later(e);
+    if (news)
         e->callbacks.on_state(e->callbacks.arg, false, e->why);
-    }
+    if (!e->closing)
+        engine_network_settled(e, false);
 }
 
-static void lost_by(struct engine *e, const char *doing, const struct engine_answer *a)
-{
-    char why[256];
+static void list(struct engine *e);
 
-    snprintf(why, sizeof why, "%s: %.200s", doing, a->words);
+static void on_stream_begun(struct engine *e)
+{
+    e->link = LINK_UP;
+    e->retry_ms = 0;
+    e->why[0] = '\0';
+    uv_timer_start(&e->beat, on_beat, ENGINE_PING_EVERY_MS, 0);
+    e->callbacks.on_state(e->callbacks.arg, true, "");
+    if (!e->closing && e->link == LINK_UP)
+        list(e);
+}
+
+void engine_subscribed(struct engine *e, int status)
+{
+    char why[64];
+
+    if (e->link != LINK_SUBSCRIBE)
+        return;
+    if (status == 200) {
+        on_stream_begun(e);
+        return;
+    }
+    snprintf(why, sizeof why, "the engine answered %d to /events", status);
     engine_lost(e, why);
 }
 
-static void on_list(void *arg, const struct transport_answer *answer)
+static void on_beat(uv_timer_t *timer)
 {
-    struct engine *e = arg;
-    struct engine_answer a;
-    struct json *root;
-    struct engine_container *all;
-    size_t n = 0;
+    struct engine *e = timer->data;
 
-    e->list_call = 0;
-    engine_judge(answer, &a);
-    root = a.code == 0 ? json_parse(answer->body, KG_ENGINE_MAX_ANSWER_BYTES,
-                                    KG_ENGINE_MAX_JSON_DEPTH, NULL, NULL)
-                       : NULL;
-    if (!root || json_type(root) != JSON_ARRAY) {
-        json_free(root);
-        if (a.code == 0)
-            snprintf(a.words, sizeof a.words, "not a list");
-        lost_by(e, "list", &a);
-        return;
-    }
-    all = calloc(json_count(root) + 1, sizeof *all);
-    for (const struct json *c = json_first(root); all && c; c = json_next(c))
-        n += engine_parse_listed(c, &all[n]) && strcmp(all[n].owner, e->owner) == 0;
-    json_free(root);
-    if (!all)
-        return;
-    engine_sweep_sockets(e, all, n);
-    e->callbacks.on_list(e->callbacks.arg, all, n, e->list_began_ms);
-    free(all);
-}
-
-void engine_list_now(struct engine *e)
-{
-    struct kg_buf path;
-    struct json *filters = json_new_object(), *labels = json_new_array();
-    char label[96];
-    struct kg_buf text;
-
-    if (e->list_call || e->stage != ENGINE_UP) {
-        json_free(filters);
-        json_free(labels);
-        return;
-    }
-    kg_buf_init(&path, 1024);
-    kg_buf_init(&text, 1024);
-    snprintf(label, sizeof label, "io.kipgate.owner=%s", e->owner);
-    json_push_string(labels, label);
-    json_set(filters, "label", labels);
-    json_print(filters, false, &text);
-    json_free(filters);
-    kg_buf_puts(&path, "/containers/json?all=1&filters=");
-    transport_escape(&path, text.data ? text.data : "");
-    e->list_began_ms = kg_clock_mono_ms();
-    if (!path.error && !text.error)
-        e->list_call =
-            engine_call(e, "GET", path.data, NULL, KG_ENGINE_CALL_TIMEOUT_MS, on_list, e);
-    kg_buf_fini(&path);
-    kg_buf_fini(&text);
-}
-
-static void on_reconcile(uv_timer_t *t)
-{
-    engine_list_now(t->data);
-}
-
-static void on_pong(void *arg, const struct transport_answer *answer)
-{
-    struct engine *e = arg;
-
-    e->stage_call = 0;
-    if (answer->code != 0)
-        engine_lost(e, answer->code == KG_ETIMEOUT ? "the engine does not answer" : answer->words);
-}
-
-static void on_ping_due(uv_timer_t *t)
-{
-    struct engine *e = t->data;
-
-    if (!e->stage_call)
-        e->stage_call = engine_call(e, "GET", "/_ping", NULL, PING_TIMEOUT_MS, on_pong, e);
-}
-
-static void go_up(struct engine *e)
-{
-    e->stage = ENGINE_UP;
-    e->told_up = true;
-    e->retry_ms = RETRY_FIRST_MS;
-    e->why[0] = '\0';
-    uv_timer_start(&e->reconcile, on_reconcile, KG_ENGINE_RECONCILE_MS, KG_ENGINE_RECONCILE_MS);
-    uv_timer_start(&e->ping, on_ping_due, PING_EVERY_MS, PING_EVERY_MS);
-    e->callbacks.on_state(e->callbacks.arg, true, "");
-    engine_list_now(e);
-}
-
-void engine_reached(struct engine *e)
-{
-    e->stage = ENGINE_SUBSCRIBING;
-    if (engine_subscribe(e))
-        go_up(e);
+    if (e->link == LINK_SUBSCRIBE)
+        engine_lost(e, "the engine does not begin its event stream");
     else
+        ping(e);
+}
+
+/* --- ping, version, facts
+ * -------------------------------------------------------------------------------- */
+
+/* "1.41" -> 41; 0 when it is not such. */
+static unsigned minor_of(const char *version)
+{
+    int64_t minor;
+
+    if (strncmp(version, "1.", 2) != 0 || !kg_str_to_i64(kg_str_of(version + 2), &minor) ||
+        minor > 10000)
+        return 0;
+    return (unsigned)minor;
+}
+
+static bool agree(struct engine *e, const char *version)
+{
+    unsigned minor = minor_of(version);
+    char why[160];
+
+    if (minor >= KG_ENGINE_API_MIN) {
+        e->api_minor = minor < KG_ENGINE_API_MAX ? minor : KG_ENGINE_API_MAX;
+        return true;
+    }
+    if (minor == 0)
+        snprintf(why, sizeof why,
+                 "what answers at the engine's address is no engine (no API version)");
+    else
+        snprintf(why, sizeof why, "the engine's API is 1.%u, older than 1.%d", minor,
+                 KG_ENGINE_API_MIN);
+    engine_lost(e, why);
+    return false;
+}
+
+static void on_info(void *arg, const struct transport_answer *a)
+{
+    struct engine *e = arg;
+    struct json *n = a->code == 0 && a->status == 200 ? engine_json(a->body) : NULL;
+
+    e->info = 0;
+    if (a->refused || a->code == KG_ETIMEOUT) {
+        engine_lost(e, a->words);
+        return;
+    }
+    /* A proxy before the engine may forbid this call: then the usual is taken for granted. */
+    e->has_init = strcmp(json_string(json_path(n, "InitCommit.ID"), ""), "N/A") != 0;
+    e->json_file = strcmp(json_string(json_get(n, "LoggingDriver"), "json-file"), "json-file") == 0;
+    json_free(n);
+    if (!e->has_init)
+        KG_LOG(KG_LOG_WARN, "engine-without-init", KG_F("then", "workers run without an init"));
+    enter_reach(e);
+}
+
+static void enter_info(struct engine *e)
+{
+    const struct engine_request r = {.method = "GET",
+                                     .path = "/info",
+                                     .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS,
+                                     .on_done = on_info,
+                                     .arg = e};
+
+    e->link = LINK_INFO;
+    e->info = engine_send(e, &r);
+    if (e->info == 0)
         engine_lost(e, "out of memory");
 }
 
-static bool negotiate(struct engine *e, const char *api_version, char *why, size_t cap)
+static void enter_subscribe(struct engine *e)
 {
-    int major = 0, minor = 0;
+    e->link = LINK_SUBSCRIBE;
+    uv_timer_start(&e->beat, on_beat, KG_ENGINE_CALL_TIMEOUT_MS, 0);
+    engine_subscribe(e);
+}
 
-    if (sscanf(api_version, "%d.%d", &major, &minor) != 2 || major != 1 ||
-        minor < KG_ENGINE_API_MIN) {
-        snprintf(why, cap, "API version \"%.20s\" is not one we speak (1.%d to 1.%d)", api_version,
-                 KG_ENGINE_API_MIN, KG_ENGINE_API_MAX);
-        return false;
+static void enter_reach(struct engine *e)
+{
+    e->link = LINK_REACH;
+    engine_reach_start(e);
+}
+
+void engine_reached(struct engine *e, bool found, const char *why)
+{
+    if (e->link == LINK_REACH && !found) {
+        engine_lost(e, why);
+    } else if (e->link == LINK_REACH) {
+        e->opened = true;
+        enter_subscribe(e);
     }
-    e->api_minor = minor < KG_ENGINE_API_MAX ? minor : KG_ENGINE_API_MAX;
+    if (!e->closing)
+        engine_network_settled(e, found);
+}
+
+static void on_good_ping(struct engine *e, const char *version)
+{
+    if (e->link == LINK_UP) {
+        uv_timer_start(&e->beat, on_beat, ENGINE_PING_EVERY_MS, 0);
+        return;
+    }
+    if (!agree(e, version))
+        return;
+    if (e->opened)
+        enter_subscribe(e);
+    else
+        enter_info(e);
+}
+
+static void on_ping(void *arg, const struct transport_answer *a)
+{
+    struct engine *e = arg;
+    char why[96];
+
+    e->ping = 0;
+    engine_took(e, KIND_PING, e->ping_began_us);
+    if (a->code == 0 && a->status == 200) {
+        on_good_ping(e, a->api_version);
+    } else if (a->code == 0) {
+        snprintf(why, sizeof why, "the engine answered %d to a ping", a->status);
+        engine_lost(e, why);
+    } else {
+        engine_lost(e, a->code == KG_ETIMEOUT ? "the engine does not answer" : a->words);
+    }
+}
+
+/* On a connection of its own: the others may all be held by calls that hang. */
+static void ping(struct engine *e)
+{
+    const struct engine_request r = {.method = "GET",
+                                     .path = "/_ping",
+                                     .timeout_ms = ENGINE_PING_TIMEOUT_MS,
+                                     .own_connection = true,
+                                     .on_done = on_ping,
+                                     .arg = e};
+
+    if (e->ping != 0)
+        return;
+    e->ping_began_us = kg_clock_mono_us();
+    e->ping = engine_send(e, &r);
+    if (e->ping == 0)
+        retry_later(e);
+}
+
+/* --- lists
+ * -----------------------------------------------------------------------------------------------
+ */
+
+static void on_relist(uv_timer_t *timer)
+{
+    list(timer->data);
+}
+
+static void list_later(struct engine *e, int64_t ms)
+{
+    uv_timer_start(&e->relist, on_relist, (uint64_t)ms, 0);
+}
+
+/* Tells the fleet. False: not a list. */
+static bool tell_list(struct engine *e, const struct json *array)
+{
+    size_t count = 0, all = json_count(array);
+    struct engine_container *found;
+
+    if (json_type(array) != JSON_ARRAY)
+        return false;
+    found = calloc(all ? all : 1, sizeof *found);
+    if (!found)
+        return false;
+    for (const struct json *it = json_first(array); it; it = json_next(it)) {
+        engine_parse_listed(it, &found[count]);
+        /* The filter was the engine's to apply; what a label says is ours to check. */
+        if (found[count].id[0] && strcmp(found[count].owner, e->owner) == 0)
+            count++;
+    }
+    e->callbacks.on_list(e->callbacks.arg, found, count, e->list_began_ms);
+    if (!e->closing)
+        engine_sockets_sweep(e, found, count);
+    free(found);
     return true;
 }
 
-static void on_first_ping(void *arg, const struct transport_answer *answer)
+static void on_list(void *arg, const struct transport_answer *a)
 {
     struct engine *e = arg;
-    struct engine_answer a;
-    char why[160];
+    struct json *array = a->code == 0 && a->status == 200 ? engine_json(a->body) : NULL;
+    bool good;
 
-    e->stage_call = 0;
-    engine_judge(answer, &a);
-    if (a.code != 0)
-        lost_by(e, "ping", &a);
-    else if (!negotiate(e, answer->api_version, why, sizeof why))
-        engine_lost(e, why);
-    else {
-        e->stage = ENGINE_REACHING;
-        engine_reach_begin(e);
-    }
-}
-
-static void connect_now(struct engine *e)
-{
-    e->stage = ENGINE_PINGING;
-    e->api_minor = 0;
-    e->stage_call = engine_call(e, "GET", "/_ping", NULL, PING_TIMEOUT_MS, on_first_ping, e);
-    if (!e->stage_call)
-        engine_lost(e, "out of memory");
-}
-
-bool engine_is_up(const struct engine *e)
-{
-    return e->stage == ENGINE_UP;
-}
-
-const char *engine_down_why(const struct engine *e)
-{
-    return e->why[0] ? e->why : "not yet connected";
-}
-
-/* --- verbs
- * ------------------------------------------------------------------------------------------ */
-
-static void op_free(struct engine_op *op)
-{
-    kg_list_remove(&op->link);
-    json_free(op->create);
-    kg_buf_fini(&op->line);
-    free(op->body);
-    free(op);
-}
-
-void engine_op_answer(struct engine_op *op, struct engine_answer *answer)
-{
-    engine_done *done = op->done;
-    void *arg = op->arg;
-
-    kg_histogram_add_us(&op->engine->times[op->verb], kg_clock_mono_us() - op->began_us);
-    op_free(op);
-    done(arg, answer);
-}
-
-static struct engine_op *op_new(struct engine *e, enum engine_verb verb,
-                                const struct config_service *s, const char *name, engine_done *done,
-                                void *arg)
-{
-    struct engine_op *op = calloc(1, sizeof *op);
-    const char *slash;
-
-    if (!op)
-        return NULL;
-    op->engine = e;
-    op->verb = verb;
-    op->number = ++e->numbers;
-    op->began_us = kg_clock_mono_us();
-    op->done = done;
-    op->arg = arg;
-    kg_buf_init(&op->line, 64 * 1024);
-    kg_list_push_back(&e->ops_open, &op->link);
-    if (name)
-        kg_str_copy(op->about.name, sizeof op->about.name, kg_str_of(name));
-    if (!s)
-        return op;
-    kg_str_copy(op->about.service, sizeof op->about.service, kg_str_of(s->name));
-    op->about.port = s->port;
-    slash = s->socket ? strrchr(s->socket, '/') : NULL;
-    if (slash)
-        kg_str_copy(op->about.socket_file, sizeof op->about.socket_file, kg_str_of(slash + 1));
-    return op;
-}
-
-/* An operation that could not be begun is answered too, from the loop. */
-static void on_late(uv_timer_t *t)
-{
-    struct engine *e = t->data;
-    struct kg_list *first;
-
-    while ((first = kg_list_first(&e->ops_late)) != NULL) {
-        struct engine_answer a = {.code = KG_EIO, .words = "out of memory or bad request"};
-        engine_op_answer(KG_LIST_ENTRY(first, struct engine_op, link), &a);
-    }
-}
-
-static uint64_t begun(struct engine_op *op)
-{
-    struct engine *e = op->engine;
-
-    if (!op->call) {
-        kg_list_remove(&op->link);
-        kg_list_push_back(&e->ops_late, &op->link);
-        uv_timer_start(&e->late, on_late, 0, 0);
-    }
-    return op->number;
-}
-
-static void on_plain(void *arg, const struct transport_answer *answer)
-{
-    struct engine_op *op = arg;
-    struct engine *e = op->engine;
-    struct engine_answer a;
-
-    engine_judge(answer, &a);
-    if (op->verb == ENGINE_STOP || op->verb == ENGINE_KILL || op->verb == ENGINE_REMOVE)
-        a.already |= a.code == KG_ENOTFOUND || a.code == KG_ECONFLICT;
-    if (a.already)
-        a.code = 0;
-    if (op->verb == ENGINE_START && a.code != 0 && strstr(a.words, "network") &&
-        strstr(a.words, "not found"))
-        e->reach = ENGINE_REACH_UNKNOWN; /* somebody took our network: found anew */
-    if (answer->refused) {
-        engine_op_answer(op, &a);
-        engine_lost(e, answer->words);
+    e->list = 0;
+    engine_took(e, KIND_LIST, e->list_began_us);
+    if (a->refused) {
+        engine_lost(e, a->words);
         return;
     }
-    engine_op_answer(op, &a);
-    if (e->reach == ENGINE_REACH_UNKNOWN)
-        engine_lost(e, "the workers' network is gone");
+    list_later(e, KG_ENGINE_RECONCILE_MS);
+    good = tell_list(e, array);
+    json_free(array);
+    if (e->closing || e->link != LINK_UP)
+        return;
+    if (!good) {
+        KG_LOG(KG_LOG_WARN, "engine-list-failed", KG_FN("status", a->status),
+               KG_F("why", a->code != 0 ? a->words : "not a list"));
+        list_later(e, FIRST_LIST_RETRY_MS);
+    } else if (e->list_again) {
+        list(e);
+    }
 }
 
-/* METHOD /containers/ID SUFFIX */
-static uint64_t container_call(struct engine_op *op, const char *method, const char *suffix,
-                               int64_t timeout_ms, transport_done *done)
+static void put_filter(struct kg_buf *path, struct json *filter)
+{
+    struct kg_buf text;
+
+    kg_buf_init(&text, 4096);
+    path->error = json_print(filter, false, &text) != 0 ? KG_ENOMEM : path->error;
+    transport_escape(path, text.data ? text.data : "");
+    kg_buf_fini(&text);
+    json_free(filter);
+}
+
+void engine_put_owner_filter(const struct engine *e, struct json *filter, struct kg_buf *path)
+{
+    struct json *labels = json_new_array();
+    char label[96];
+
+    snprintf(label, sizeof label, LABEL_OWNER "=%s", e->owner);
+    json_push_string(labels, label);
+    json_set(filter, "label", labels);
+    put_filter(path, filter);
+}
+
+static void list(struct engine *e)
 {
     struct kg_buf path;
+    struct engine_request r = {
+        .method = "GET", .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS, .on_done = on_list, .arg = e};
 
-    kg_buf_init(&path, 1000);
-    kg_buf_puts(&path, "/containers/");
-    transport_escape(&path, op->about.name);
-    kg_buf_puts(&path, suffix);
+    e->list_again = e->list != 0;
+    if (e->list_again || e->link != LINK_UP)
+        return;
+    kg_buf_init(&path, 8192);
+    kg_buf_puts(&path, "/containers/json?all=1&filters=");
+    engine_put_owner_filter(e, json_new_object(), &path);
+    e->list_began_ms = kg_clock_mono_ms();
+    e->list_began_us = kg_clock_mono_us();
+    r.path = path.data;
     if (!path.error)
-        op->call = engine_call(op->engine, method, path.data, NULL, timeout_ms, done, op);
+        e->list = engine_send(e, &r);
+    if (e->list == 0)
+        list_later(e, FIRST_LIST_RETRY_MS);
     kg_buf_fini(&path);
-    return begun(op);
 }
 
-static uint64_t verb_start(void *self, const char *id, engine_done *done, void *arg)
+/* --- doors
+ * -----------------------------------------------------------------------------------------------
+ */
+
+void engine_list_now(struct engine *e)
 {
-    struct engine_op *op = op_new(self, ENGINE_START, NULL, id, done, arg);
-
-    return op ? container_call(op, "POST", "/start", KG_ENGINE_START_TIMEOUT_MS, on_plain) : 0;
-}
-
-static uint64_t verb_kill(void *self, const char *id, engine_done *done, void *arg)
-{
-    struct engine_op *op = op_new(self, ENGINE_KILL, NULL, id, done, arg);
-
-    return op ? container_call(op, "POST", "/kill", KG_ENGINE_CALL_TIMEOUT_MS, on_plain) : 0;
-}
-
-static uint64_t verb_stop(void *self, const char *id, int64_t grace_ms, engine_done *done,
-                          void *arg)
-{
-    struct engine_op *op = op_new(self, ENGINE_STOP, NULL, id, done, arg);
-    char suffix[40];
-
-    snprintf(suffix, sizeof suffix, "/stop?t=%d", (int)((grace_ms + 999) / 1000));
-    return op ? container_call(op, "POST", suffix, grace_ms + KG_ENGINE_CALL_TIMEOUT_MS, on_plain)
-              : 0;
-}
-
-static uint64_t verb_remove(void *self, const char *id, engine_done *done, void *arg)
-{
-    struct engine_op *op = op_new(self, ENGINE_REMOVE, NULL, id, done, arg);
-
-    return op ? container_call(op, "DELETE", "?force=1&v=1", KG_ENGINE_CALL_TIMEOUT_MS, on_plain)
-              : 0;
-}
-
-static void on_inspect(void *arg, const struct transport_answer *answer)
-{
-    struct engine_op *op = arg;
-    struct engine_answer a;
-    struct json *n;
-
-    engine_judge(answer, &a);
-    if (a.code == KG_ENOTFOUND) {
-        a = (struct engine_answer){.status = 404, .container = {.state = ENGINE_NONE}};
-    } else if (a.code == 0) {
-        n = json_parse(answer->body, KG_ENGINE_MAX_ANSWER_BYTES, KG_ENGINE_MAX_JSON_DEPTH, NULL,
-                       NULL);
-        if (!engine_parse_inspect(op->engine, n, &op->about, &a.container))
-            a.code = KG_EPROTO;
-        json_free(n);
-    }
-    engine_op_answer(op, &a);
-}
-
-static uint64_t verb_inspect(void *self, const struct config_service *s, const char *id_or_name,
-                             engine_done *done, void *arg)
-{
-    struct engine_op *op = op_new(self, ENGINE_INSPECT, s, id_or_name, done, arg);
-
-    return op ? container_call(op, "GET", "/json", KG_ENGINE_CALL_TIMEOUT_MS, on_inspect) : 0;
-}
-
-static void on_created(void *arg, const struct transport_answer *answer)
-{
-    struct engine_op *op = arg;
-    struct engine_answer a;
-    struct json *n;
-    const char *id;
-
-    engine_judge(answer, &a);
-    if (a.code == 0) {
-        n = json_parse(answer->body, KG_ENGINE_MAX_ANSWER_BYTES, KG_ENGINE_MAX_JSON_DEPTH, NULL,
-                       NULL);
-        id = json_string(json_get(n, "Id"), "");
-        if (!id[0] || !kg_str_copy(a.container.id, sizeof a.container.id, kg_str_of(id)))
-            a.code = KG_ECLOSED; /* unknown what was made: ask by name */
-        a.container.state = ENGINE_CREATED;
-        json_free(n);
-    }
-    engine_op_answer(op, &a);
-}
-
-static void send_create(struct engine_op *op)
-{
-    struct kg_buf path, body;
-
-    kg_buf_init(&path, 1000);
-    kg_buf_init(&body, 1024 * 1024);
-    kg_buf_puts(&path, "/containers/create?name=");
-    transport_escape(&path, op->about.name);
-    op->call = 0;
-    if (json_print(op->create, false, &body) == 0 && !path.error)
-        op->call = engine_call(op->engine, "POST", path.data, body.data, KG_ENGINE_CALL_TIMEOUT_MS,
-                               on_created, op);
-    kg_buf_fini(&path);
-    kg_buf_fini(&body);
-    begun(op);
-}
-
-static void on_image_for_port(void *arg, const struct transport_answer *answer)
-{
-    struct engine_op *op = arg;
-    struct engine_answer a;
-    struct json *n;
-    size_t count = 0;
-    int port;
-
-    engine_judge(answer, &a);
-    if (a.code != 0) {
-        engine_op_answer(op, &a);
-        return;
-    }
-    n = json_parse(answer->body, KG_ENGINE_MAX_ANSWER_BYTES, KG_ENGINE_MAX_JSON_DEPTH, NULL, NULL);
-    port = engine_single_port(json_path(n, "Config.ExposedPorts"), &count);
-    json_free(n);
-    if (port == 0) {
-        a.code = KG_EINVAL;
-        snprintf(a.words, sizeof a.words, "service %s: the image exposes %zu TCP ports: set `port`",
-                 op->about.service, count);
-        engine_op_answer(op, &a);
-        return;
-    }
-    op->about.port = port;
-    engine_create_set_port(op->engine, op->create, port);
-    send_create(op);
-}
-
-static uint64_t image_call(struct engine_op *op, const char *image, transport_done *done)
-{
-    struct kg_buf path;
-
-    kg_buf_init(&path, 1000);
-    kg_buf_puts(&path, "/images/");
-    transport_escape(&path, image);
-    kg_buf_puts(&path, "/json");
-    op->call = path.error ? 0
-                          : engine_call(op->engine, "GET", path.data, NULL,
-                                        KG_ENGINE_CALL_TIMEOUT_MS, done, op);
-    kg_buf_fini(&path);
-    return begun(op);
-}
-
-static uint64_t verb_image(void *self, const struct config_service *s, engine_done *done, void *arg)
-{
-    struct engine_op *op = op_new(self, ENGINE_IMAGE, s, NULL, done, arg);
-
-    return op ? image_call(op, s->image, on_plain) : 0;
-}
-
-static uint64_t verb_create(void *self, const struct config_service *s, const char *name,
-                            engine_done *done, void *arg)
-{
-    struct engine *e = self;
-    struct engine_op *op = op_new(e, ENGINE_CREATE, s, name, done, arg);
-    uint64_t number;
-
-    if (!op)
-        return 0;
-    number = op->number;
-    op->create = engine_create_body(e, s, name);
-    if (s->port == 0 && !s->socket) {
-        image_call(op, s->image, on_image_for_port);
-        return number;
-    }
-    if (s->port)
-        engine_create_set_port(e, op->create, s->port);
-    send_create(op);
-    return number;
-}
-
-static uint64_t verb_pull(void *self, const struct config_service *s, engine_done *done, void *arg)
-{
-    struct engine_op *op = op_new(self, ENGINE_PULL, s, NULL, done, arg);
-
-    if (!op)
-        return 0;
-    engine_pull_start(op, s);
-    return begun(op);
-}
-
-static void cancel_in(struct engine *e, struct kg_list *list, uint64_t number)
-{
-    KG_LIST_EACH(it, list)
-    {
-        struct engine_op *op = KG_LIST_ENTRY(it, struct engine_op, link);
-        if (op->number != number)
-            continue;
-        if (op->call)
-            transport_cancel(e->transport, op->call);
-        op_free(op);
-        return;
-    }
-}
-
-static void verb_cancel(void *self, uint64_t number)
-{
-    struct engine *e = self;
-
-    cancel_in(e, &e->ops_open, number);
-    cancel_in(e, &e->ops_late, number);
+    list(e);
 }
 
 const struct engine_ops *engine_ops(struct engine *e)
@@ -598,131 +403,144 @@ const struct engine_ops *engine_ops(struct engine *e)
     return &e->ops;
 }
 
+bool engine_is_up(const struct engine *e)
+{
+    return e->link == LINK_UP;
+}
+
+const char *engine_down_why(const struct engine *e)
+{
+    if (e->link == LINK_UP)
+        return "";
+    return e->why[0] ? e->why : "the engine has not answered yet";
+}
+
+const char *engine_reach_name(const struct engine *e)
+{
+    static const char *const names[] = {"unknown", "address", "network", "published"};
+
+    return names[e->reach.kind];
+}
+
+uint32_t engine_settle_ms(const struct engine *e)
+{
+    return e->reach.kind == REACH_PUBLISHED ? ENGINE_SETTLE_MS : 0;
+}
+
 const struct kg_histogram *engine_call_times(const struct engine *e, size_t index, const char **op)
 {
-    if (index >= ENGINE_VERBS)
+    static const char *const names[KINDS] = {"ping", "list", "create", "start", "inspect",
+                                             "stop", "kill", "remove", "pull",  "image"};
+
+    if (index >= KINDS)
         return NULL;
-    *op = verb_names[index];
+    *op = names[index];
     return &e->times[index];
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------- */
+/* --- open and close
+ * ---------------------------------------------------------------------------------------- */
 
-/* "unix:///path" or "tcp://host:port" into what the transport takes. */
-static int parse_target(struct engine *e, const struct config *c, struct transport_target *t,
-                        char *url, size_t cap, struct kg_err *err)
+/* "unix:///path" or "tcp://host:port". */
+static int open_transport(struct engine *e, const struct config *c, struct kg_err *err)
 {
-    const char *at = c->engine;
+    struct transport_target target = {.url = "http://engine", .verify = c->engine_tls};
+    struct kg_str address = kg_str_of(c->engine);
+    bool tls = c->engine_tls || c->engine_cert_path;
+    char url[300];
 
-    *t = (struct transport_target){.url = url, .verify = c->engine_tls};
-    if (strncmp(at, "unix://", 7) == 0) {
-        t->unix_path = at + 7;
-        snprintf(url, cap, "http://engine");
-        return 0;
+    if (kg_str_has_prefix(address, KG_STR("unix://"))) {
+        target.unix_path = c->engine + 7;
+        if (address.n - 7 > KG_MAX_SOCKET_PATH_BYTES)
+            return kg_fail(err, KG_EINVAL, "engine %s: the path is longer than %d bytes", c->engine,
+                           KG_MAX_SOCKET_PATH_BYTES);
+    } else if (kg_str_has_prefix(address, KG_STR("tcp://"))) {
+        const char *host = c->engine + 6, *colon = strrchr(host, ':');
+        size_t n = colon ? (size_t)(colon - host) : strlen(host);
+        if (n > 1 && host[0] == '[' && host[n - 1] == ']')
+            kg_str_copy(e->host, sizeof e->host, (struct kg_str){host + 1, n - 2});
+        else
+            kg_str_copy(e->host, sizeof e->host, (struct kg_str){host, n});
+        if (!e->host[0] || (size_t)snprintf(url, sizeof url, "%s://%s", tls ? "https" : "http",
+                                            host) >= sizeof url)
+            return kg_fail(err, KG_EINVAL, "engine %s: not a host and port", c->engine);
+        target.url = url;
+        target.cert_dir = tls ? c->engine_cert_path : NULL;
+    } else {
+        return kg_fail(err, KG_EINVAL, "engine %s: neither unix:// nor tcp://", c->engine);
     }
-    if (strncmp(at, "tcp://", 6) != 0)
-        return kg_fail(err, KG_EINVAL, "engine: \"%s\" is neither unix:// nor tcp://", at);
-    t->cert_dir = c->engine_cert_path;
-    snprintf(url, cap, "%s://%s", c->engine_tls || c->engine_cert_path ? "https" : "http", at + 6);
-    kg_str_copy(e->host, sizeof e->host, (struct kg_str){at + 6, strcspn(at + 6, ":")});
-    return 0;
-}
-
-static void find_docker_config(struct engine *e)
-{
-    const char *dir = getenv("DOCKER_CONFIG"), *home = getenv("HOME");
-    struct kg_buf b;
-
-    kg_buf_init(&b, 1024);
-    if (dir)
-        kg_buf_printf(&b, "%s/config.json", dir);
-    else if (home)
-        kg_buf_printf(&b, "%s/.docker/config.json", home);
-    e->docker_config = b.len ? kg_buf_take(&b) : NULL;
-    kg_buf_fini(&b);
+    e->transport = transport_open(e->loop, &target, KG_ENGINE_MAX_CONNECTIONS, err);
+    return e->transport ? 0 : KG_ENOMEM;
 }
 
 static void open_timers(struct engine *e)
 {
-    uv_timer_t *timers[] = {&e->retry, &e->reconcile, &e->ping, &e->late};
+    uv_timer_t *timers[] = {&e->beat, &e->relist, &e->soon};
 
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         uv_timer_init(e->loop, timers[i]);
         timers[i]->data = e;
     }
+    uv_timer_start(&e->beat, on_beat, 0, 0);
 }
 
 struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *owner,
                            const struct engine_callbacks *callbacks, struct kg_err *err)
 {
     struct engine *e = calloc(1, sizeof *e);
-    struct transport_target target;
-    char url[512];
 
-    if (!e || parse_target(e, c, &target, url, sizeof url, err) != 0) {
+    if (!e) {
         kg_fail(err, KG_ENOMEM, "out of memory");
-        free(e);
         return NULL;
     }
     e->loop = loop;
     e->callbacks = *callbacks;
-    e->ops = (struct engine_ops){e,           verb_pull,    verb_image, verb_create,
-                                 verb_start,  verb_inspect, verb_stop,  verb_kill,
-                                 verb_remove, verb_cancel};
+    e->has_init = e->json_file = true;
     kg_str_copy(e->owner, sizeof e->owner, kg_str_of(owner));
-    snprintf(e->sockets_dir, sizeof e->sockets_dir, "%.250s/sockets", c->state_dir);
-    kg_buf_init(&e->event_line, 64 * 1024);
-    kg_list_init(&e->ops_open);
-    kg_list_init(&e->ops_late);
-    e->retry_ms = RETRY_FIRST_MS;
-    find_docker_config(e);
-    e->transport = transport_open(loop, &target, KG_ENGINE_MAX_CONNECTIONS, err);
-    if (!e->transport)
-        return NULL; /* at start-up: the process ends */
+    snprintf(e->sockets, sizeof e->sockets, "%s/sockets", c->state_dir);
+    kg_buf_init(&e->events.line, ENGINE_MAX_LINE_BYTES);
+    engine_verbs_init(e);
+    if (open_transport(e, c, err) != 0) {
+        free(e);
+        return NULL;
+    }
     open_timers(e);
-    uv_timer_start(&e->retry, on_retry, 0, 0);
-    e->stage = ENGINE_WAITING;
     return e;
 }
 
-static void on_part_closed(struct engine *e)
+void engine_let_go(struct engine *e)
 {
     if (--e->open_handles > 0)
         return;
-    kg_buf_fini(&e->event_line);
-    free(e->docker_config);
-    e->on_closed(e->closed_arg);
+    kg_buf_fini(&e->events.line);
+    if (e->on_closed)
+        e->on_closed(e->closed_arg);
     free(e);
 }
 
 static void on_timer_closed(uv_handle_t *h)
 {
-    on_part_closed(h->data);
+    engine_let_go(h->data);
 }
 
 static void on_transport_closed(void *arg)
 {
-    on_part_closed(arg);
-}
-
-static void drop_ops(struct kg_list *list)
-{
-    KG_LIST_EACH_SAFE(it, list)
-    op_free(KG_LIST_ENTRY(it, struct engine_op, link));
+    engine_let_go(arg);
 }
 
 void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg)
 {
-    uv_timer_t *timers[] = {&e->retry, &e->reconcile, &e->ping, &e->late};
+    uv_timer_t *timers[] = {&e->beat, &e->relist, &e->soon};
 
+    KG_ASSERT(!e->closing);
     e->closing = true;
     e->on_closed = on_closed;
     e->closed_arg = arg;
-    e->open_handles = 1 + sizeof timers / sizeof *timers;
-    transport_close(e->transport, on_transport_closed, e);
-    drop_ops(&e->ops_open);
-    drop_ops(&e->ops_late);
+    engine_pulls_close(e);
+    engine_verbs_close(e);
+    e->open_handles = 1 + sizeof timers / sizeof *timers + (e->reach.resolving ? 1 : 0);
+    engine_reach_stop(e);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         uv_close((uv_handle_t *)timers[i], on_timer_closed);
+    transport_close(e->transport, on_transport_closed, e);
 }

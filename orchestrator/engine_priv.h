@@ -1,128 +1,247 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the engine client's files share. The difficulty: a verb's caller may go before its answer.
- */
+/* The parts of the engine client among themselves: link (engine.c), verbs, reach, pulls, events,
+ * and what is pure: bodies and parsing. The difficulty: any of them may find the engine gone. */
 #ifndef ORCHESTRATOR_ENGINE_PRIV_H
 #define ORCHESTRATOR_ENGINE_PRIV_H
 
 #include "base/list.h"
-#include "base/map.h"
+#include "base/metrics.h"
 #include "orchestrator/engine.h"
 #include "orchestrator/json.h"
 #include "orchestrator/transport.h"
+#include <limits.h>
 
-enum engine_verb {
-    ENGINE_PING,
-    ENGINE_LIST,
-    ENGINE_IMAGE,
-    ENGINE_PULL,
-    ENGINE_CREATE,
-    ENGINE_START,
-    ENGINE_INSPECT,
-    ENGINE_STOP,
-    ENGINE_KILL,
-    ENGINE_REMOVE,
-    ENGINE_VERBS,
+#define LABEL_OWNER "io.kipgate.owner"
+#define LABEL_SERVICE "io.kipgate.service"
+#define LABEL_SPEC "io.kipgate.spec"
+#define LABEL_PREFIX "io.kipgate."
+
+#define ENGINE_PING_EVERY_MS 2000
+#define ENGINE_PING_TIMEOUT_MS 3000 /* a hanging engine is seen after at most both */
+#define ENGINE_RETRY_FIRST_MS 50    /* between pings while it is down: doubled, up to */
+#define ENGINE_RETRY_LAST_MS 500
+#define ENGINE_SETTLE_MS 20 /* published: the engine's proxy accepts before the worker does */
+#define ENGINE_MAX_LINE_BYTES (64 * 1024) /* of a stream */
+#define ENGINE_MAX_REFERENCE_BYTES 512    /* of an image */
+#define ENGINE_PROGRESS_EVERY_MS 500
+
+/* --- parsing (engine_parse.c): pure, and fed by strangers
+ * ------------------------------------------ */
+
+enum engine_reach { REACH_UNKNOWN, REACH_ADDRESS, REACH_NETWORK, REACH_PUBLISHED };
+
+enum engine_kind { /* of a call, for its metric and for what its status means */
+                   KIND_PING,
+                   KIND_LIST,
+                   KIND_CREATE,
+                   KIND_START,
+                   KIND_INSPECT,
+                   KIND_STOP,
+                   KIND_KILL,
+                   KIND_REMOVE,
+                   KIND_PULL,
+                   KIND_IMAGE,
+                   KINDS
 };
 
-enum engine_reach {
-    ENGINE_REACH_UNKNOWN,
-    ENGINE_REACH_ADDRESS,
-    ENGINE_REACH_NETWORK,
-    ENGINE_REACH_PUBLISHED
+/* How an instance's address is read from an inspect. */
+struct engine_where {
+    enum engine_reach reach;
+    const char *network;      /* preferred among those it is on */
+    const char *published_ip; /* where published ports answer */
+    int port;                 /* 0: the container's single exposed one */
+    const char *socket_path;  /* NULL: a port */
 };
 
-/* What is needed of a service after the call returned. */
-struct engine_about {
-    char service[KG_MAX_NAME_BYTES + 1];
-    char name[ENGINE_NAME_BYTES]; /* the container's, or the id asked for */
-    char socket_file[96];         /* last component of `socket`; "" = a TCP worker */
-    int port;                     /* 0: the single exposed one */
+enum engine_state engine_parse_state(const char *status);
+void engine_parse_inspect(const struct json *n, struct engine_container *c);
+void engine_parse_listed(const struct json *n, struct engine_container *c);
+/* Leaves the address unknown when the answer has none. */
+void engine_parse_address(const struct json *inspect, const struct engine_where *where,
+                          struct engine_container *c);
+/* False: not one of ours or of no interest. *time_ns: when, by the engine's clock; 0 unknown. */
+bool engine_parse_event(const struct json *n, const char *owner, struct engine_event *event,
+                        int64_t *time_ns);
+/* The one TCP port of an ExposedPorts object; 0 and *count (of TCP ports) when it is not one. */
+int engine_parse_port(const struct json *exposed, size_t *count);
+/* A message for people, from a peer: cut, on one line, no controls. */
+void engine_clean_words(char *out, size_t cap, struct kg_str text);
+/* The engine's {"message"}, or what came instead. */
+void engine_parse_message(struct kg_str body, char *out, size_t cap);
+/* What an answer means for that kind of call: code, status, already, words. */
+void engine_judge(enum engine_kind kind, const struct transport_answer *from,
+                  struct engine_answer *to);
+bool engine_network_is_missing(const struct engine_answer *a);
+bool engine_valid_id(const char *id_or_name);
+
+/* Lines out of bytes that come split anywhere; a line that is too long is passed over. */
+struct engine_lines {
+    struct kg_buf line;
+    bool skipping;
+};
+typedef void engine_line(void *arg, struct kg_str line);
+void engine_lines_feed(struct engine_lines *l, struct kg_str bytes, engine_line *each, void *arg);
+
+/* An image reference, taken apart as the reference grammar has it. */
+struct engine_reference {
+    char host[256]; /* of the registry; "docker.io" when not named */
+    char repository[ENGINE_MAX_REFERENCE_BYTES + 1]; /* with its host, as written */
+    char tag[256];                                   /* or "sha256:..."; "latest" when not named */
+};
+int engine_parse_reference(const char *image, struct engine_reference *r);
+
+/* --- a container's body (engine_create.c): pure
+ * ----------------------------------------------------- */
+
+struct engine_ground { /* what the engine and the way to it make of a container */
+    const char *owner;
+    enum engine_reach reach;
+    const char *network;      /* "": the engine's default */
+    const char *published_ip; /* where a published port is bound */
+    bool init;                /* the engine has an init to put before the worker */
+    bool json_file;           /* its log driver takes size caps */
+    const char *socket_dir;   /* directory on the engine's host that holds the worker's socket */
+};
+struct engine_body { /* half built: the port may have to be asked for first */
+    struct json *root, *host, *env;
+    bool has_port; /* the user's env sets PORT */
+};
+int engine_body_begin(struct engine_body *b, const struct config_service *s,
+                      const struct engine_ground *g, struct kg_err *err);
+/* port 0: none (a socket). Appends the JSON to out, frees what b holds. 0 or KG_ENOMEM. */
+int engine_body_finish(struct engine_body *b, int port, const struct engine_ground *g,
+                       struct kg_buf *out);
+void engine_body_fini(struct engine_body *b);
+
+/* --- the client
+ * -------------------------------------------------------------------------------------- */
+
+enum engine_link { LINK_PING, LINK_INFO, LINK_REACH, LINK_SUBSCRIBE, LINK_UP };
+
+struct reach {
+    enum engine_reach kind;
+    bool running, made; /* made: we tried to make our network in this search */
+    uint64_t call;
+    char own_id[ENGINE_ID_BYTES]; /* of the container we run in, as we believe; "" none */
+    char network[ENGINE_NAME_BYTES];
+    char published_ip[64]; /* address of the engine's host as workers are reached there */
+    char sockets[256];     /* our directory of sockets as the engine's host names it; "" none */
+    char sockets_real[PATH_MAX];
+    uv_getaddrinfo_t resolve;
+    bool resolving; /* uv has `resolve`: a close waits for it */
 };
 
-struct engine_op {
+struct op { /* one verb under way: one call, or a few in a row */
     struct kg_list link;
     struct engine *engine;
-    enum engine_verb verb;
-    uint64_t number, call; /* ours, the transport's (0: answered from the loop's next turn) */
-    int64_t began_us;
+    enum engine_kind kind;
+    uint64_t number, call; /* call 0: none under way */
+    int64_t began_us, due_ms;
     engine_done *done;
     void *arg;
-    struct engine_about about;
-    char *body;          /* of a create that waits for the image's port */
-    struct json *create; /* likewise */
-    struct kg_buf line;  /* of a pull's progress */
-    char error[256];     /* told within a pull's stream */
-    int64_t told_ms;     /* last progress */
-};
-
-enum engine_stage {
-    ENGINE_PINGING,
-    ENGINE_REACHING,
-    ENGINE_SUBSCRIBING,
-    ENGINE_UP,
-    ENGINE_WAITING
+    struct engine_answer answer;
+    char name[ENGINE_NAME_BYTES]; /* id or name of the container */
+    char service[KG_MAX_NAME_BYTES + 1];
+    char *image, *text, *socket; /* text: the body of a create */
+    struct engine_body body;
+    int port;
+    bool known; /* inspect: the service is, so an address is wanted */
+    bool repaired, waits_for_network;
+    struct pull *pull;
 };
 
 struct engine {
     uv_loop_t *loop;
     struct transport *transport;
-    struct engine_ops ops;
     struct engine_callbacks callbacks;
+    struct engine_ops ops;
     char owner[65];
-    char sockets_dir[288];
-    char
-        host[256]; /* of a tcp:// engine: where published ports are reached; "" for a Unix socket */
-    char *docker_config; /* path of config.json, or NULL */
-    enum engine_stage stage;
-    bool told_up, closing;
-    char why[256];
-    int api_minor;
-    bool init_works;
-    uv_timer_t retry, reconcile, ping, late;
+    char host[256]; /* of a tcp:// engine; "" for a Unix socket */
+    char sockets[256];
+    struct reach reach;
+
+    enum engine_link link;
+    bool opened, closing; /* opened: facts about the engine are known since a first connection */
+    bool has_init, json_file;
+    unsigned api_minor;
+    char why[256]; /* it is down */
     int64_t retry_ms;
-    uint64_t events_call, stage_call, list_call;
-    int64_t list_began_ms;
-    struct kg_buf event_line;
-    bool event_skipping; /* the rest of a line that is too long */
-    enum engine_reach reach;
-    char network[128];                 /* that workers join */
-    struct kg_list ops_open, ops_late; /* late: fail without a call */
-    uint64_t numbers;
-    struct kg_histogram times[ENGINE_VERBS];
+    uint64_t ping, info, stream, list;
+    int64_t ping_began_us, list_began_ms, list_began_us, since_ns;
+    bool list_again;
+    struct engine_lines events;
+    uv_timer_t beat, relist, soon;
     int open_handles;
+
+    uint64_t numbers;
+    struct kg_list running, finished; /* ops */
+    struct kg_list pulls;
+    struct kg_histogram times[KINDS];
     void (*on_closed)(void *arg);
     void *closed_arg;
 };
 
-/* engine.c */
-/* GET/POST/... with "/v1.NN" before the path; 0: no memory. */
-uint64_t engine_call(struct engine *e, const char *method, const char *path, const char *body,
-                     int64_t timeout_ms, transport_done *done, void *arg);
-void engine_lost(struct engine *e, const char *why); /* down: tell, and try again */
-/* Fills code, status and words of an engine's answer (container untouched). */
-void engine_judge(const struct transport_answer *from, struct engine_answer *to);
-void engine_op_answer(struct engine_op *op, struct engine_answer *answer); /* tells and frees */
-void engine_reached(struct engine *e); /* the reach is known: go on to subscribe */
+struct engine_request {
+    const char *method;
+    const char *path; /* without the version */
+    const char *body, *header;
+    int64_t timeout_ms;
+    bool own_connection;
+    transport_begun *on_begun;
+    transport_data *on_data;
+    transport_done *on_done;
+    void *arg;
+};
+uint64_t engine_send(struct engine *e, const struct engine_request *r);
+/* The connection is gone or was never there: down, told at once, tried again. */
+void engine_lost(struct engine *e, const char *why);
+struct json *engine_json(struct kg_str body); /* NULL: not JSON, too large or too deep */
+void engine_ground(const struct engine *e, struct engine_ground *g);
+void engine_took(struct engine *e, enum engine_kind kind, int64_t began_us);
+/* Adds our owner label to `filter` (freed) and appends it, encoded, to a path. */
+void engine_put_owner_filter(const struct engine *e, struct json *filter, struct kg_buf *path);
+void engine_let_go(struct engine *e); /* one of what a close waits for has ended */
 
-/* engine_create.c */
-struct json *engine_create_body(const struct engine *e, const struct config_service *s,
-                                const char *name);
-void engine_create_set_port(const struct engine *e, struct json *body, int port);
-/* From GET /containers/ID/json. False: not what it should be. */
-bool engine_parse_inspect(const struct engine *e, const struct json *n,
-                          const struct engine_about *about, struct engine_container *out);
-/* From one member of GET /containers/json. */
-bool engine_parse_listed(const struct json *n, struct engine_container *out);
-int engine_single_port(const struct json *exposed, size_t *count); /* of Config.ExposedPorts */
-/* The directory on the host that holds a `socket` worker's socket; made when `make`. */
-bool engine_socket_dir(const struct engine *e, const char *name, bool make, char *out, size_t cap);
-void engine_sweep_sockets(const struct engine *e, const struct engine_container *all, size_t n);
+/* verbs (engine_verbs.c) */
+void engine_verbs_init(struct engine *e);
+void engine_verbs_close(struct engine *e);
+struct op *engine_op_new(struct engine *e, enum engine_kind kind, engine_done *done, void *arg,
+                         int64_t timeout_ms);
+uint64_t engine_op_fail(struct op *op, int code, const char *words); /* answers later; its number */
+void engine_op_end(struct op *op);                                   /* answers now and frees */
+void engine_op_free(struct op *op);
+void engine_network_settled(struct engine *e, bool found);
+void engine_on_soon(uv_timer_t *timer);
 
-/* engine_stream.c */
-bool engine_subscribe(struct engine *e);
-bool engine_pull_start(struct engine_op *op, const struct config_service *s);
+/* events (engine_events.c) */
+void engine_subscribe(struct engine *e);
+void engine_subscribed(struct engine *e, int status);
 
-/* engine_reach.c: finds how workers are reached, then engine_reached or engine_lost. */
-void engine_reach_begin(struct engine *e);
+/* pulls (engine_pull.c) */
+uint64_t engine_pull(void *self, const struct config_service *s, engine_done *done, void *arg);
+void engine_pull_leave(struct op *op);
+void engine_pulls_close(struct engine *e);
+
+/* reach (engine_reach.c) */
+/* Finds out how workers are reached; makes our network where one is needed. Ends in engine_reached.
+ */
+void engine_reach_start(struct engine *e);
+void engine_reach_stop(struct engine *e);
+void engine_reached(struct engine *e, bool found, const char *why);
+/* Where a worker's socket appears for us, below state_dir/sockets. False: no room in an address. */
+bool engine_socket_path(const struct engine *e, const char *container, const char *socket,
+                        char *out, size_t cap);
+/* Makes the directory for it; `there`: its name on the engine's host, to be bound into the worker.
+ */
+int engine_socket_make(const struct engine *e, const char *container, const char *socket,
+                       char *there, size_t cap, struct kg_err *err);
+/* Removes directories of containers that are no more. */
+void engine_sockets_sweep(const struct engine *e, const struct engine_container *all, size_t count);
+
+/* sockets of workers (engine_sockets.c): the three above; registry credentials (engine_auth.c): */
+/* Appends the header line for `host` from DOCKER_CONFIG, or nothing. */
+void engine_auth_header(const char *host, struct kg_buf *out);
+/* The pure part: the header's value from a config.json. False: it has none for that host. */
+bool engine_auth_find(const struct json *config, const char *host, struct kg_buf *out);
 
 #endif

@@ -1,248 +1,462 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How workers are reached is found out, not asked: through a network shared with our own container,
- * by their addresses on a bridge of this machine, or by published ports. The difficulty: each guess
- * is proved before it is believed. */
+/* How workers are reached, found out instead of asked. The difficulty: an engine's address says
+ * nothing of where it is: it may be here, around us (we are one of its containers), or far away. */
 #include "base/log.h"
+#include "orchestrator/digest.h"
 #include "orchestrator/engine_priv.h"
 #include <arpa/inet.h>
 #include <ifaddrs.h>
+#include <limits.h>
+#include <net/if.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#define NETWORK_PREFIX "kipgate-"
+
+static void ask_own(struct engine *e);
 static void ask_network(struct engine *e);
+static void ask_default(struct engine *e);
 
-static const char *const reach_names[] = {"unknown", "address", "network", "published"};
-
-const char *engine_reach_name(const struct engine *e)
+/* KIPGATE_REACH, for tests: settles what would be found out. */
+static enum engine_reach forced(void)
 {
-    return reach_names[e->reach];
+    const char *name = getenv("KIPGATE_REACH");
+
+    if (!name)
+        return REACH_UNKNOWN;
+    return strcmp(name, "address") == 0     ? REACH_ADDRESS
+           : strcmp(name, "network") == 0   ? REACH_NETWORK
+           : strcmp(name, "published") == 0 ? REACH_PUBLISHED
+                                            : REACH_UNKNOWN;
 }
 
-uint32_t engine_settle_ms(const struct engine *e)
+static void end(struct engine *e, bool found, const char *why)
 {
-    return e->reach == ENGINE_REACH_PUBLISHED ? 20 : 0;
+    e->reach.running = false;
+    e->reach.call = 0;
+    if (found)
+        KG_LOG(KG_LOG_INFO, "engine-reach", KG_F("reach", engine_reach_name(e)),
+               KG_F("network", e->reach.network));
+    engine_reached(e, found, why);
 }
 
-static void reached(struct engine *e, enum engine_reach reach, const char *network)
+/* An answer that ends the search: none, or the call was cut off. */
+static bool is_lost(struct engine *e, const struct transport_answer *a)
 {
-    e->reach = reach;
-    kg_str_copy(e->network, sizeof e->network, kg_str_of(network));
-    engine_reached(e);
-}
+    char why[256];
 
-static bool call_failed(struct engine *e, const struct transport_answer *answer)
-{
-    e->stage_call = 0;
-    if (answer->code == 0 && answer->status < 500)
+    e->reach.call = 0;
+    if (a->code == 0)
         return false;
-    engine_lost(e, answer->code ? answer->words : "the engine failed while we looked around");
+    kg_str_copy(why, sizeof why, kg_str_of(a->words));
+    end(e, false, why);
+    if (a->refused)
+        engine_lost(e, why);
     return true;
 }
 
 static void ask(struct engine *e, const char *method, const char *path, const char *body,
-                transport_done *done)
+                transport_done *on_done)
 {
-    e->stage_call = engine_call(e, method, path, body, KG_ENGINE_CALL_TIMEOUT_MS, done, e);
-    if (!e->stage_call)
-        engine_lost(e, "out of memory");
+    const struct engine_request r = {.method = method,
+                                     .path = path,
+                                     .body = body,
+                                     .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS,
+                                     .on_done = on_done,
+                                     .arg = e};
+
+    e->reach.call = engine_send(e, &r);
+    if (e->reach.call == 0)
+        end(e, false, "out of memory");
 }
 
-static struct json *parse(const struct transport_answer *answer)
+/* --- are we one of its containers?
+ * --------------------------------------------------------------------- */
+
+/* The first run of exactly 64 hexadecimal digits. */
+static bool find_id(const char *text, char id[ENGINE_ID_BYTES])
 {
-    return json_parse(answer->body, KG_ENGINE_MAX_ANSWER_BYTES, KG_ENGINE_MAX_JSON_DEPTH, NULL,
-                      NULL);
-}
-
-/* --- our own bridge
- * ------------------------------------------------------------------------------------ */
-
-static bool is_local_address(const char *ip)
-{
-    struct ifaddrs *all, *i;
-    struct in_addr wanted;
-    bool found = false;
-
-    if (inet_pton(AF_INET, ip, &wanted) != 1 || getifaddrs(&all) != 0)
-        return false;
-    for (i = all; i; i = i->ifa_next)
-        if (i->ifa_addr && i->ifa_addr->sa_family == AF_INET) {
-            const struct sockaddr_in *in = (const void *)i->ifa_addr;
-            found |= in->sin_addr.s_addr == wanted.s_addr;
+    while (*text) {
+        size_t n = strspn(text, "0123456789abcdef");
+        if (n == 64) {
+            kg_str_copy(id, ENGINE_ID_BYTES, (struct kg_str){text, n});
+            return true;
         }
-    freeifaddrs(all);
-    return found;
-}
-
-static void network_name(const struct engine *e, char *out, size_t cap)
-{
-    snprintf(out, cap, "kipgate-%.12s", e->owner);
-}
-
-static void on_network_made(void *arg, const struct transport_answer *answer)
-{
-    struct engine *e = arg;
-    struct engine_answer a;
-    char why[300];
-
-    if (call_failed(e, answer))
-        return;
-    engine_judge(answer, &a);
-    if (a.code == 0 || a.code == KG_ECONFLICT) {
-        ask_network(e);
-        return;
+        text += n + (text[n] != '\0');
     }
-    snprintf(why, sizeof why, "make a network: %.200s", a.words);
-    engine_lost(e, why);
+    return false;
 }
 
-static void make_network(struct engine *e)
+/* A container's /etc/hostname is a file of its own directory on the engine's host. The mount table
+ * of that host itself names all containers, so only this mount point is looked at. */
+static bool id_from_mounts(FILE *f, char id[ENGINE_ID_BYTES])
 {
-    struct json *body = json_new_object(), *labels = json_new_object(),
-                *options = json_new_object();
-    struct kg_buf text;
-    char name[64];
+    char line[4096], root[2048], point[2048];
 
-    network_name(e, name, sizeof name);
-    json_set_string(body, "Name", name);
-    json_set_bool(body, "CheckDuplicate", true);
-    json_set_string(body, "Driver", "bridge");
-    json_set_string(labels, "io.kipgate.owner", e->owner);
-    json_set(body, "Labels", labels);
-    json_set_string(options, "com.docker.network.bridge.enable_icc", "false");
-    json_set(body, "Options", options);
-    kg_buf_init(&text, 4096);
-    json_print(body, false, &text);
-    json_free(body);
-    ask(e, "POST", "/networks/create", text.data ? text.data : "{}", on_network_made);
-    kg_buf_fini(&text);
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "%*s %*s %*s %2047s %2047s", root, point) == 2 &&
+            strcmp(point, "/etc/hostname") == 0 && strstr(root, "containers/"))
+            return find_id(root, id);
+    return false;
 }
 
-/* Its gateway is an address of this machine: workers on it can be reached by theirs. Else their
- * ports must be published. */
-static void on_network(void *arg, const struct transport_answer *answer)
+static bool id_from_cgroup(FILE *f, char id[ENGINE_ID_BYTES])
 {
-    struct engine *e = arg;
-    struct json *n;
-    const char *gateway, *forced = getenv("KIPGATE_REACH");
-    char name[64];
+    char line[4096];
 
-    if (call_failed(e, answer))
-        return;
-    if (answer->status == 404) {
-        make_network(e);
-        return;
-    }
-    network_name(e, name, sizeof name);
-    n = parse(answer);
-    gateway = json_string(json_get(json_first(json_path(n, "IPAM.Config")), "Gateway"), "");
-    if (strcmp(json_string(json_get(json_get(n, "Labels"), "io.kipgate.owner"), ""), e->owner) != 0)
-        engine_lost(e, "a network that has our name is not ours");
-    else if (forced && strcmp(forced, "published") == 0)
-        reached(e, ENGINE_REACH_PUBLISHED, name);
-    else if (!e->host[0] && is_local_address(gateway))
-        reached(e, ENGINE_REACH_ADDRESS, name);
-    else
-        reached(e, ENGINE_REACH_PUBLISHED, name);
-    json_free(n);
+    while (fgets(line, sizeof line, f))
+        if (find_id(line, id))
+            return true;
+    return false;
 }
 
-static void ask_network(struct engine *e)
+static bool read_id(const char *path, bool (*from)(FILE *f, char id[ENGINE_ID_BYTES]),
+                    char id[ENGINE_ID_BYTES])
 {
-    char name[64], path[96];
+    FILE *f = fopen(path, "re");
+    bool found = f && from(f, id);
 
-    network_name(e, name, sizeof name);
-    snprintf(path, sizeof path, "/networks/%s", name);
-    ask(e, "GET", path, NULL, on_network);
-}
-
-/* --- our own container
- * ---------------------------------------------------------------------------------- */
-
-/* A user-defined network is better than the default bridge: any of ours that is not "bridge". */
-static const char *pick_network(const struct json *networks)
-{
-    const char *best = "";
-
-    for (const struct json *n = json_first(networks); n; n = json_next(n))
-        if (!best[0] || strcmp(best, "bridge") == 0)
-            best = json_key(n);
-    return strcmp(best, "host") == 0 || strcmp(best, "none") == 0 ? "" : best;
-}
-
-static void on_self(void *arg, const struct transport_answer *answer)
-{
-    struct engine *e = arg;
-    struct json *n;
-    const char *network;
-
-    if (call_failed(e, answer))
-        return;
-    n = answer->status == 200 ? parse(answer) : NULL;
-    network = pick_network(json_path(n, "NetworkSettings.Networks"));
-    if (network[0])
-        reached(e, ENGINE_REACH_NETWORK, network);
-    else
-        ask_network(e);
-    json_free(n);
-}
-
-/* The id of the container we run in: the engine mounts /etc/hostname from a path that has it. */
-static bool own_id(char out[65])
-{
-    char line[2048];
-    FILE *f = fopen("/proc/self/mountinfo", "re");
-    bool found = false;
-
-    while (f && !found && fgets(line, sizeof line, f)) {
-        const char *at = strstr(line, "/containers/");
-        if (!at || !strstr(line, " /etc/hostname "))
-            continue;
-        at += strlen("/containers/");
-        found =
-            strspn(at, "0123456789abcdef") == 64 && kg_str_copy(out, 65, (struct kg_str){at, 64});
-    }
     if (f)
         fclose(f);
     return found;
 }
 
-static void ask_self(struct engine *e)
+/* Who we may be to the engine; it is asked whether that is so. */
+static bool guess_own_id(char id[ENGINE_ID_BYTES])
 {
-    char id[65], path[96];
-    const char *forced = getenv("KIPGATE_REACH");
+    char host[HOST_NAME_MAX + 1] = "";
 
-    if ((forced && strcmp(forced, "network") != 0) || !own_id(id)) {
-        ask_network(e);
-        return;
-    }
-    snprintf(path, sizeof path, "/containers/%s/json", id);
-    ask(e, "GET", path, NULL, on_self);
+    if (read_id("/proc/self/mountinfo", id_from_mounts, id) ||
+        read_id("/proc/self/cgroup", id_from_cgroup, id))
+        return true;
+    if (access("/.dockerenv", F_OK) != 0 && access("/run/.containerenv", F_OK) != 0)
+        return false;
+    if (gethostname(host, sizeof host) != 0 || strlen(host) != 12 ||
+        strspn(host, "0123456789abcdef") != 12)
+        return false;
+    return kg_str_copy(id, ENGINE_ID_BYTES, kg_str_of(host));
 }
 
-static void on_info(void *arg, const struct transport_answer *answer)
+/* Ids can be copied and hosts can share names; both at once is us. */
+static bool is_us(const struct json *n)
+{
+    char host[HOST_NAME_MAX + 1] = "";
+    const char *mode = json_string(json_path(n, "HostConfig.NetworkMode"), "");
+
+    if (!json_bool(json_path(n, "State.Running"), false))
+        return false;
+    if (strcmp(mode, "host") == 0 || strncmp(mode, "container:", 10) == 0)
+        return true; /* its host name is another's */
+    gethostname(host, sizeof host);
+    return strcmp(json_string(json_path(n, "Config.Hostname"), ""), host) == 0;
+}
+
+/* Our directory of sockets, as the engine's host names it: what of it is mounted into us. */
+static void find_sockets(struct engine *e, const struct json *mounts)
+{
+    size_t best = 0;
+
+    for (const struct json *it = json_first(mounts); it; it = json_next(it)) {
+        const char *inside = json_string(json_get(it, "Destination"), "");
+        const char *outside = json_string(json_get(it, "Source"), "");
+        size_t n = strlen(inside);
+        if (n > best && *outside == '/' && strncmp(e->sockets, inside, n) == 0 &&
+            (e->sockets[n] == '/' || e->sockets[n] == '\0') &&
+            (size_t)snprintf(e->reach.sockets, sizeof e->reach.sockets, "%s%s", outside,
+                             e->sockets + n) < sizeof e->reach.sockets)
+            best = n;
+    }
+    if (best == 0)
+        e->reach.sockets[0] = '\0';
+}
+
+/* The first network of ours that a user made, else the default one. */
+static bool choose_network(struct engine *e, const struct json *networks)
+{
+    bool found = false;
+
+    for (const struct json *it = json_first(networks); it; it = json_next(it)) {
+        const char *name = json_key(it);
+        bool is_default = strcmp(name, "bridge") == 0 || strcmp(name, "podman") == 0;
+        if (strcmp(name, "host") == 0 || strcmp(name, "none") == 0 || (found && is_default) ||
+            !kg_str_copy(e->reach.network, sizeof e->reach.network, kg_str_of(name)))
+            continue;
+        found = true;
+        if (!is_default)
+            return true;
+    }
+    return found;
+}
+
+static void on_own(void *arg, const struct transport_answer *a)
+{
+    struct engine *e = arg;
+    struct json *n;
+    bool us, shared;
+
+    if (is_lost(e, a))
+        return;
+    n = a->status == 200 ? engine_json(a->body) : NULL;
+    us = n && is_us(n);
+    if (us)
+        find_sockets(e, json_get(n, "Mounts"));
+    shared = us && choose_network(e, json_path(n, "NetworkSettings.Networks"));
+    json_free(n);
+    if (shared) {
+        e->reach.kind = REACH_NETWORK;
+        end(e, true, "");
+    } else if (forced() == REACH_NETWORK) {
+        end(e, false, "KIPGATE_REACH=network, but this is no container of the engine's");
+    } else {
+        ask_network(e);
+    }
+}
+
+static void ask_own(struct engine *e)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "/containers/%s/json", e->reach.own_id);
+    ask(e, "GET", path, NULL, on_own);
+}
+
+/* --- is it on this machine?
+ * ------------------------------------------------------------------------------ */
+
+static bool same_address(const struct sockaddr *a, const char *ip)
+{
+    char text[INET6_ADDRSTRLEN] = "";
+
+    if (a && a->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, text,
+                  sizeof text);
+    else if (a && a->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, text,
+                  sizeof text);
+    return text[0] && strcmp(text, ip) == 0;
+}
+
+/* Another machine's bridge may have our bridge's address, but not its name: it is made of its id.
+ */
+static bool is_local_bridge(const char *gateway, const char *id, const char *bridge)
+{
+    struct ifaddrs *all = NULL;
+    char by_id[IFNAMSIZ];
+    bool found = false;
+
+    snprintf(by_id, sizeof by_id, "br-%.12s", id);
+    if (!*gateway || getifaddrs(&all) != 0)
+        return false;
+    for (const struct ifaddrs *it = all; it && !found; it = it->ifa_next) {
+        bool named = strcmp(it->ifa_name, *bridge ? bridge : by_id) == 0;
+        bool other = strncmp(it->ifa_name, "br-", 3) == 0;
+        found = same_address(it->ifa_addr, gateway) && (named || (!*bridge && !other));
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+static bool is_here(const struct json *network)
+{
+    const struct json *config = json_first(json_path(network, "IPAM.Config"));
+    /* the option's own name has dots, so it is no path */
+    const char *bridge =
+        json_string(json_get(json_get(network, "Options"), "com.docker.network.bridge.name"), "");
+
+    return is_local_bridge(json_string(json_get(config, "Gateway"), ""),
+                           json_string(json_get(network, "Id"), ""), bridge);
+}
+
+/* --- the engine's host, where its published ports are
+ * ------------------------------------------------- */
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+{
+    struct engine *e = request->data;
+    bool good = status == 0 && found &&
+                getnameinfo(found->ai_addr, found->ai_addrlen, e->reach.published_ip,
+                            sizeof e->reach.published_ip, NULL, 0, NI_NUMERICHOST) == 0;
+
+    uv_freeaddrinfo(found);
+    e->reach.resolving = false;
+    if (e->closing)
+        engine_let_go(e);
+    else if (e->reach.running)
+        end(e, good, good ? "" : "the engine's host name cannot be resolved");
+}
+
+/* Ports are bound to the address at which we know the engine, and to no other. */
+static void publish(struct engine *e)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+
+    e->reach.kind = REACH_PUBLISHED;
+    if (!e->host[0] || strcmp(e->host, "localhost") == 0) {
+        kg_str_copy(e->reach.published_ip, sizeof e->reach.published_ip, KG_STR("127.0.0.1"));
+        end(e, true, "");
+        return;
+    }
+    if (e->reach.resolving)
+        return; /* an earlier search's: it ends this one too */
+    e->reach.resolve.data = e;
+    e->reach.resolving =
+        uv_getaddrinfo(e->loop, &e->reach.resolve, on_resolved, e->host, NULL, &hints) == 0;
+    if (!e->reach.resolving)
+        end(e, false, "the engine's host name cannot be resolved");
+}
+
+static void decide(struct engine *e, const struct json *network)
+{
+    bool here = forced() == REACH_UNKNOWN ? is_here(network) : forced() == REACH_ADDRESS;
+
+    if (e->host[0] && !here)
+        e->reach.sockets[0] = '\0'; /* another machine's directories are not ours */
+    if (here) {
+        e->reach.kind = REACH_ADDRESS;
+        end(e, true, "");
+    } else {
+        publish(e);
+    }
+}
+
+/* --- our network
+ * ------------------------------------------------------------------------------------------ */
+
+/* Short enough to be read, long enough not to meet another owner's. */
+static void own_network_name(const struct engine *e, char *out, size_t cap)
+{
+    char hex[65];
+
+    digest_sha256_hex(kg_str_of(e->owner), hex);
+    snprintf(out, cap, NETWORK_PREFIX "%.8s", hex);
+}
+
+static void on_default(void *arg, const struct transport_answer *a)
 {
     struct engine *e = arg;
     struct json *n;
 
-    if (call_failed(e, answer))
+    if (is_lost(e, a))
         return;
-    n = parse(answer); /* a proxy that does not allow it: no init, that is all */
-    e->init_works = answer->status == 200 && json_string(json_get(n, "InitBinary"), "")[0];
+    n = a->status == 200 ? engine_json(a->body) : NULL;
+    if (!n)
+        e->reach.network[0] = '\0'; /* whatever the engine takes where none is named */
+    decide(e, n);
     json_free(n);
-    if (!e->init_works)
-        KG_LOG(KG_LOG_WARN, "no-init", KG_F("why", "the engine names no init program"));
-    ask_self(e);
 }
 
-void engine_reach_begin(struct engine *e)
+/* The engine's default network is the second best: its containers see each other. */
+static void ask_default(struct engine *e)
 {
-    if (e->reach == ENGINE_REACH_UNKNOWN) {
-        ask(e, "GET", "/info", NULL, on_info);
+    kg_str_copy(e->reach.network, sizeof e->reach.network, KG_STR("bridge"));
+    ask(e, "GET", "/networks/bridge", NULL, on_default);
+}
+
+static void on_made(void *arg, const struct transport_answer *a)
+{
+    struct engine *e = arg;
+    char why[256];
+
+    if (is_lost(e, a))
+        return;
+    if (a->status == 201 || a->status == 200 || a->status == 409) { /* 409: made meanwhile */
+        ask_network(e);
         return;
     }
-    if (e->reach == ENGINE_REACH_NETWORK)
-        engine_reached(e);
+    engine_parse_message(a->body, why, sizeof why);
+    KG_LOG(KG_LOG_WARN, "engine-network-refused", KG_F("network", e->reach.network),
+           KG_F("why", why), KG_F("then", "workers join the engine's default network"));
+    ask_default(e);
+}
+
+static void make_network(struct engine *e)
+{
+    struct json *root = json_new_object(), *labels = json_new_object(),
+                *options = json_new_object();
+    struct kg_buf text;
+
+    json_set_string(root, "Name", e->reach.network);
+    json_set_bool(root, "CheckDuplicate", true);
+    json_set_string(root, "Driver", "bridge");
+    json_set_string(labels, LABEL_OWNER, e->owner);
+    json_set(root, "Labels", labels);
+    json_set_string(options, "com.docker.network.bridge.enable_icc", "false");
+    json_set(root, "Options", options);
+    kg_buf_init(&text, 4096);
+    if (json_print(root, false, &text) == 0)
+        ask(e, "POST", "/networks/create", text.data, on_made);
     else
-        ask_network(e); /* ours may be gone since */
+        end(e, false, "out of memory");
+    kg_buf_fini(&text);
+    json_free(root);
+}
+
+static void on_network(void *arg, const struct transport_answer *a)
+{
+    struct engine *e = arg;
+    struct json *n;
+
+    if (is_lost(e, a))
+        return;
+    if (a->status == 404 && !e->reach.made) {
+        e->reach.made = true;
+        make_network(e);
+        return;
+    }
+    n = a->status == 200 ? engine_json(a->body) : NULL;
+    if (n && strcmp(json_string(json_get(json_get(n, "Labels"), LABEL_OWNER), ""), e->owner) == 0) {
+        decide(e, n);
+    } else {
+        KG_LOG(KG_LOG_WARN, "engine-network-foreign", KG_F("network", e->reach.network),
+               KG_FN("status", a->status),
+               KG_F("then", "workers join the engine's default network"));
+        ask_default(e);
+    }
+    json_free(n);
+}
+
+static void ask_network(struct engine *e)
+{
+    char path[ENGINE_NAME_BYTES + 16];
+
+    own_network_name(e, e->reach.network, sizeof e->reach.network);
+    snprintf(path, sizeof path, "/networks/%s", e->reach.network);
+    ask(e, "GET", path, NULL, on_network);
+}
+
+/* --- doors
+ * -----------------------------------------------------------------------------------------------
+ */
+
+void engine_reach_start(struct engine *e)
+{
+    struct reach *r = &e->reach;
+    enum engine_reach wanted = forced();
+
+    if (r->running)
+        return; /* its end is told to all who wait */
+    r->running = true;
+    r->made = false;
+    if (!realpath(e->sockets, r->sockets_real))
+        kg_str_copy(r->sockets_real, sizeof r->sockets_real, kg_str_of(e->sockets));
+    if (!kg_str_copy(r->sockets, sizeof r->sockets, kg_str_of(r->sockets_real)))
+        r->sockets[0] = '\0';
+    if ((wanted == REACH_UNKNOWN || wanted == REACH_NETWORK) && guess_own_id(r->own_id))
+        ask_own(e);
+    else if (wanted == REACH_NETWORK)
+        end(e, false, "KIPGATE_REACH=network, but this is no container");
+    else
+        ask_network(e);
+}
+
+void engine_reach_stop(struct engine *e)
+{
+    if (e->reach.call != 0)
+        transport_cancel(e->transport, e->reach.call);
+    e->reach.call = 0;
+    e->reach.running = false;
+    if (e->reach.resolving)
+        uv_cancel((uv_req_t *)&e->reach.resolve); /* on_resolved follows, or comes as it would */
 }

@@ -60,9 +60,13 @@ struct fleet_params {
     const char *owner;
     int max_starts;
     uint64_t seed; /* of name suffixes; from the system's randomness in production */
+    /* What time it is when the engine answers a call; NULL: kg_clock_mono_ms. */
+    int64_t (*now_ms)(void *arg);
+    void *now_arg;
 };
 struct fleet *fleet_new(const struct fleet_params *params, int64_t now_ms);
-void fleet_free(struct fleet *f); /* says nothing to anybody */
+/* Says nothing to anybody, also not to the engine: that is closed before. */
+void fleet_free(struct fleet *f);
 
 /* --- configuration: services keep their id (and instances, and clocks) by name --------------------- */
 /* The fleet keeps references into `c`, which must live until the next fleet_configure returned AND no
@@ -104,6 +108,7 @@ void fleet_each_clock(const struct fleet *f,
 
 /* --- by hand ------------------------------------------------------------------------------------ */
 typedef void fleet_done(void *arg, unsigned reason, const char *detail); /* reason 0: done */
+/* `done` is only ever called from fleet_tick, which is due at once then. */
 void fleet_wake(struct fleet *f, uint32_t service, fleet_done *done, void *arg, int64_t now_ms);
 void fleet_sleep(struct fleet *f, uint32_t service, fleet_done *done, void *arg, int64_t now_ms);
 void fleet_forget_caller(struct fleet *f, void *arg); /* done is not called for that arg any more */

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libcurl on libuv. The difficulty: libcurl asks for timers and sockets from within its own calls,
- * and a callback of ours may start or cancel calls, so finished calls are told from the loop's top
- * only. */
+/* libcurl on libuv. The difficulty: libcurl asks for timers and sockets from within its own calls
+ * and must not be re-entered from its callbacks, so what a stream brings is kept until libcurl has
+ * returned: our callers are only ever called from the loop's top. */
 #include "orchestrator/transport.h"
 #include "base/list.h"
 #include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #define CONNECT_TIMEOUT_MS 5000
+#define MAX_HEADER_BYTES (256 * 1024)  /* all header lines of one answer */
+#define MAX_STREAM_BYTES (1024 * 1024) /* read in one go; libcurl itself stops far earlier */
+#define KEEPALIVE_S 15
 
 struct lane { /* a multi handle with its timer: one for calls, one for streams */
     struct transport *transport;
     CURLM *multi;
     uv_timer_t timer;
+    size_t running, most; /* calls; most 0: any number */
 };
 
 struct watched { /* a socket of libcurl's */
@@ -22,46 +27,68 @@ struct watched { /* a socket of libcurl's */
     curl_socket_t fd;
 };
 
+enum call_stage {
+    CALL_WAITING, /* for a free connection */
+    CALL_RUNNING  /* its handle is in the multi */
+};
+
 struct call {
     struct kg_list link;
     struct lane *lane;
-    uint64_t number;
+    enum call_stage stage;
+    uint64_t number, due_ms; /* due_ms 0: no deadline */
     CURL *easy;
     struct curl_slist *headers;
     char *body;
-    struct kg_buf answer;
+    struct kg_buf answer; /* of a stream: what its caller has not been given yet */
     struct transport_call asked;
+    size_t header_bytes;
+    bool news;        /* of a stream: begun_status or bytes to tell */
+    int begun_status; /* 0: told, or not there yet */
     char api_version[16];
     char error[CURL_ERROR_SIZE];
-    bool cancelled;
 };
 
 struct transport {
     uv_loop_t *loop;
     struct lane calls, streams;
-    struct kg_list all; /* calls */
+    uv_timer_t deadline; /* of calls that wait: libcurl does not know them yet */
+    struct kg_list all;  /* calls, oldest first */
     struct transport_target target;
     char *url, *unix_path, *cert_dir;
     uint64_t numbers;
-    int open_handles;
+    unsigned inside; /* levels of perform(): a close waits until they are left */
+    bool news;       /* some stream has some */
     bool closing;
+    int open_handles;
     void (*on_closed)(void *arg);
     void *closed_arg;
 };
 
-/* --- one easy handle
- * ------------------------------------------------------------------------------- */
+/* --- one easy handle -------------------------------------------------------------------------- */
 
 static size_t on_bytes(char *bytes, size_t size, size_t n, void *arg)
 {
     struct call *c = arg;
 
-    if (c->cancelled)
-        return 0;
-    if (!c->asked.on_data)
-        return kg_buf_append(&c->answer, bytes, size * n) == 0 ? n : 0;
-    c->asked.on_data(c->asked.arg, (struct kg_str){bytes, size * n});
-    return c->cancelled ? 0 : n;
+    if (!c->lane && c->asked.on_data) { /* of transport_call_once */
+        c->asked.on_data(c->asked.arg, (struct kg_str){bytes, size * n});
+        return n;
+    }
+    if (c->asked.on_data)
+        c->news = c->lane->transport->news = true;
+    return kg_buf_append(&c->answer, bytes, size * n) == 0 ? n : 0;
+}
+
+static void on_head_end(struct call *c)
+{
+    long status = 0;
+
+    curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status < 200 || !c->asked.on_begun || !c->lane)
+        return;
+    c->begun_status = (int)status;
+    c->news = c->lane->transport->news = true;
 }
 
 static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
@@ -69,13 +96,26 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
     struct call *c = arg;
     struct kg_str line = {bytes, size * n}, name = KG_STR("api-version:");
 
+    c->header_bytes += line.n;
+    if (c->header_bytes > MAX_HEADER_BYTES)
+        return 0;
+    while (line.n > 0 && (line.p[line.n - 1] == '\r' || line.p[line.n - 1] == '\n'))
+        line.n--;
     if (line.n > name.n && kg_str_eq_nocase((struct kg_str){line.p, name.n}, name)) {
         struct kg_str value = {line.p + name.n, line.n - name.n};
-        while (value.n > 0 && (value.p[value.n - 1] == '\r' || value.p[value.n - 1] == '\n'))
-            value.n--;
         kg_str_copy(c->api_version, sizeof c->api_version, kg_str_trim(value));
     }
+    if (line.n == 0)
+        on_head_end(c);
     return n;
+}
+
+/* Close-on-exec: a front that inherited a connection to the engine would own the machine. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)arg;
+    (void)purpose;
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
 static void set_tls(CURL *easy, const struct transport_target *t)
@@ -94,38 +134,57 @@ static void set_tls(CURL *easy, const struct transport_target *t)
     curl_easy_setopt(easy, CURLOPT_SSLKEY, path);
 }
 
-static void set_target(CURL *easy, const struct transport_target *t, const char *path)
+/* False: no memory. */
+static bool set_target(CURL *easy, const struct transport_target *t, const char *path)
 {
     size_t n = strlen(t->url) + strlen(path) + 1;
     char *url = malloc(n);
+    CURLcode rc;
 
     if (!url)
-        return; /* without a URL the call fails, which is told */
+        return false;
     snprintf(url, n, "%s%s", t->url, path);
-    curl_easy_setopt(easy, CURLOPT_URL, url);
+    rc = curl_easy_setopt(easy, CURLOPT_URL, url);
     free(url);
-    if (t->unix_path)
-        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, t->unix_path);
+    if (rc == CURLE_OK && t->unix_path)
+        rc = curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, t->unix_path);
+    if (rc != CURLE_OK)
+        return false;
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_TIMEOUT_MS);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_S);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_S);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     set_tls(easy, t);
+    return true;
 }
 
-static void set_request(struct call *c)
+static bool add_header(struct call *c, const char *line)
+{
+    struct curl_slist *more = curl_slist_append(c->headers, line);
+
+    if (more)
+        c->headers = more;
+    return more != NULL;
+}
+
+static bool set_request(struct call *c)
 {
     const struct transport_call *a = &c->asked;
 
-    c->headers = curl_slist_append(c->headers, "Content-Type: application/json");
-    c->headers = curl_slist_append(c->headers, "Expect:");
-    if (a->header)
-        c->headers = curl_slist_append(c->headers, a->header);
+    if (!add_header(c, a->body ? "Content-Type: application/json" : "Content-Type:") ||
+        !add_header(c, "Expect:") || (a->header && !add_header(c, a->header)))
+        return false;
     curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);
-    curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, a->method);
     if (strcmp(a->method, "GET") != 0) /* a POST without a body says Content-Length: 0 */
-        curl_easy_setopt(c->easy, CURLOPT_COPYPOSTFIELDS, c->body ? c->body : "");
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, c->body ? c->body : "");
+    curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, a->method);
     curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)a->timeout_ms);
     curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error);
     curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_bytes);
@@ -133,6 +192,7 @@ static void set_request(struct call *c)
     curl_easy_setopt(c->easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(c->easy, CURLOPT_HEADERDATA, c);
     curl_easy_setopt(c->easy, CURLOPT_PRIVATE, c);
+    return true;
 }
 
 static void call_free(struct call *c)
@@ -157,14 +217,12 @@ static struct call *call_new(const struct transport_target *target,
     c->asked = *asked;
     c->easy = curl_easy_init();
     c->body = asked->body ? strdup(asked->body) : NULL;
-    kg_buf_init(&c->answer, asked->max_bytes ? asked->max_bytes : 1024 * 1024);
-    if (!c->easy || (asked->body && !c->body)) {
-        call_free(c);
-        return NULL;
-    }
-    set_target(c->easy, target, asked->path);
-    set_request(c);
-    return c;
+    kg_buf_init(&c->answer, asked->on_data ? MAX_STREAM_BYTES : asked->max_bytes);
+    if (c->easy && !(asked->body && !c->body) && set_target(c->easy, target, asked->path) &&
+        set_request(c))
+        return c;
+    call_free(c);
+    return NULL;
 }
 
 static int code_of(CURLcode rc, const struct call *c)
@@ -177,8 +235,10 @@ static int code_of(CURLcode rc, const struct call *c)
     case CURLE_OUT_OF_MEMORY:
         return KG_ENOMEM;
     case CURLE_WRITE_ERROR:
+        if (c->header_bytes > MAX_HEADER_BYTES)
+            return KG_ELIMIT;
         return c->answer.error ? c->answer.error : KG_ECLOSED;
-    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9: no head at all */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_BAD_CONTENT_ENCODING:
         return KG_EPROTO;
@@ -189,48 +249,184 @@ static int code_of(CURLcode rc, const struct call *c)
 
 static void fill_answer(struct call *c, CURLcode rc, struct transport_answer *a)
 {
-    long status = 0;
+    long status = 0, asked_bytes = 0;
 
     curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(c->easy, CURLINFO_REQUEST_SIZE, &asked_bytes);
     *a = (struct transport_answer){.code = code_of(rc, c),
                                    .status = (int)status,
                                    .body = kg_buf_str(&c->answer),
                                    .words = c->error[0] ? c->error : curl_easy_strerror(rc),
                                    .api_version = c->api_version,
-                                   .refused = rc == CURLE_COULDNT_CONNECT};
+                                   .refused = rc != CURLE_OK && asked_bytes == 0};
 }
 
-/* --- libcurl's sockets and timers on the loop
- * --------------------------------------------------------- */
+/* --- calls wait, run, end ----------------------------------------------------------------------
+ */
+
+static void arm_deadline(struct transport *t);
+
+/* Gives the call to libcurl; it then runs from the loop. */
+static void run(struct call *c)
+{
+    uint64_t now = uv_now(c->lane->transport->loop);
+
+    if (c->due_ms > 0)
+        curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS,
+                         (long)(c->due_ms > now ? c->due_ms - now : 1));
+    if (curl_multi_add_handle(c->lane->multi, c->easy) != CURLM_OK)
+        return; /* no memory: it stays waiting, is tried again or meets its deadline */
+    c->stage = CALL_RUNNING;
+    c->lane->running++;
+}
+
+/* Starts what may start, in order. */
+static void run_waiting(struct transport *t)
+{
+    KG_LIST_EACH(it, &t->all)
+    {
+        struct call *c = KG_LIST_ENTRY(it, struct call, link);
+        if (c->stage == CALL_WAITING && (c->lane->most == 0 || c->lane->running < c->lane->most))
+            run(c);
+    }
+    arm_deadline(t);
+}
+
+/* Takes the call out of libcurl's hands. */
+static void stop_running(struct call *c)
+{
+    if (c->stage == CALL_WAITING)
+        return;
+    curl_multi_remove_handle(c->lane->multi, c->easy);
+    c->lane->running--;
+    c->stage = CALL_WAITING;
+}
+
+/* Tells the caller and frees the call. It is in no list any more, so that a cancel from within
+ * on_done finds nothing. */
+static void finish(struct call *c, const struct transport_answer *a)
+{
+    kg_list_remove(&c->link);
+    c->asked.on_done(c->asked.arg, a);
+    call_free(c);
+}
 
 static void take_finished(struct lane *lane)
 {
     CURLMsg *message;
     int left;
 
-    while ((message = curl_multi_info_read(lane->multi, &left)) != NULL) {
+    while (!lane->transport->closing && (message = curl_multi_info_read(lane->multi, &left))) {
         CURLcode rc = message->data.result;
         struct call *c = NULL;
         struct transport_answer answer;
         if (message->msg != CURLMSG_DONE)
             continue;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&c);
-        curl_multi_remove_handle(lane->multi, c->easy);
         fill_answer(c, rc, &answer);
-        kg_list_remove(&c->link); /* a cancel from within on_done finds it no more */
-        if (!c->cancelled)
-            c->asked.on_done(c->asked.arg, &answer);
-        call_free(c);
+        stop_running(c);
+        finish(c, &answer);
     }
 }
 
+static struct call *with_news(struct transport *t)
+{
+    KG_LIST_EACH(it, &t->all)
+    {
+        struct call *c = KG_LIST_ENTRY(it, struct call, link);
+        if (c->news)
+            return c;
+    }
+    t->news = false;
+    return NULL;
+}
+
+/* Tells streams' callers what came; any call may be gone after each callback. */
+static void tell_news(struct transport *t)
+{
+    struct call *c;
+
+    while (t->news && !t->closing && (c = with_news(t)) != NULL) {
+        struct kg_buf bytes = c->answer;
+        int status = c->begun_status;
+        c->begun_status = 0;
+        if (status != 0) {
+            c->news = bytes.len > 0;
+            c->asked.on_begun(c->asked.arg, status);
+            continue;
+        }
+        c->news = false;
+        kg_buf_init(&c->answer, bytes.max);
+        c->asked.on_data(c->asked.arg, kg_buf_str(&bytes));
+        kg_buf_fini(&bytes);
+    }
+}
+
+static void close_now(struct transport *t);
+
+/* Every way into libcurl that may call us back. */
 static void perform(struct lane *lane, curl_socket_t fd, int flags)
 {
+    struct transport *t = lane->transport;
     int running;
 
+    t->inside++;
     curl_multi_socket_action(lane->multi, fd, flags, &running);
+    tell_news(t);
     take_finished(lane);
+    t->inside--;
+    if (t->closing) {
+        close_now(t);
+        return;
+    }
+    run_waiting(t);
 }
+
+/* A call that waited for a free connection until its deadline. */
+static void on_deadline(uv_timer_t *timer)
+{
+    static const struct transport_answer late = {.code = KG_ETIMEOUT,
+                                                 .words = "no free connection in time",
+                                                 .api_version = "",
+                                                 .body = {"", 0},
+                                                 .refused = true};
+    struct transport *t = timer->data;
+    struct kg_list *it = t->all.next;
+
+    t->inside++;
+    while (!t->closing && it != &t->all) {
+        struct call *c = KG_LIST_ENTRY(it, struct call, link);
+        it = it->next;
+        if (c->stage != CALL_WAITING || c->due_ms == 0 || c->due_ms > uv_now(t->loop))
+            continue;
+        finish(c, &late);
+        it = t->all.next; /* on_done may have changed the list */
+    }
+    t->inside--;
+    if (t->closing)
+        close_now(t);
+    else
+        run_waiting(t);
+}
+
+static void arm_deadline(struct transport *t)
+{
+    uint64_t first = UINT64_MAX, now = uv_now(t->loop);
+
+    KG_LIST_EACH(it, &t->all)
+    {
+        struct call *c = KG_LIST_ENTRY(it, struct call, link);
+        if (c->stage == CALL_WAITING && c->due_ms > 0 && c->due_ms < first)
+            first = c->due_ms;
+    }
+    if (first == UINT64_MAX)
+        uv_timer_stop(&t->deadline);
+    else
+        uv_timer_start(&t->deadline, on_deadline, first > now ? first - now : 0, 0);
+}
+
+/* --- libcurl's sockets and timers on the loop ----------------------------------------------------
+ */
 
 static void on_timer(uv_timer_t *t)
 {
@@ -307,24 +503,22 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *k
     return uv_poll_start(&w->poll, events, on_poll) == 0 ? 0 : -1;
 }
 
-/* --- doors
- * ------------------------------------------------------------------------------------------- */
+/* --- doors ---------------------------------------------------------------------------------------
+ */
 
-static bool lane_open(struct lane *lane, struct transport *t, long max_connections)
+static void lane_open(struct lane *lane, struct transport *t, size_t most)
 {
     lane->transport = t;
-    lane->multi = curl_multi_init();
-    if (!lane->multi)
-        return false;
+    lane->most = most;
     uv_timer_init(t->loop, &lane->timer);
     lane->timer.data = lane;
     curl_multi_setopt(lane->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
     curl_multi_setopt(lane->multi, CURLMOPT_SOCKETDATA, lane);
     curl_multi_setopt(lane->multi, CURLMOPT_TIMERFUNCTION, set_timer);
     curl_multi_setopt(lane->multi, CURLMOPT_TIMERDATA, lane);
-    curl_multi_setopt(lane->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, max_connections);
-    curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, max_connections ? max_connections : 1L);
-    return true;
+    curl_multi_setopt(lane->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
+    curl_multi_setopt(lane->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)most);
+    curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, most ? (long)most : 1L);
 }
 
 static char *copy(const char *text)
@@ -332,30 +526,53 @@ static char *copy(const char *text)
     return text ? strdup(text) : NULL;
 }
 
+static void transport_free(struct transport *t)
+{
+    if (t->calls.multi)
+        curl_multi_cleanup(t->calls.multi);
+    if (t->streams.multi)
+        curl_multi_cleanup(t->streams.multi);
+    free(t->url);
+    free(t->unix_path);
+    free(t->cert_dir);
+    free(t);
+    curl_global_cleanup();
+}
+
 struct transport *transport_open(uv_loop_t *loop, const struct transport_target *target,
                                  size_t max_connections, struct kg_err *err)
 {
     struct transport *t = calloc(1, sizeof *t);
 
-    curl_global_init(CURL_GLOBAL_ALL);
-    if (t) {
-        t->loop = loop;
-        kg_list_init(&t->all);
-        t->url = copy(target->url);
-        t->unix_path = copy(target->unix_path);
-        t->cert_dir = copy(target->cert_dir);
-        t->target = (struct transport_target){t->url, t->unix_path, t->cert_dir, target->verify};
-        if (t->url && lane_open(&t->calls, t, (long)max_connections) &&
-            lane_open(&t->streams, t, 0))
-            return t;
+    if (!t || curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK) {
+        kg_fail(err, KG_ENOMEM, "out of memory");
+        free(t);
+        return NULL;
     }
-    kg_fail(err, KG_ENOMEM, "out of memory");
-    return NULL; /* at start-up: the process ends */
+    t->loop = loop;
+    kg_list_init(&t->all);
+    t->url = copy(target->url);
+    t->unix_path = copy(target->unix_path);
+    t->cert_dir = copy(target->cert_dir);
+    t->target = (struct transport_target){t->url, t->unix_path, t->cert_dir, target->verify};
+    t->calls.multi = curl_multi_init();
+    t->streams.multi = t->calls.multi ? curl_multi_init() : NULL;
+    if (!t->url || !t->unix_path != !target->unix_path || !t->cert_dir != !target->cert_dir ||
+        !t->streams.multi) {
+        kg_fail(err, KG_ENOMEM, "out of memory");
+        transport_free(t);
+        return NULL;
+    }
+    lane_open(&t->calls, t, max_connections);
+    lane_open(&t->streams, t, 0);
+    uv_timer_init(loop, &t->deadline);
+    t->deadline.data = t;
+    return t;
 }
 
 uint64_t transport_start(struct transport *t, const struct transport_call *asked)
 {
-    struct call *c = call_new(&t->target, asked);
+    struct call *c = t->closing ? NULL : call_new(&t->target, asked);
 
     if (!c)
         return 0;
@@ -364,17 +581,13 @@ uint64_t transport_start(struct transport *t, const struct transport_call *asked
         curl_easy_setopt(c->easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, 1L);
     }
+    c->due_ms = asked->timeout_ms > 0 ? uv_now(t->loop) + (uint64_t)asked->timeout_ms : 0;
     kg_list_push_back(&t->all, &c->link);
     c->number = ++t->numbers;
-    if (curl_multi_add_handle(c->lane->multi, c->easy) != CURLM_OK) {
-        call_free(c);
-        return 0;
-    }
+    run_waiting(t);
     return c->number;
 }
 
-/* From within one of the call's own callbacks the handle cannot go yet: it is marked, libcurl ends
- * it with a write error, and it is freed untold. */
 void transport_cancel(struct transport *t, uint64_t number)
 {
     KG_LIST_EACH(it, &t->all)
@@ -382,49 +595,58 @@ void transport_cancel(struct transport *t, uint64_t number)
         struct call *c = KG_LIST_ENTRY(it, struct call, link);
         if (c->number != number)
             continue;
-        c->cancelled = true;
-        if (curl_multi_remove_handle(c->lane->multi, c->easy) == CURLM_OK)
-            call_free(c);
+        stop_running(c);
+        call_free(c);
+        run_waiting(t);
         return;
     }
 }
 
 static void on_handle_closed(uv_handle_t *h)
 {
-    struct lane *lane = h->data;
-    struct transport *t = lane->transport;
+    struct transport *t = h->data;
 
     if (--t->open_handles > 0)
         return;
-    free(t->url);
-    free(t->unix_path);
-    free(t->cert_dir);
     if (t->on_closed)
         t->on_closed(t->closed_arg);
-    free(t);
+    transport_free(t);
 }
 
-static void lane_close(struct lane *lane)
+static void close_handle(struct transport *t, uv_timer_t *timer)
 {
-    lane->transport->open_handles++;
-    curl_multi_cleanup(lane->multi);
-    uv_close((uv_handle_t *)&lane->timer, on_handle_closed);
+    t->open_handles++;
+    timer->data = t;
+    uv_close((uv_handle_t *)timer, on_handle_closed);
+}
+
+/* libcurl lets go of its sockets here, so the loop closes their watchers before our timers. */
+static void close_now(struct transport *t)
+{
+    if (t->open_handles > 0)
+        return;
+    KG_LIST_EACH_SAFE(it, &t->all)
+    {
+        struct call *c = KG_LIST_ENTRY(it, struct call, link);
+        stop_running(c);
+        call_free(c);
+    }
+    curl_multi_cleanup(t->calls.multi);
+    curl_multi_cleanup(t->streams.multi);
+    t->calls.multi = t->streams.multi = NULL;
+    close_handle(t, &t->calls.timer);
+    close_handle(t, &t->streams.timer);
+    close_handle(t, &t->deadline);
 }
 
 void transport_close(struct transport *t, void (*on_closed)(void *arg), void *arg)
 {
     KG_ASSERT(!t->closing);
-    KG_LIST_EACH_SAFE(it, &t->all)
-    {
-        struct call *c = KG_LIST_ENTRY(it, struct call, link);
-        curl_multi_remove_handle(c->lane->multi, c->easy);
-        call_free(c);
-    }
     t->closing = true;
     t->on_closed = on_closed;
     t->closed_arg = arg;
-    lane_close(&t->calls);
-    lane_close(&t->streams);
+    if (t->inside == 0)
+        close_now(t);
 }
 
 int transport_call_once(const struct transport_target *target, const struct transport_call *asked,
@@ -433,18 +655,23 @@ int transport_call_once(const struct transport_target *target, const struct tran
     struct call *c;
     struct transport_answer answer;
 
-    curl_global_init(CURL_GLOBAL_ALL);
-    c = call_new(target, asked);
-    if (!c)
+    *status = 0;
+    if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
         return kg_fail(err, KG_ENOMEM, "out of memory");
+    c = call_new(target, asked);
+    if (!c) {
+        curl_global_cleanup();
+        return kg_fail(err, KG_ENOMEM, "out of memory");
+    }
     fill_answer(c, curl_easy_perform(c->easy), &answer);
     *status = answer.status;
-    if (out)
-        kg_buf_append(out, answer.body.p, answer.body.n);
+    if (out && kg_buf_append(out, answer.body.p, answer.body.n) != 0 && answer.code == 0)
+        answer.code = out->error;
     if (answer.code != 0)
         kg_fail(err, answer.code, "%s: %s", target->unix_path ? target->unix_path : target->url,
                 answer.words);
     call_free(c);
+    curl_global_cleanup();
     return answer.code;
 }
 

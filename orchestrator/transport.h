@@ -17,27 +17,29 @@ struct transport_target {
     bool verify;
 };
 struct transport_answer {
-    int code; /* 0: an HTTP answer came; else KG_ECLOSED, KG_ETIMEOUT, KG_ELIMIT, KG_ENOMEM,
-                 KG_EPROTO */
+    /* 0: an HTTP answer came; else KG_ECLOSED, KG_ETIMEOUT, KG_ELIMIT, KG_ENOMEM, KG_EPROTO */
+    int code;
     int status;
     struct kg_str body;      /* valid during the call */
     const char *words;       /* libcurl's, when code is not 0 */
-    const char *api_version; /* header Api-Version; "" when there was none */
+    const char *api_version; /* the header Api-Version; "" when there was none */
     bool refused;            /* the connection could not be made at all: nothing was asked */
 };
 typedef void transport_done(void *arg, const struct transport_answer *answer);
-typedef void transport_data(void *arg,
-                            struct kg_str bytes); /* of a stream; may call transport_cancel */
+/* Of a stream. Like on_done, these may start and cancel calls, and close the transport. */
+typedef void transport_begun(void *arg, int status); /* the head is complete */
+typedef void transport_data(void *arg, struct kg_str bytes);
 
 struct transport_call {
-    const char *method; /* "GET" ... */
-    const char *path;   /* with query, already percent-encoded */
-    const char *body;   /* NUL-terminated JSON, copied; NULL: none */
-    const char *header; /* one more header line, or NULL */
-    int64_t timeout_ms; /* 0: none (streams) */
-    size_t max_bytes;
-    bool own_connection;     /* a stream: not counted in the pool */
-    transport_data *on_data; /* NULL: the body is gathered for on_done */
+    const char *method;  /* "GET" ... */
+    const char *path;    /* with query, already percent-encoded */
+    const char *body;    /* NUL-terminated JSON, copied; NULL: none */
+    const char *header;  /* one more header line, or NULL */
+    int64_t timeout_ms;  /* from now, a wait for a free connection included; 0: none (streams) */
+    size_t max_bytes;    /* of a body that is gathered */
+    bool own_connection; /* a stream: not counted in the pool */
+    transport_begun *on_begun; /* NULL: not told */
+    transport_data *on_data;   /* NULL: the body is gathered for on_done */
     transport_done *on_done;
     void *arg;
 };
@@ -46,9 +48,10 @@ struct transport *transport_open(uv_loop_t *loop, const struct transport_target 
 /* A number > 0, answered once from the loop unless cancelled; 0: no memory. */
 uint64_t transport_start(struct transport *t, const struct transport_call *call);
 void transport_cancel(struct transport *t, uint64_t call);
+/* No callback of a call comes after this. Asynchronous: on_closed when all is freed. */
 void transport_close(struct transport *t, void (*on_closed)(void *arg), void *arg);
 
-/* Blocking: for the command line only. *answer's body is in `out`. on_data NULL: gathered. */
+/* Blocking: for the command line only. on_data NULL: the body is appended to `out`. */
 int transport_call_once(const struct transport_target *target, const struct transport_call *call,
                         struct kg_buf *out, int *status, struct kg_err *err);
 

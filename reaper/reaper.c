@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Idle clocks on a heap. The difficulty: an entry that is refused at expiry must come back, but not
- * within the same tick, or the loop would never end. */
+/* Deadlines of idleness. The difficulty: the answer of `expire` decides, and while it is asked the
+ * entry may be held, touched, forgotten, even freed. */
 #include "reaper/reaper.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -14,36 +14,36 @@ void reaper_init(struct reaper *r, reaper_expire *expire, void *arg)
 void reaper_fini(struct reaper *r)
 {
     kg_heap_fini(&r->heap);
+    r->watched = 0;
 }
 
-static int64_t due(const struct reaper_entry *e)
+static int64_t idle_end_ms(const struct reaper_entry *e)
 {
-    return e->used_ms > KG_NEVER - e->idle_timeout_ms ? KG_NEVER : e->used_ms + e->idle_timeout_ms;
+    int64_t due_ms;
+
+    if (__builtin_add_overflow(e->used_ms, e->idle_timeout_ms, &due_ms))
+        return KG_NEVER;
+    return due_ms;
 }
 
-/* Room was reserved when the entry came to be watched, so this cannot fail. */
-static void replace(struct reaper *r, struct reaper_entry *e, int64_t not_before_ms)
+/* Cannot fail: reaper_watch made room for every watched entry, held ones too. */
+static void schedule(struct reaper *r, struct reaper_entry *e, int64_t due_ms)
 {
-    int64_t at = due(e);
-
-    if (!e->watched || e->holds > 0) {
-        kg_heap_remove(&r->heap, &e->node);
-        return;
-    }
-    KG_ASSERT(kg_heap_set(&r->heap, &e->node, at < not_before_ms ? not_before_ms : at) == 0);
+    KG_ASSERT(e->watched && e->holds == 0);
+    KG_ASSERT(kg_heap_set(&r->heap, &e->node, due_ms) == 0);
 }
 
 int reaper_watch(struct reaper *r, struct reaper_entry *e, int64_t used_ms, int64_t idle_timeout_ms)
 {
-    int rc = kg_heap_reserve(&r->heap, r->watched + 1);
-
-    if (rc != 0)
-        return rc;
-    KG_ASSERT(!e->watched);
+    KG_ASSERT(!e->watched && e->node.place == 0 && idle_timeout_ms >= 0);
+    if (kg_heap_reserve(&r->heap, r->watched + 1) != 0)
+        return KG_ENOMEM;
     r->watched++;
-    *e = (struct reaper_entry){
-        .used_ms = used_ms, .idle_timeout_ms = idle_timeout_ms, .watched = true};
-    replace(r, e, INT64_MIN);
+    e->watched = true;
+    e->holds = 0;
+    e->used_ms = used_ms;
+    e->idle_timeout_ms = idle_timeout_ms;
+    schedule(r, e, idle_end_ms(e));
     return 0;
 }
 
@@ -51,41 +51,58 @@ void reaper_forget(struct reaper *r, struct reaper_entry *e)
 {
     if (!e->watched)
         return;
-    KG_ASSERT(r->watched > 0);
-    r->watched--;
-    e->watched = false;
     kg_heap_remove(&r->heap, &e->node);
+    e->watched = false;
+    e->holds = 0;
+    r->watched--;
+    if (r->expiring == e)
+        r->expiring = NULL;
 }
 
 void reaper_hold(struct reaper *r, struct reaper_entry *e)
 {
+    if (!e->watched)
+        return;
     e->holds++;
-    replace(r, e, INT64_MIN);
+    kg_heap_remove(&r->heap, &e->node);
 }
 
 void reaper_unhold(struct reaper *r, struct reaper_entry *e, int64_t used_ms)
 {
+    if (!e->watched)
+        return;
     KG_ASSERT(e->holds > 0);
     e->holds--;
-    reaper_touch(r, e, used_ms);
+    if (used_ms > e->used_ms)
+        e->used_ms = used_ms;
+    if (e->holds == 0)
+        schedule(r, e, idle_end_ms(e));
 }
 
 void reaper_touch(struct reaper *r, struct reaper_entry *e, int64_t used_ms)
 {
-    if (used_ms > e->used_ms)
-        e->used_ms = used_ms;
-    replace(r, e, INT64_MIN);
+    if (!e->watched || used_ms <= e->used_ms)
+        return;
+    e->used_ms = used_ms;
+    if (e->node.place != 0)
+        schedule(r, e, idle_end_ms(e));
 }
 
 void reaper_set_timeout(struct reaper *r, struct reaper_entry *e, int64_t idle_timeout_ms)
 {
+    KG_ASSERT(idle_timeout_ms >= 0);
+    if (!e->watched)
+        return;
     e->idle_timeout_ms = idle_timeout_ms;
-    replace(r, e, INT64_MIN);
+    if (e->node.place != 0)
+        schedule(r, e, idle_end_ms(e));
 }
 
 int64_t reaper_entry_due_ms(const struct reaper_entry *e)
 {
-    return e->watched && e->holds == 0 ? due(e) : KG_NEVER;
+    if (!e->watched || e->holds > 0)
+        return KG_NEVER;
+    return e->node.place != 0 ? e->node.due_ms : idle_end_ms(e);
 }
 
 int64_t reaper_due_ms(const struct reaper *r)
@@ -95,16 +112,33 @@ int64_t reaper_due_ms(const struct reaper *r)
     return first ? first->due_ms : KG_NEVER;
 }
 
+/* Asks once. The entry is out of the heap meanwhile, so that nobody finds it due a second time. */
+static void ask(struct reaper *r, struct reaper_entry *e, int64_t now_ms)
+{
+    bool taken;
+
+    kg_heap_remove(&r->heap, &e->node);
+    r->expiring = e;
+    taken = r->expire(r->arg, e);
+    if (r->expiring != e) /* forgotten by the callee, perhaps freed: not ours to look at */
+        return;
+    r->expiring = NULL;
+    if (taken) {
+        reaper_forget(r, e);
+    } else if (e->holds == 0) {
+        const int64_t due_ms = idle_end_ms(e);
+        /* Refused without a use told: ask again, but not in this same moment for ever. */
+        schedule(r, e, due_ms > now_ms ? due_ms : now_ms + 1);
+    }
+}
+
 void reaper_tick(struct reaper *r, int64_t now_ms)
 {
-    struct kg_heap_node *first;
+    KG_ASSERT(!r->expiring);
+    /* As many as there were: what is watched anew with an old date waits for the next tick. */
+    for (size_t left = r->heap.count; left > 0 && reaper_due_ms(r) <= now_ms; left--) {
+        struct kg_heap_node *first = kg_heap_first(&r->heap);
 
-    while ((first = kg_heap_first(&r->heap)) != NULL && first->due_ms <= now_ms) {
-        struct reaper_entry *e = KG_CONTAINER_OF(first, struct reaper_entry, node);
-        kg_heap_remove(&r->heap, first);
-        if (!r->expire(r->arg, e))
-            replace(r, e, now_ms + 1);
-        else if (e->watched)
-            reaper_forget(r, e);
+        ask(r, KG_CONTAINER_OF(first, struct reaper_entry, node), now_ms);
     }
 }

@@ -8,11 +8,12 @@
 #include "base/heap.h"
 #include <stdbool.h>
 
-struct reaper_entry; /* embedded by the caller */
+struct reaper_entry; /* embedded by the caller, zeroed before it is first watched */
 
 /* The verb the reaper needs. True: taken, the entry is
  * no longer watched (its memory must outlive the call). False: it is in use after
- * all; the caller has told (or will tell) its use by reaper_hold or reaper_touch. */
+ * all; the caller has told (or will tell) its use by reaper_hold or reaper_touch, else it is asked
+ * again in the next millisecond. To free the entry inside the call, forget it first. */
 typedef bool reaper_expire(void *arg, struct reaper_entry *entry);
 
 struct reaper_entry {
@@ -27,6 +28,7 @@ struct reaper {
     size_t watched; /* the heap has room for so many, so that only reaper_watch can fail */
     reaper_expire *expire;
     void *arg;
+    struct reaper_entry *expiring; /* being asked about; NULL when it was forgotten meanwhile */
 };
 
 void reaper_init(struct reaper *r, reaper_expire *expire, void *arg);
@@ -34,6 +36,8 @@ void reaper_fini(struct reaper *r);
 /* Begins to watch: due at used_ms + idle_timeout_ms. 0 or KG_ENOMEM (then not watched). */
 int reaper_watch(struct reaper *r, struct reaper_entry *e, int64_t used_ms,
                  int64_t idle_timeout_ms);
+/* Ends watching, and with it all holds. What is told of an entry that is not watched (any more) has
+ * no effect, so that the end of a use may arrive after its entry was taken. */
 void reaper_forget(struct reaper *r, struct reaper_entry *e);
 void reaper_hold(struct reaper *r, struct reaper_entry *e); /* a use begins */
 void reaper_unhold(struct reaper *r, struct reaper_entry *e,

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both benches share: the program, an engine, the backend's image, medians and tables."""
+import contextlib
+import io
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from harness.engine import Engine  # noqa: E402  (needs the path above)
+from harness.witness import client  # noqa: E402
+
+BACKEND_IMAGE = "kipgate-bench-backend:local"
+
+
+def program():
+    """The kipgate to measure: KIPGATE_BIN, or the usual places of a build."""
+    places = [os.environ.get("KIPGATE_BIN"), ROOT / "build/gcc/kipgate", ROOT / "build/kipgate"]
+    for place in places:
+        if place and pathlib.Path(place).is_file():
+            return str(place)
+    sys.exit("no kipgate to measure: set KIPGATE_BIN or build it in build/")
+
+
+def need(*programs):
+    """Ends with words when something is not installed."""
+    missing = [name for name in programs if not shutil.which(name)]
+    if missing:
+        sys.exit(f"not installed: {', '.join(missing)}")
+
+
+@contextlib.contextmanager
+def engine():
+    """Address of DOCKER_HOST's engine, or of one of our own that ends with the bench."""
+    if os.environ.get("DOCKER_HOST"):
+        yield os.environ["DOCKER_HOST"]
+        return
+    need("dockerd", "containerd", "ip")
+    directory = tempfile.mkdtemp(prefix="kgb")
+    own = Engine(directory)
+    try:
+        yield own.start().host
+    finally:
+        own.stop()
+
+
+def build_backend(host):
+    """Compiles backend.c and makes an image FROM scratch of it."""
+    with tempfile.TemporaryDirectory() as directory:
+        binary = pathlib.Path(directory) / "backend"
+        compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+        if not compiler:
+            sys.exit("not installed: a C compiler")
+        subprocess.run([compiler, "-O2", "-static", "-o", str(binary),
+                        str(ROOT / "bench/backend.c")], check=True)
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as archive:
+            archive.add(binary, "backend")
+        client(host).api.import_image_from_data(
+            data.getvalue(), *BACKEND_IMAGE.split(":"),
+            changes=['CMD ["/backend"]', "EXPOSE 8080", "ENV PORT=8080"])
+
+
+def percentile(values, share):
+    """Nearest rank."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def median(values):
+    """The median."""
+    return statistics.median(values)
+
+
+def table(header, rows):
+    """Aligned columns; the first to the left, figures to the right."""
+    cells = [header] + [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w)
+                       for i, (cell, w) in enumerate(zip(row, widths))) for row in cells]
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join(lines)
+
+
+def version(*command):
+    """The first line that a program says of its version."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return next((line.strip() for line in done.stdout.splitlines() if line.strip()), "?")
+
+
+def preamble(*versions):
+    """How this was run, so that figures can be compared."""
+    print("command:  ", " ".join(sys.argv))
+    print("machine:  ", platform.release(), platform.machine(), f"{os.cpu_count()} cores")
+    for line in versions:
+        print("version:  ", line)
+    print(flush=True)

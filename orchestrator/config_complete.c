@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What can be judged only once all layers are in: what is missing, what contradicts, which routes
+ * are equal, and the defaults that depend on where we run. The difficulty: each fault still needs
+ * the place where somebody can mend it. */
+#include "orchestrator/config_priv.h"
+#include "orchestrator/digest.h"
+#include "proxy/route.h"
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SPEC_FORMAT 1 /* raised when the same configuration shall mean another container */
+#define DEFAULT_ENGINE "unix:///var/run/docker.sock"
+#define DEFAULT_STATE_DIR "/var/lib/kipgate"
+
+/* --- one service
+ * ---------------------------------------------------------------------------------- */
+
+/* Says it at the member of that key, or at the service where it has none. */
+static void fail_at_key(struct config_loading *l, const struct config_draft *d, const char *key,
+                        const char *words)
+{
+    const struct json *member = d->source ? json_get(d->node, key) : NULL;
+
+    if (!d->source)
+        config_fail_plain(l->errors, "service %s: %s: %s", d->service->name, key, words);
+    else if (member)
+        config_fail(l->errors, d->source, member, true, NULL, "%s", words);
+    else
+        config_fail(l->errors, d->source, d->node, true, key, "%s", words);
+}
+
+static void check_caps(struct config_loading *l, const struct config_draft *d)
+{
+    const struct config_strings *add = &d->service->cap_add, *drop = &d->service->cap_drop;
+    char words[128];
+
+    for (size_t i = 0; i < add->count; i++)
+        for (size_t j = 0; j < drop->count; j++)
+            if (strcmp(add->items[i], drop->items[j]) == 0) {
+                snprintf(words, sizeof words, "%s is in cap_drop too", add->items[i]);
+                fail_at_key(l, d, "cap_add", words);
+            }
+}
+
+static void check_service(struct config_loading *l, const struct config_draft *d)
+{
+    const struct config_service *s = d->service;
+
+    if (!s->image && !(d->source && json_get(d->node, "image")))
+        fail_at_key(l, d, "image", "is required");
+    if (s->socket && s->port)
+        fail_at_key(l, d, "socket", "cannot be used together with port");
+    check_caps(l, d);
+}
+
+bool config_make_spec(struct config_service *s)
+{
+    struct json *spec = config_spec_json(s);
+    struct kg_buf text;
+    int rc;
+
+    kg_buf_init(&text, KG_MAX_CONFIG_BYTES);
+    json_set_number(spec, "format", SPEC_FORMAT);
+    rc = json_print(spec, false, &text);
+    if (rc == 0)
+        digest_sha256_hex(kg_buf_str(&text), s->spec);
+    kg_buf_fini(&text);
+    json_free(spec);
+    return rc == 0;
+}
+
+/* --- routes
+ * --------------------------------------------------------------------------------------- */
+
+/* A service without routes is told, unless its routes were there and wrong. */
+static void default_routes(struct config_loading *l, const struct config_draft *d)
+{
+    if (d->service->route_count > 0 || (d->source && json_get(d->node, "routes")))
+        return;
+    if (l->count > 1)
+        fail_at_key(l, d, "routes", "are required as soon as there are several services");
+    else if (!config_routes_add(d->service, (struct config_route){strdup(""), strdup("/")}))
+        config_fail_plain(l->errors, "out of memory");
+}
+
+static const struct config_draft *owner_of_route(const struct config_loading *l,
+                                                 const struct config_route *r)
+{
+    for (size_t i = 0; i < l->count; i++)
+        for (size_t j = 0; j < l->drafts[i].service->route_count; j++) {
+            const struct config_route *other = &l->drafts[i].service->routes[j];
+            if (other != r && strcmp(other->host, r->host) == 0 &&
+                strcmp(other->prefix, r->prefix) == 0)
+                return &l->drafts[i];
+        }
+    return NULL;
+}
+
+static void fail_route(struct config_loading *l, const struct config_draft *d, size_t index,
+                       const char *words)
+{
+    const struct config_route *r = &d->service->routes[index];
+    const struct json *list = d->source ? json_get(d->node, "routes") : NULL, *item;
+
+    if (!d->source) {
+        config_fail_plain(l->errors, "service %s: route %s%s %s", d->service->name, r->host,
+                          r->prefix, words);
+        return;
+    }
+    item = json_count(list) == d->service->route_count ? json_first(list) : NULL;
+    for (size_t i = 0; item && i < index; i++)
+        item = json_next(item);
+    config_fail(l->errors, d->source,
+                item   ? item
+                : list ? list
+                       : d->node,
+                false, list ? NULL : "routes", "the route %s%s %s", r->host, r->prefix, words);
+}
+
+/* Services that were there before come first, so that the new one is told. */
+static void check_routes_of(struct config_loading *l, struct route_table *t, bool old)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        const struct config_draft *d = &l->drafts[i], *other;
+        for (size_t j = 0; (d->source == NULL) == old && j < d->service->route_count; j++) {
+            const struct config_route *r = &d->service->routes[j];
+            int rc = route_table_add(t, kg_str_of(r->host), kg_str_of(r->prefix), (uint32_t)i);
+            char words[KG_MAX_NAME_BYTES + 64] = "is one more than there may be";
+            if (rc == 0)
+                continue;
+            if (rc == KG_ECONFLICT) {
+                other = owner_of_route(l, r);
+                snprintf(words, sizeof words, "is a route of service %s too",
+                         other ? other->service->name : "?");
+            }
+            fail_route(l, d, j, words);
+        }
+    }
+}
+
+static void check_routes(struct config_loading *l)
+{
+    struct route_table *t = route_table_new();
+
+    if (!t) {
+        config_fail_plain(l->errors, "out of memory");
+        return;
+    }
+    for (size_t i = 0; i < l->count; i++)
+        default_routes(l, &l->drafts[i]);
+    check_routes_of(l, t, true);
+    check_routes_of(l, t, false);
+    route_table_free(t);
+}
+
+/* --- all services
+ * ---------------------------------------------------------------------------------- */
+
+static int by_name(const void *a, const void *b)
+{
+    const struct config_service *const *x = a, *const *y = b;
+
+    return strcmp((*x)->name, (*y)->name);
+}
+
+static bool move_services(struct config_loading *l)
+{
+    struct config *c = l->c;
+    bool good = true;
+
+    c->services = calloc(l->count + 1, sizeof *c->services);
+    if (!c->services)
+        return false;
+    for (size_t i = 0; i < l->count; i++) {
+        c->services[c->service_count++] = l->drafts[i].service;
+        good &= config_make_spec(l->drafts[i].service);
+    }
+    l->count = 0;
+    qsort(c->services, c->service_count, sizeof(struct config_service *), by_name);
+    return good;
+}
+
+void config_complete(struct config_loading *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        check_service(l, &l->drafts[i]);
+    check_routes(l);
+    if (l->errors->count == 0 && !move_services(l))
+        config_fail_plain(l->errors, "out of memory");
+}
+
+/* --- the rest
+ * ------------------------------------------------------------------------------------- */
+
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value && *value ? value : NULL;
+}
+
+static void default_engine(struct config_loading *l)
+{
+    const char *host = variable("DOCKER_HOST"), *certs = variable("DOCKER_CERT_PATH");
+    const char *words = host && !l->c->engine ? config_check_engine(host) : NULL;
+
+    l->c->engine_tls = variable("DOCKER_TLS_VERIFY") != NULL;
+    l->c->engine_cert_path = certs ? strdup(certs) : NULL;
+    if (words)
+        config_fail_plain(l->errors, "environment:DOCKER_HOST: \"%.200s\" %s", host, words);
+    else if (!l->c->engine)
+        l->c->engine = strdup(host ? host : DEFAULT_ENGINE);
+}
+
+/* The directory that systemd made, root's own, or the user's. */
+static void default_state_dir(struct config_loading *l)
+{
+    const char *given = variable("STATE_DIRECTORY"), *state = variable("XDG_STATE_HOME");
+    const char *home = variable("HOME"), *words;
+    struct kg_buf dir;
+
+    if (l->c->state_dir)
+        return;
+    kg_buf_init(&dir, 4096);
+    if (given)
+        kg_buf_append(&dir, given, strcspn(given, ":")); /* the first of several */
+    else if (geteuid() == 0 || access(DEFAULT_STATE_DIR, W_OK) == 0)
+        kg_buf_puts(&dir, DEFAULT_STATE_DIR);
+    else if (state)
+        kg_buf_printf(&dir, "%s/kipgate", state);
+    else
+        kg_buf_printf(&dir, "%s/.local/state/kipgate", home ? home : "");
+    words = home || state || given || dir.data[1] != '.' ? config_check_state_dir(dir.data) : "";
+    if (words || dir.len > 200)
+        config_fail_plain(l->errors, "state_dir: no directory is known: set --state-dir");
+    else
+        l->c->state_dir = kg_buf_take(&dir);
+    kg_buf_fini(&dir);
+}
+
+static int cores(void)
+{
+    cpu_set_t set;
+    long n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                         : sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n < 1 ? 1 : n > KG_MAX_FRONTS ? KG_MAX_FRONTS : (int)n;
+}
+
+/* Two listeners on one address: the second would fail to start. */
+static void check_listeners(struct config_loading *l)
+{
+    const struct config_strings *listen = &l->c->listen;
+
+    for (size_t i = 0; i < listen->count; i++) {
+        const char *at = listen->items[i], *colon = strrchr(at, ':');
+        if (colon && strcmp(colon, ":0") == 0)
+            continue;
+        if (l->c->admin && strcmp(at, l->c->admin) == 0)
+            config_fail_plain(l->errors, "admin: %s is an address of listen too", at);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(at, listen->items[j]) == 0)
+                config_fail_plain(l->errors, "listen: %s comes twice", at);
+    }
+}
+
+void config_complete_top(struct config_loading *l, bool file_read)
+{
+    struct config *c = l->c;
+
+    default_engine(l);
+    default_state_dir(l);
+    if (c->fronts == 0)
+        c->fronts = cores();
+    if (c->max_starts == 0)
+        c->max_starts = 2 * cores();
+    if (c->log_format == CONFIG_FORMAT_UNSET)
+        c->log_format = isatty(STDERR_FILENO) ? KG_LOG_TEXT : KG_LOG_JSON;
+    check_listeners(l);
+    if (l->count == 0 && !file_read)
+        config_fail_plain(l->errors, "services: none: name an image (--image IMAGE --port N) or a "
+                                     "file (--config FILE)");
+    else if (l->count == 0 && c->admin && strcmp(c->admin, "off") == 0)
+        config_fail_plain(l->errors, "services: none, and admin is off: none could ever come");
+    if (!c->engine && l->errors->count == 0)
+        config_fail_plain(l->errors, "out of memory");
+}

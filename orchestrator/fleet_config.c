@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Services: which there are, under which number, and what a new configuration changes for them.
+ * The difficulty: a change is all or nothing, so all memory is had before anything is touched. */
+#include "orchestrator/fleet_priv.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- numbers --- */
+
+static bool is_unused(const struct fleet_service *s)
+{
+    return !s->config && kg_list_empty(&s->instances) && s->waiting == 0 &&
+           kg_list_empty(&s->callers) && kg_list_empty(&s->attention);
+}
+
+/* A front may still ask by a number that is gone: the longest gone is given again, and only when
+ * all are used up. */
+static struct fleet_service *recycle(struct fleet *f)
+{
+    struct fleet_service *oldest = NULL;
+
+    for (uint32_t id = 0; id < f->service_count; id++) {
+        struct fleet_service *s = f->services[id];
+        if (is_unused(s) && (!oldest || s->gone_ms < oldest->gone_ms))
+            oldest = s;
+    }
+    if (oldest)
+        kg_map_remove(&f->service_names, kg_str_of(oldest->name));
+    return oldest;
+}
+
+static int name_service(struct fleet *f, struct fleet_service *s, const char *name)
+{
+    uint32_t id = s->id;
+
+    fleet_service_init(s);
+    s->id = id;
+    snprintf(s->name, sizeof s->name, "%s", name);
+    s->gone_ms = f->now_ms;
+    return kg_map_set(&f->service_names, kg_str_of(s->name), s);
+}
+
+static int service_new(struct fleet *f, const char *name)
+{
+    struct fleet_service *s;
+
+    if (f->service_count == KG_MAX_SERVICES) {
+        s = recycle(f);
+        return s ? name_service(f, s, name) : KG_ELIMIT;
+    }
+    s = malloc(sizeof *s);
+    if (!s)
+        return KG_ENOMEM;
+    s->id = f->service_count;
+    if (name_service(f, s, name) != 0) {
+        free(s);
+        return KG_ENOMEM;
+    }
+    f->services[f->service_count++] = s;
+    return 0;
+}
+
+/* --- changes --- */
+
+static void drain_all(struct fleet_service *s, const char *why)
+{
+    KG_LIST_EACH_SAFE(it, &s->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (!i->stray)
+            fleet_unwanted(i, why);
+    }
+}
+
+/* What was in use is replaced before it is asked for; what was idle is not. */
+static void respec(struct fleet *f, struct fleet_service *s)
+{
+    bool in_use = s->current && s->current->out > 0;
+
+    s->failures = s->crashes = 0;
+    s->backoff_until_ms = 0;
+    s->cause[0] = '\0';
+    drain_all(s, "its configuration changed");
+    fleet_attend(f, s);
+    if (in_use && !f->stopping)
+        fleet_succeed(f, s);
+}
+
+static void retime(struct fleet *f, struct fleet_service *s)
+{
+    struct fleet_instance *i = s->current;
+
+    if (!i || i->state != INSTANCE_READY)
+        return;
+    reaper_set_timeout(&f->reaper, &i->idle, s->config->idle_timeout_ms);
+    if (i->out > (unsigned)s->config->concurrency)
+        fleet_recall_all(i);
+    fleet_serve(s); /* there may be more slots now */
+}
+
+static void update(struct fleet *f, struct fleet_service *s, const struct config_service *config)
+{
+    bool same = s->config && strcmp(s->config->spec, config->spec) == 0;
+    bool came_back = !s->config;
+
+    s->config = config;
+    s->waiting_cap = s->waiting;
+    if (same)
+        retime(f, s);
+    else if (!came_back)
+        respec(f, s);
+}
+
+static void drop(struct fleet *f, struct fleet_service *s)
+{
+    s->config = NULL;
+    s->gone_ms = f->now_ms;
+    s->failures = s->crashes = 0;
+    s->backoff_until_ms = 0;
+    drain_all(s, "its service is gone");
+    fleet_attend(f, s);
+}
+
+int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms)
+{
+    fleet_enter(f, now_ms);
+    for (size_t n = 0; n < c->service_count; n++) {
+        const char *name = c->services[n]->name;
+        int rc = kg_map_get(&f->service_names, kg_str_of(name)) ? 0 : service_new(f, name);
+        if (rc != 0)
+            return rc; /* services made by now are not configured: as if they were not there */
+    }
+    for (uint32_t id = 0; id < f->service_count; id++)
+        f->services[id]->named = false;
+    for (size_t n = 0; n < c->service_count; n++) {
+        struct fleet_service *s = kg_map_get(&f->service_names, kg_str_of(c->services[n]->name));
+        s->named = true;
+        update(f, s, c->services[n]);
+    }
+    for (uint32_t id = 0; id < f->service_count; id++)
+        if (f->services[id]->config && !f->services[id]->named)
+            drop(f, f->services[id]);
+    fleet_leave(f);
+    return 0;
+}
+
+int fleet_service_id(const struct fleet *f, const char *name)
+{
+    const struct fleet_service *s = kg_map_get(&f->service_names, kg_str_of(name));
+
+    return s && s->config ? (int)s->id : -1;
+}
+
+const struct config_service *fleet_service(const struct fleet *f, uint32_t id)
+{
+    return id < f->service_count ? f->services[id]->config : NULL;
+}

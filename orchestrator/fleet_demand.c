@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who waits for an instance, and what their waiting sets off. The difficulty: each ticket gets one
+ * answer, and waiting is only ever allowed in a state that ends. */
+#include "orchestrator/fleet_priv.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- waiters --- */
+
+void fleet_waiter_end(struct fleet_waiter *w)
+{
+    struct fleet_service *s = w->service;
+    struct fleet *f = w->fleet;
+    struct fleet_front *front = &f->fronts[w->front];
+
+    KG_ASSERT(s->waiting > 0 && s->waiting_from[w->front] > 0 && front->waiting > 0);
+    kg_list_remove(&w->in_service);
+    kg_list_remove(&w->in_front);
+    kg_map_remove(&front->tickets, KG_U64_KEY(w->ticket));
+    s->waiting--;
+    s->waiting_from[w->front]--;
+    front->waiting--;
+    free(w);
+}
+
+static bool waiter_new(struct fleet *f, struct fleet_service *s, int front, uint64_t ticket)
+{
+    struct fleet_waiter *w = calloc(1, sizeof *w);
+
+    if (!w || kg_map_set(&f->fronts[front].tickets, KG_U64_KEY(ticket), w) != 0) {
+        free(w);
+        return false;
+    }
+    w->fleet = f;
+    w->service = s;
+    w->front = front;
+    w->ticket = ticket;
+    w->cold = !s->current || s->current->state != INSTANCE_READY;
+    kg_list_push_back(&s->waiters, &w->in_service);
+    kg_list_push_back(&f->fronts[front].waiters, &w->in_front);
+    s->waiting++;
+    s->waiting_from[front]++;
+    f->fronts[front].waiting++;
+    return true;
+}
+
+/* --- refusals --- */
+
+static void refuse(struct fleet *f, int front, uint64_t ticket, unsigned reason,
+                   int64_t retry_after_ms, const char *detail)
+{
+    f->door.refuse(f->door.self, front, ticket, reason, retry_after_ms, detail);
+}
+
+void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
+                          const char *detail)
+{
+    struct kg_list *first;
+
+    while ((first = kg_list_first(&s->waiters)) != NULL) {
+        struct fleet_waiter *w = KG_LIST_ENTRY(first, struct fleet_waiter, in_service);
+        struct fleet *f = w->fleet;
+        int front = w->front;
+        uint64_t ticket = w->ticket;
+        fleet_waiter_end(w);
+        refuse(f, front, ticket, reason, retry_after_ms, detail);
+    }
+}
+
+int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s)
+{
+    return s->backoff_until_ms > f->now_ms ? s->backoff_until_ms - f->now_ms : 0;
+}
+
+/* Why a request may not wait; 0: it may. */
+static unsigned why_not(const struct fleet *f, const struct fleet_service *s, int front, bool quiet)
+{
+    bool away = !f->engine_up && f->now_ms - f->engine_down_ms > FLEET_ENGINE_GRACE_MS;
+
+    if (quiet)
+        return ORCH_ASLEEP;
+    if (f->stopping && (!s->current || f->removing))
+        return PROXY_DRAINING;
+    if (!s->current && fleet_backoff_left(f, s) > 0)
+        return ORCH_BACKING_OFF;
+    if (s->waiting >= (size_t)s->config->queue)
+        return ORCH_QUEUE_FULL;
+    if (f->fronts[front].waiting >= KG_MAX_WAITING_PER_FRONT)
+        return PROXY_OVERLOADED;
+    return !s->current && away ? ORCH_ENGINE_UNAVAILABLE : 0;
+}
+
+static void refuse_arrival(struct fleet *f, const struct fleet_service *s, int front,
+                           uint64_t ticket, unsigned reason)
+{
+    char detail[FLEET_DETAIL_BYTES];
+    int64_t retry_ms = 0;
+
+    if (reason == ORCH_BACKING_OFF) {
+        retry_ms = fleet_backoff_left(f, s);
+        snprintf(detail, sizeof detail, "service %s failed recently: %.160s", s->name, s->cause);
+    } else if (reason == ORCH_QUEUE_FULL) {
+        snprintf(detail, sizeof detail, "service %s: %zu requests wait already", s->name,
+                 s->waiting);
+    } else if (reason == ORCH_ENGINE_UNAVAILABLE) {
+        retry_ms = FLEET_ENGINE_RETRY_MS;
+        snprintf(detail, sizeof detail, "service %s: the engine does not answer", s->name);
+    } else {
+        snprintf(detail, sizeof detail, "service %s: %s", s->name,
+                 reason == ORCH_ASLEEP      ? "no instance is ready"
+                 : reason == PROXY_DRAINING ? "Kipgate is going down"
+                                            : "too many requests wait");
+    }
+    refuse(f, front, ticket, reason, retry_ms, detail);
+}
+
+/* --- demand --- */
+
+static enum instance_event demand_event(const struct fleet_service *s)
+{
+    return s->config->pull == CONFIG_PULL_ALWAYS ? INSTANCE_ON_DEMAND_PULL : INSTANCE_ON_DEMAND;
+}
+
+/* Everybody who waits now waits for this one. Without memory for it nobody does. */
+void fleet_succeed(struct fleet *f, struct fleet_service *s)
+{
+    struct fleet_instance *i = fleet_instance_new(f, s, s->name, NULL);
+
+    if (!i) {
+        fleet_refuse_waiting(s, PROXY_OVERLOADED, 0, "too many instances");
+        fleet_wakers_done(f, s, PROXY_OVERLOADED, "too many instances");
+        return;
+    }
+    i->provisioned = true;
+    i->deadline_ms = f->now_ms + s->config->start_timeout_ms;
+    i->deadline_ms = kg_earliest(i->deadline_ms, s->inherited_deadline_ms);
+    s->inherited_deadline_ms = KG_NEVER;
+    KG_LIST_EACH(it, &s->waiters)
+    KG_LIST_ENTRY(it, struct fleet_waiter, in_service)->cold = true;
+    fleet_step(i, demand_event(s), NULL);
+}
+
+/* Asked of the youngest instance, whatever it is doing: the table says what demand does there. */
+static void raise_demand(struct fleet *f, struct fleet_service *s)
+{
+    for (struct kg_list *it = s->instances.prev; it != &s->instances; it = it->prev) {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (i->stray)
+            continue;
+        fleet_step(i, demand_event(s), NULL);
+        return;
+    }
+    fleet_succeed(f, s);
+}
+
+static void refuse_all(struct fleet *f, struct fleet_service *s, unsigned reason, const char *words)
+{
+    char detail[FLEET_DETAIL_BYTES];
+
+    snprintf(detail, sizeof detail, "service %s: %.160s", s->name, words);
+    fleet_refuse_waiting(s, reason, fleet_backoff_left(f, s), detail);
+    fleet_wakers_done(f, s, reason, detail);
+}
+
+/* After something ended: is there still who needs an instance, and may there be one? */
+void fleet_settle(struct fleet *f, struct fleet_service *s)
+{
+    if (s->current) {
+        fleet_pump(s->current);
+        fleet_arm(s->current);
+        return;
+    }
+    if (s->waiting == 0 && !fleet_has_waker(s))
+        s->inherited_deadline_ms = KG_NEVER;
+    else if (!s->config)
+        refuse_all(f, s, PROXY_NO_ROUTE, "it is no longer configured");
+    else if (f->stopping)
+        refuse_all(f, s, PROXY_DRAINING, "Kipgate is going down");
+    else if (fleet_backoff_left(f, s) > 0 && !fleet_has_waker(s))
+        refuse_all(f, s, ORCH_BACKING_OFF, s->cause);
+    else
+        raise_demand(f, s);
+}
+
+/* --- from fronts --- */
+
+static void wait_for_it(struct fleet *f, struct fleet_service *s, int front, uint64_t ticket)
+{
+    if (!waiter_new(f, s, front, ticket)) {
+        refuse(f, front, ticket, PROXY_OVERLOADED, 0, "out of memory");
+        return;
+    }
+    if (s->current)
+        fleet_recall_for_waiters(s);
+    else
+        raise_demand(f, s);
+}
+
+static void acquire(struct fleet *f, int front, uint64_t ticket, uint32_t id, bool quiet)
+{
+    struct fleet_service *s = id < f->service_count ? f->services[id] : NULL;
+    struct fleet_instance *i;
+    unsigned reason;
+
+    if (!s || !s->config) {
+        refuse(f, front, ticket, PROXY_NO_ROUTE, 0, "there is no such service");
+        return;
+    }
+    i = s->waiting == 0 ? fleet_free_slot(s) : NULL;
+    reason = i ? 0 : why_not(f, s, front, quiet);
+    if (i)
+        fleet_grant(i, front, ticket, PROXY_WARM, false);
+    else if (reason)
+        refuse_arrival(f, s, front, ticket, reason);
+    else
+        wait_for_it(f, s, front, ticket);
+}
+
+/* A ticket that waits already, or comes from a front that is not up, is a lie and goes unheard. */
+void fleet_acquire(struct fleet *f, int front, uint64_t ticket, uint32_t service, bool quiet,
+                   int64_t now_ms)
+{
+    KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
+    fleet_enter(f, now_ms);
+    if (f->fronts[front].up && !kg_map_get(&f->fronts[front].tickets, KG_U64_KEY(ticket)))
+        acquire(f, front, ticket, service, quiet);
+    fleet_leave(f);
+}
+
+void fleet_withdraw(struct fleet *f, int front, uint64_t ticket, int64_t now_ms)
+{
+    struct fleet_waiter *w;
+
+    KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
+    fleet_enter(f, now_ms);
+    w = kg_map_get(&f->fronts[front].tickets, KG_U64_KEY(ticket));
+    if (w)
+        fleet_waiter_end(w);
+    fleet_leave(f);
+}
+
+/* --- fronts come and go --- */
+
+static void front_void(struct fleet *f, int front)
+{
+    struct kg_list *first;
+
+    while ((first = kg_list_first(&f->fronts[front].waiters)) != NULL)
+        fleet_waiter_end(KG_LIST_ENTRY(first, struct fleet_waiter, in_front));
+    KG_LIST_EACH_SAFE(it, &f->instances)
+    fleet_lease_void(KG_LIST_ENTRY(it, struct fleet_instance, in_fleet), front);
+}
+
+void fleet_front_down(struct fleet *f, int front, int64_t now_ms)
+{
+    KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
+    fleet_enter(f, now_ms);
+    if (f->fronts[front].up) {
+        f->fronts[front].up = false;
+        f->fronts_up--;
+        front_void(f, front);
+    }
+    fleet_leave(f);
+}
+
+void fleet_front_up(struct fleet *f, int front, int64_t now_ms)
+{
+    KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
+    fleet_front_down(f, front, now_ms); /* a new process has no part in what the old one held */
+    fleet_enter(f, now_ms);
+    f->fronts[front].up = true;
+    f->fronts_up++;
+    if (front >= f->front_limit)
+        f->front_limit = front + 1;
+    KG_LIST_EACH_SAFE(it, &f->instances)
+    fleet_probe(KG_LIST_ENTRY(it, struct fleet_instance, in_fleet));
+    fleet_leave(f);
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the engine says a container is, turned into the events of the table.
+ * The difficulty: the same finding means success, failure or the engine's own restart, depending on
+ * what we were about to do; and a name alone proves nothing. */
+#include "orchestrator/fleet_priv.h"
+#include <stdio.h>
+
+/* --- provisioning --- */
+
+/* The engine went away since it was started, and took the worker along: nobody's fault, and those
+ * who wait go on waiting, for another instance and no longer than before. */
+static bool lost_with_engine(const struct fleet_instance *i)
+{
+    return i->epoch != i->fleet->epoch && i->state != INSTANCE_CREATING;
+}
+
+static void lost(struct fleet_instance *i)
+{
+    i->service->inherited_deadline_ms = i->deadline_ms;
+    fleet_step(i, INSTANCE_ON_UNWANTED, "lost with the engine");
+}
+
+static void ended_early(struct fleet_instance *i, const struct engine_container *c)
+{
+    char words[80];
+
+    if (lost_with_engine(i)) {
+        lost(i);
+        return;
+    }
+    if (c->oom_killed || i->oom)
+        snprintf(words, sizeof words, "killed: out of memory");
+    else
+        snprintf(words, sizeof words, "exit code %d", c->exit_code);
+    fleet_fail(i, ORCH_INSTANCE_EXITED, true, words, NULL);
+}
+
+/* True: it is where we go on from. */
+static bool has_address(const struct engine_container *c)
+{
+    return c->address.ss_family != 0 && c->address_length > 0;
+}
+
+static void note_address(struct fleet_instance *i, const struct engine_container *c)
+{
+    i->container.address = c->address;
+    i->container.address_length = c->address_length;
+}
+
+static void found_provisioning(struct fleet_instance *i, const struct engine_container *c)
+{
+    switch (c->state) {
+    case ENGINE_CREATED:
+        if (i->state == INSTANCE_PROBING)
+            ended_early(i, c);
+        else
+            fleet_step(i, INSTANCE_ON_MADE, NULL);
+        break;
+    case ENGINE_RUNNING:
+        if (i->state != INSTANCE_PROBING && !has_address(c)) {
+            fleet_ask_again(i); /* the engine gives it one any moment */
+            break;
+        }
+        if (i->state != INSTANCE_PROBING)
+            note_address(i, c);
+        if (i->state == INSTANCE_CREATING)
+            i->epoch = i->fleet->epoch;
+        fleet_step(i, INSTANCE_ON_RUNNING, NULL);
+        break;
+    case ENGINE_PAUSED:
+    case ENGINE_RESTARTING:
+        fleet_fail(i, ORCH_INSTANCE_EXITED, true, "somebody paused or restarted it", NULL);
+        break;
+    case ENGINE_REMOVING:
+    case ENGINE_EXITED:
+    case ENGINE_DEAD:
+    case ENGINE_NONE:
+        ended_early(i, c);
+        break;
+    }
+}
+
+/* --- in use --- */
+
+/* Did it end by itself, soon after it was ready, as its forerunners did? Then the service rests. */
+static void count_crash(struct fleet_instance *i)
+{
+    struct fleet *f = i->fleet;
+    struct fleet_service *s = i->service;
+    char words[80];
+
+    if (i->state != INSTANCE_READY || lost_with_engine(i))
+        return;
+    s->crashes = f->now_ms - i->ready_ms < FLEET_CRASH_MS ? s->crashes + 1 : 1;
+    s->exit_ms = f->now_ms;
+    if (s->crashes < FLEET_CRASHES)
+        return;
+    snprintf(words, sizeof words, "ended %u times in a row soon after it was ready", s->crashes);
+    fleet_rest(i, s->crashes - FLEET_CRASHES + 1, words);
+}
+
+void fleet_ended(struct fleet_instance *i, enum instance_event event, const char *why)
+{
+    count_crash(i);
+    fleet_step(i, event, why);
+}
+
+/* Compared as it was noted: the engine client zeroes what an address does not use. */
+static bool has_moved(const struct fleet_instance *i, const struct engine_container *c)
+{
+    return has_address(c) && (c->address_length != i->container.address_length ||
+                              memcmp(&c->address, &i->container.address, c->address_length) != 0);
+}
+
+static void found_in_use(struct fleet_instance *i, const struct engine_container *c)
+{
+    bool runs = c->state == ENGINE_RUNNING;
+
+    if (c->state == ENGINE_PAUSED || c->state == ENGINE_RESTARTING || (runs && has_moved(i, c)))
+        fleet_step(i, INSTANCE_ON_UNUSABLE, NULL);
+    else if (runs)
+        fleet_step(i, INSTANCE_ON_RUNNING, NULL);
+    else
+        fleet_ended(i, INSTANCE_ON_ENDED, NULL);
+}
+
+static void found_going(struct fleet_instance *i, const struct engine_container *c)
+{
+    static const enum instance_event events[] = {
+        [ENGINE_CREATED] = INSTANCE_ON_MADE,    [ENGINE_RUNNING] = INSTANCE_ON_RUNNING,
+        [ENGINE_PAUSED] = INSTANCE_ON_UNUSABLE, [ENGINE_RESTARTING] = INSTANCE_ON_UNUSABLE,
+        [ENGINE_REMOVING] = INSTANCE_ON_ENDED,  [ENGINE_EXITED] = INSTANCE_ON_ENDED,
+        [ENGINE_DEAD] = INSTANCE_ON_ENDED,
+    };
+
+    fleet_step(i, events[c->state], NULL);
+}
+
+/* --- the door --- */
+
+/* I7: what a container of our name claims, checked against what we know. */
+static bool is_ours(const struct fleet_instance *i, const struct engine_container *c)
+{
+    return c->id[0] && strcmp(c->owner, i->fleet->owner) == 0 &&
+           strcmp(c->service, i->label) == 0 && strcmp(c->spec, i->spec) == 0;
+}
+
+void fleet_found(struct fleet_instance *i, const struct engine_container *c)
+{
+    if (i->state == INSTANCE_ABSENT) {
+        fleet_stray_found(i, c);
+        return;
+    }
+    if (i->container.id[0] == '\0' && !is_ours(i, c)) {
+        if (i->state == INSTANCE_CREATING)
+            fleet_step(i, INSTANCE_ON_FOREIGN, NULL);
+        else
+            fleet_found_nothing(i);
+        return;
+    }
+    if (i->container.id[0] == '\0')
+        fleet_instance_is(i, c);
+    i->is = c->state;
+    if (instance_is_provisioning(i->state))
+        found_provisioning(i, c);
+    else if (i->state == INSTANCE_READY || i->state == INSTANCE_DRAINING)
+        found_in_use(i, c);
+    else
+        found_going(i, c);
+}
+
+static void vanished(struct fleet_instance *i)
+{
+    if (i->state == INSTANCE_STARTING && (!i->recreated || lost_with_engine(i))) {
+        i->recreated = true;
+        fleet_step(i, INSTANCE_ON_NONE, NULL);
+    } else if (lost_with_engine(i)) {
+        i->made = true; /* the removal finds out that it is not */
+        lost(i);
+    } else {
+        fleet_fail(i, ORCH_INSTANCE_EXITED, true, "its container vanished", NULL);
+    }
+}
+
+/* There is no container. */
+void fleet_found_nothing(struct fleet_instance *i)
+{
+    i->is = ENGINE_NONE;
+    if (i->state != INSTANCE_PROBING)
+        fleet_instance_forget_container(i);
+    i->made = false;
+    if (i->state == INSTANCE_READY)
+        count_crash(i);
+    if (i->state == INSTANCE_STARTING || i->state == INSTANCE_PROBING)
+        vanished(i);
+    else if (i->blamed && i->state != INSTANCE_DRAINING)
+        fleet_step(i, INSTANCE_ON_NONE_BLAMED, NULL);
+    else
+        fleet_step(i, INSTANCE_ON_NONE, NULL);
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the fleet's files share. The difficulty: effects of one step may lead to others, so a freed
+ * instance stays readable, and work on a service is put off, until the public call returns. */
+#ifndef ORCHESTRATOR_FLEET_PRIV_H
+#define ORCHESTRATOR_FLEET_PRIV_H
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "orchestrator/fleet.h"
+#include "orchestrator/instance.h"
+
+#define FLEET_NAME_PREFIX "kipgate-"
+#define FLEET_SUFFIX_DIGITS 10
+#define FLEET_CALL_SLACK_MS 5000 /* beyond the engine client's own deadline */
+#define FLEET_RETRY_LAST_MS 2000 /* between two questions the engine does not answer */
+#define FLEET_NO_MEMORY_MS 100   /* before a call that could not be made is tried again */
+#define FLEET_LOOK_GAP_MS 100    /* between two looks at what is ready: hints are cheap to send */
+#define FLEET_ENGINE_GRACE_MS 10000 /* an engine away for longer is not waited for */
+#define FLEET_ENGINE_RETRY_MS 2000  /* Retry-After while it is away */
+#define FLEET_ENGINE_GOING_MS                                                                      \
+    15000                      /* an exit this soon before it went is not the worker's fault       \
+                                */
+#define FLEET_CRASH_MS 10000   /* an end this soon after READY counts as a crash */
+#define FLEET_CRASHES 3        /* so many in a row make the service rest */
+#define FLEET_ADDRESS_TRIES 8  /* questions for the address of a container found running */
+#define FLEET_MAX_FOREIGN 1024 /* containers remembered as told of */
+
+enum fleet_call {
+    FLEET_CALL_NONE,
+    FLEET_CALL_PULL,
+    FLEET_CALL_CREATE,
+    FLEET_CALL_START,
+    FLEET_CALL_LOOK,
+    FLEET_CALL_STOP,
+    FLEET_CALL_REMOVE,
+};
+
+struct fleet_waiter {
+    struct fleet *fleet;
+    struct kg_list in_service, in_front;
+    struct fleet_service *service;
+    uint64_t ticket;
+    int front;
+    bool cold; /* it waited for a provisioning, not only for a slot */
+};
+
+enum fleet_caller_kind { FLEET_WAKES, FLEET_SLEEPS };
+struct fleet_caller {    /* of wake or sleep */
+    struct kg_list link; /* in its service; then among the finished */
+    enum fleet_caller_kind kind;
+    uint64_t last; /* sleep: instances up to this one must be gone */
+    fleet_done *done;
+    void *arg;
+    unsigned reason;
+    char detail[FLEET_DETAIL_BYTES];
+};
+
+struct fleet_service {
+    uint32_t id;
+    char name[KG_MAX_NAME_BYTES + 1];
+    const struct config_service *config; /* NULL: no longer configured */
+    bool named;                          /* by the configuration being put in force */
+    int64_t gone_ms;
+    struct kg_list instances; /* all, oldest first; at most one of them is current */
+    struct fleet_instance *current;
+    unsigned strays; /* containers looked at that may turn out to be what a create would make */
+    struct kg_list waiters; /* FIFO over all fronts */
+    size_t waiting, waiting_cap;
+    unsigned waiting_from[KG_MAX_FRONTS];
+    struct kg_list callers;
+    struct kg_list attention; /* in the fleet's list while it is to be settled */
+    unsigned failures;        /* provisionings in a row */
+    unsigned crashes;         /* soon after READY, in a row */
+    int64_t backoff_until_ms;
+    int64_t exit_ms;                /* when a worker's exit last counted against the service */
+    char cause[FLEET_DETAIL_BYTES]; /* of the last failure */
+    int64_t inherited_deadline_ms;  /* for the next instance; KG_NEVER: it gets its own */
+};
+
+struct fleet_lease {
+    unsigned slots; /* out to this front */
+    unsigned owed;  /* of them recalled */
+    bool told;      /* the front knows of the instance */
+};
+
+struct fleet_instance {
+    struct fleet *fleet;
+    struct fleet_service *service; /* the fleet's orphans for a service that is not known */
+    struct kg_list in_service, in_fleet, in_queue;
+    uint64_t id;
+    char name[ENGINE_NAME_BYTES]; /* chosen before the create, known to nobody else */
+    char label[KG_MAX_NAME_BYTES + 1], spec[65];
+    /* What should be, what is, whether it can be used: each with the time it became so. */
+    bool wanted;
+    enum engine_state is; /* as the engine said last */
+    bool ready;
+    int64_t wanted_ms, is_ms, ready_ms;
+    enum instance_state state; /* written by fleet_set_state only */
+    int64_t state_ms;
+    struct engine_container container; /* id "" until known to be ours; the address */
+    bool made;                         /* something may exist under our name */
+    bool stray;                        /* not settled yet */
+    bool provisioned;                  /* by this run, not adopted */
+    bool held;                         /* adopted while fronts of a former run live */
+    bool pulled, recreated, blamed, reaped, served, oom, unanswered, start_slot;
+    /* The one call in flight, and the one that is made next. */
+    enum fleet_call call, todo;
+    uint64_t operation;
+    int64_t call_due_ms, todo_ms, look_after_ms;
+    unsigned tries; /* in a row without an answer */
+    struct kg_heap_node timer;
+    int64_t deadline_ms; /* of the provisioning */
+    int64_t pull_until_ms, born_ms, phase_ms[FLEET_PHASES];
+    uint64_t epoch; /* the engine's, when this was started or found */
+    struct reaper_entry idle;
+    int64_t clock_ms;      /* adopted: last use, from the last run */
+    unsigned out, allowed; /* slots held by fronts; as many as were ever right to be */
+    struct fleet_lease leases[KG_MAX_FRONTS];
+    int probe_front; /* -1: none */
+    unsigned fail_reason;
+    char detail[FLEET_DETAIL_BYTES];
+};
+
+struct fleet_front {
+    bool up;
+    struct kg_map tickets;
+    struct kg_list waiters;
+    size_t waiting;
+};
+
+struct fleet {
+    struct engine_ops engine;
+    struct fleet_fronts door;
+    struct fleet_observer observer;
+    int64_t (*clock)(void *arg);
+    void *clock_arg;
+    char owner[65];
+    uint64_t random;
+    int64_t now_ms;
+    struct fleet_service *services[KG_MAX_SERVICES];
+    uint32_t service_count; /* ids ever given */
+    struct kg_map service_names;
+    struct fleet_service orphans;
+    struct kg_list instances, graves, attention, finished, start_queue;
+    size_t instance_count, calls;
+    uint64_t last_instance;
+    struct kg_map by_id, by_name, by_container;
+    struct kg_heap timers;
+    struct reaper reaper;
+    struct fleet_front fronts[KG_MAX_FRONTS];
+    int front_limit, fronts_up;
+    int max_starts, starts;
+    bool engine_up, listed, hold, stopping, removing;
+    int64_t engine_down_ms;
+    uint64_t epoch; /* of the engine: one more each time it is lost */
+    struct kg_map remembered, foreign;
+};
+
+/* --- fleet.c: every public call that may change something begins and ends with these --- */
+void fleet_enter(struct fleet *f, int64_t now_ms);
+void fleet_leave(struct fleet *f);
+void fleet_service_init(struct fleet_service *s);
+void fleet_attend(struct fleet *f, struct fleet_service *s); /* settled before the call ends */
+
+/* --- fleet_step.c: the table's transitions and effects --- */
+/* `why` NULL: the cell's label. The instance may be freed after (readable until the call ends). */
+void fleet_step(struct fleet_instance *i, enum instance_event event, const char *why);
+/* Fails a provisioning: `words` are for clients, `why` for the log (NULL: the words). */
+void fleet_fail(struct fleet_instance *i, unsigned reason, bool blame, const char *words,
+                const char *why);
+/* The service's n-th failure in a row: it pauses, and longer each time. */
+void fleet_rest(struct fleet_instance *i, unsigned times, const char *words);
+void fleet_unwanted(struct fleet_instance *i, const char *why);
+void fleet_check_emptied(struct fleet_instance *i);
+void fleet_arm(struct fleet_instance *i);
+void fleet_on_time(struct fleet_instance *i);
+
+/* --- fleet_instance.c: records --- */
+/* NULL: no memory, or too many. `name` NULL: one is made. */
+struct fleet_instance *fleet_instance_new(struct fleet *f, struct fleet_service *s,
+                                          const char *label, const char *name);
+int fleet_instance_rename(struct fleet_instance *i);
+/* The container is this one and ours: indexed by its id from now on. */
+void fleet_instance_is(struct fleet_instance *i, const struct engine_container *c);
+void fleet_instance_forget_container(struct fleet_instance *i);
+void fleet_instance_unname(struct fleet_instance *i); /* no container has its name any more */
+void fleet_instance_bury(struct fleet_instance *i);
+struct fleet_instance *fleet_instance_find(const struct fleet *f, uint64_t id);
+
+/* --- fleet_call.c: the engine's verbs, one in flight per instance --- */
+void fleet_pump(struct fleet_instance *i);
+void fleet_pump_all(struct fleet *f);
+void fleet_call_cancel(struct fleet_instance *i);
+void fleet_call_late(struct fleet_instance *i);
+bool fleet_call_blocked(const struct fleet_instance *i); /* what comes next waits for something */
+int64_t fleet_call_not_before(const struct fleet_instance *i);
+void fleet_start_release(struct fleet_instance *i);
+/* Nothing came back from a question: UNKNOWN, after a while that grows. */
+void fleet_ask_again(struct fleet_instance *i);
+
+/* --- fleet_found.c: what a look or a list says --- */
+void fleet_found(struct fleet_instance *i, const struct engine_container *c);
+void fleet_found_nothing(struct fleet_instance *i);
+/* READY or DRAINING, and not by our order. `event`: DIED or ENDED. */
+void fleet_ended(struct fleet_instance *i, enum instance_event event, const char *why);
+
+/* --- fleet_reconcile.c --- */
+void fleet_stray(struct fleet *f,
+                 const struct engine_container *c); /* unknown, and said to be ours */
+void fleet_forget_remembered(struct fleet *f);
+void fleet_stray_found(struct fleet_instance *i, const struct engine_container *c);
+
+/* --- fleet_demand.c: who waits --- */
+void fleet_settle(struct fleet *f, struct fleet_service *s);
+void fleet_succeed(struct fleet *f, struct fleet_service *s); /* another instance is made */
+void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
+                          const char *detail);
+void fleet_waiter_end(struct fleet_waiter *w); /* unlinks and frees */
+int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s);
+
+/* --- fleet_lease.c --- */
+void fleet_serve(struct fleet_service *s); /* grants while there is who waits and what is free */
+/* An instance of the service with a free slot, or NULL. */
+struct fleet_instance *fleet_free_slot(const struct fleet_service *s);
+void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum proxy_warmth warmth,
+                 bool others_wait);
+void fleet_recall_all(struct fleet_instance *i);
+void fleet_recall_for_waiters(struct fleet_service *s);
+void fleet_void(struct fleet_instance *i);
+void fleet_probe(struct fleet_instance *i);
+void fleet_lease_void(struct fleet_instance *i, int front);
+
+/* --- fleet_hand.c --- */
+bool fleet_has_waker(const struct fleet_service *s);
+void fleet_wakers_done(struct fleet *f, struct fleet_service *s, unsigned reason,
+                       const char *detail);
+void fleet_sleepers_look(struct fleet *f, struct fleet_service *s);
+void fleet_tell_finished(struct fleet *f);
+void fleet_callers_free(struct kg_list *callers);
+
+#endif

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table at work: the one setter of an instance's state, the effects, the deadlines.
+ * The difficulty: an effect may tell fronts and free the instance; nothing here relies on it after.
+ */
+#include "orchestrator/fleet_priv.h"
+#include <stdio.h>
+
+/* --- the setter --- */
+
+static void count_phase(struct fleet_instance *i, int64_t spent_ms)
+{
+    static const enum fleet_phase phases[INSTANCE_STATE_COUNT] = {
+        [INSTANCE_PULLING] = FLEET_PULL,
+        [INSTANCE_CREATING] = FLEET_CREATE,
+        [INSTANCE_STARTING] = FLEET_START,
+        [INSTANCE_PROBING] = FLEET_READY,
+    };
+    int64_t *phase = &i->phase_ms[phases[i->state]];
+
+    *phase = (*phase < 0 ? 0 : *phase) + spent_ms;
+}
+
+static void tell_cold_start(struct fleet_instance *i, enum instance_state next)
+{
+    const struct fleet_observer *o = &i->fleet->observer;
+    const struct proxy_reason_row *row = orch_reason_row(i->fail_reason);
+    bool success = next == INSTANCE_READY;
+
+    i->phase_ms[FLEET_TOTAL] = i->fleet->now_ms - i->born_ms;
+    if (o->cold_start)
+        o->cold_start(o->self, i->service->id, success,
+                      success          ? "ok"
+                      : i->fail_reason ? row->name
+                                       : "unwanted",
+                      i->phase_ms);
+}
+
+static void tell_change(const struct fleet_instance *i, enum instance_state next, const char *why,
+                        int64_t spent_ms)
+{
+    const struct fleet_observer *o = &i->fleet->observer;
+    const struct fleet_change change = {.service = i->label,
+                                        .instance = i->id,
+                                        .name = i->name,
+                                        .from = instance_state_name(i->state),
+                                        .to = instance_state_name(next),
+                                        .why = why,
+                                        .ms = spent_ms};
+
+    if (o->changed)
+        o->changed(o->self, &change);
+}
+
+static void leave_current(struct fleet_instance *i)
+{
+    struct fleet *f = i->fleet;
+
+    i->ready = false;
+    i->ready_ms = f->now_ms;
+    reaper_forget(&f->reaper, &i->idle);
+    if (i->service->current != i)
+        return;
+    i->service->current = NULL;
+    fleet_attend(f, i->service);
+}
+
+/* I8: nobody else writes `state`. */
+static void set_state(struct fleet_instance *i, enum instance_state next, const char *why)
+{
+    struct fleet_service *s = i->service;
+    int64_t spent_ms = i->fleet->now_ms - i->state_ms;
+    bool provisioned = i->provisioned && instance_is_provisioning(i->state);
+
+    tell_change(i, next, why, spent_ms);
+    if (provisioned)
+        count_phase(i, spent_ms);
+    if (provisioned && !instance_is_provisioning(next))
+        tell_cold_start(i, next);
+    i->state = next;
+    i->state_ms = i->fleet->now_ms;
+    i->tries = 0;
+    if (instance_is_current(next)) {
+        KG_ASSERT(!s->current || s->current == i);
+        s->current = i;
+    } else {
+        leave_current(i);
+    }
+    fleet_start_release(i);
+}
+
+/* --- effects --- */
+
+static void serve(struct fleet_instance *i)
+{
+    struct fleet *f = i->fleet;
+    struct fleet_service *s = i->service;
+
+    i->probe_front = -1;
+    i->ready = true;
+    i->ready_ms = f->now_ms;
+    i->allowed = 0;
+    s->failures = 0;
+    s->backoff_until_ms = 0;
+    reaper_set_timeout(&f->reaper, &i->idle, s->config->idle_timeout_ms);
+    reaper_unhold(&f->reaper, &i->idle, i->provisioned ? f->now_ms : i->clock_ms);
+    fleet_wakers_done(f, s, 0, "");
+    fleet_serve(s);
+    if (f->observer.clock_changed)
+        f->observer.clock_changed(f->observer.self);
+}
+
+static void refuse(struct fleet_instance *i)
+{
+    int64_t left_ms = fleet_backoff_left(i->fleet, i->service);
+
+    fleet_refuse_waiting(i->service, i->fail_reason, left_ms > 0 ? left_ms : FLEET_ENGINE_RETRY_MS,
+                         i->detail);
+    fleet_wakers_done(i->fleet, i->service, i->fail_reason, i->detail);
+}
+
+static void rest(struct fleet_instance *i)
+{
+    fleet_instance_forget_container(i);
+    fleet_instance_unname(i);
+    i->made = false;
+    i->todo = FLEET_CALL_NONE;
+}
+
+/* A new name costs memory; without it the old one is tried again, and found taken again. */
+static void rename_it(struct fleet_instance *i)
+{
+    i->made = false;
+    if (fleet_instance_rename(i) != 0)
+        i->todo_ms = i->fleet->now_ms + FLEET_NO_MEMORY_MS;
+}
+
+static void do_effect(struct fleet_instance *i, enum instance_effect_bit bit)
+{
+    switch (bit) {
+    case INSTANCE_BIT_CANCEL:
+        fleet_call_cancel(i);
+        break;
+    case INSTANCE_BIT_VOID:
+        fleet_void(i);
+        break;
+    case INSTANCE_BIT_RECALL:
+        fleet_recall_all(i);
+        break;
+    case INSTANCE_BIT_RENAME:
+        rename_it(i);
+        break;
+    case INSTANCE_BIT_PULL:
+        i->todo = FLEET_CALL_PULL;
+        break;
+    case INSTANCE_BIT_CREATE:
+        i->todo = FLEET_CALL_CREATE;
+        break;
+    case INSTANCE_BIT_START:
+        i->todo = FLEET_CALL_START;
+        break;
+    case INSTANCE_BIT_LOOK:
+        i->todo = FLEET_CALL_LOOK;
+        break;
+    case INSTANCE_BIT_STOP:
+        i->todo = FLEET_CALL_STOP;
+        break;
+    case INSTANCE_BIT_REMOVE:
+        i->todo = FLEET_CALL_REMOVE;
+        break;
+    case INSTANCE_BIT_PROBE:
+        fleet_probe(i);
+        break;
+    case INSTANCE_BIT_SERVE:
+        serve(i);
+        break;
+    case INSTANCE_BIT_REFUSE:
+        refuse(i);
+        break;
+    case INSTANCE_BIT_REST:
+        rest(i);
+        break;
+    case INSTANCE_BIT_SUCCEED:
+        fleet_succeed(i->fleet, i->service);
+        break;
+    case INSTANCE_BIT_FREE:
+        fleet_instance_bury(i);
+        break;
+    case INSTANCE_EFFECT_COUNT:
+        break;
+    }
+}
+
+void fleet_step(struct fleet_instance *i, enum instance_event event, const char *why)
+{
+    const struct instance_cell *cell = instance_cell(i->state, event);
+
+    KG_ASSERT(cell->kind == INSTANCE_GOES || cell->kind == INSTANCE_STAYS);
+    if (event != INSTANCE_ON_UNKNOWN)
+        i->todo_ms = 0;
+    if (event == INSTANCE_ON_RUNNING)
+        i->tries = 0;
+    if (cell->kind == INSTANCE_GOES)
+        set_state(i, cell->next, why ? why : cell->why);
+    for (int bit = 0; bit < INSTANCE_EFFECT_COUNT; bit++)
+        if (cell->effects & 1u << bit)
+            do_effect(i, (enum instance_effect_bit)bit);
+    if (cell->effects & INSTANCE_DOES_FREE)
+        return;
+    fleet_pump(i);
+    fleet_arm(i);
+}
+
+/* --- steps with words --- */
+
+void fleet_rest(struct fleet_instance *i, unsigned times, const char *words)
+{
+    struct fleet_service *s = i->service;
+    int64_t pause_ms = KG_BACKOFF_LAST_MS;
+
+    if (times < 16 && KG_BACKOFF_FIRST_MS << (times - 1) < KG_BACKOFF_LAST_MS)
+        pause_ms = KG_BACKOFF_FIRST_MS << (times - 1);
+    s->backoff_until_ms = i->fleet->now_ms + pause_ms;
+    i->blamed = true;
+    snprintf(s->cause, sizeof s->cause, "%s", words);
+}
+
+void fleet_fail(struct fleet_instance *i, unsigned reason, bool blame, const char *words,
+                const char *why)
+{
+    struct fleet_service *s = i->service;
+    bool early = i->state == INSTANCE_PULLING || i->state == INSTANCE_CREATING;
+
+    KG_ASSERT(instance_is_provisioning(i->state));
+    i->fail_reason = reason;
+    snprintf(i->detail, sizeof i->detail, "service %s: %s", i->label, words);
+    if (blame) {
+        if (reason == ORCH_INSTANCE_EXITED)
+            s->exit_ms = i->fleet->now_ms;
+        fleet_rest(i, ++s->failures, words);
+    }
+    if (i->made)
+        fleet_step(i, INSTANCE_ON_FAILED, why ? why : words);
+    else if (blame || !early)
+        fleet_step(i, INSTANCE_ON_FAILED_EMPTY, why ? why : words);
+    else
+        fleet_step(i, INSTANCE_ON_GIVEN_UP, why ? why : words);
+}
+
+void fleet_check_emptied(struct fleet_instance *i)
+{
+    if (i->state == INSTANCE_DRAINING && i->out == 0 && !i->held)
+        fleet_step(i, INSTANCE_ON_EMPTIED, NULL);
+}
+
+void fleet_unwanted(struct fleet_instance *i, const char *why)
+{
+    if (i->wanted) {
+        i->wanted = false;
+        i->wanted_ms = i->fleet->now_ms;
+    }
+    if (i->state == INSTANCE_PULLING || (i->state == INSTANCE_CREATING && !i->made))
+        fleet_step(i, INSTANCE_ON_UNWANTED_EMPTY, why);
+    else if (i->state == INSTANCE_PROBING && i->held)
+        fleet_step(i, INSTANCE_ON_SURPLUS, why);
+    else
+        fleet_step(i, INSTANCE_ON_UNWANTED, why);
+    fleet_check_emptied(i);
+}
+
+/* --- time --- */
+
+void fleet_arm(struct fleet_instance *i)
+{
+    struct fleet *f = i->fleet;
+    int64_t due_ms = KG_NEVER;
+
+    if (i->call != FLEET_CALL_NONE)
+        due_ms = i->call_due_ms;
+    else if (i->todo != FLEET_CALL_NONE && !fleet_call_blocked(i))
+        due_ms = fleet_call_not_before(i);
+    if (instance_is_provisioning(i->state))
+        due_ms = kg_earliest(due_ms, i->deadline_ms);
+    if (i->state == INSTANCE_BACKOFF)
+        due_ms = kg_earliest(due_ms, i->service->backoff_until_ms);
+    if (due_ms == KG_NEVER)
+        kg_heap_remove(&f->timers, &i->timer);
+    else /* room was reserved when the instance was made */
+        KG_ASSERT(kg_heap_set(&f->timers, &i->timer, due_ms) == 0);
+}
+
+static void pulled_late(struct fleet_instance *i)
+{
+    if (i->call == FLEET_CALL_PULL)
+        fleet_fail(i, ORCH_IMAGE_UNAVAILABLE, true, "the image was not pulled in time", NULL);
+    else
+        fleet_fail(i, ORCH_ENGINE_UNAVAILABLE, false, "the engine does not answer", NULL);
+}
+
+/* The worker is to blame only for what it was given the chance to do. */
+static void made_late(struct fleet_instance *i)
+{
+    bool unanswered = !i->fleet->engine_up || i->call != FLEET_CALL_NONE || i->unanswered;
+
+    if (unanswered)
+        fleet_fail(i, ORCH_ENGINE_UNAVAILABLE, false, "the engine does not answer", NULL);
+    else if (i->made)
+        fleet_fail(i, ORCH_START_TIMEOUT, true, "the container did not start in time", NULL);
+    else
+        fleet_fail(i, ORCH_START_TIMEOUT, false, "other starts took all the time", NULL);
+}
+
+static void late(struct fleet_instance *i)
+{
+    if (i->state == INSTANCE_PULLING)
+        pulled_late(i);
+    else if (i->state != INSTANCE_PROBING)
+        made_late(i);
+    else if (i->probe_front < 0)
+        fleet_fail(i, ORCH_START_TIMEOUT, false, "no front to reach the worker from", NULL);
+    else
+        fleet_fail(i, ORCH_START_TIMEOUT, true, "the worker never answered", NULL);
+}
+
+void fleet_on_time(struct fleet_instance *i)
+{
+    int64_t now_ms = i->fleet->now_ms;
+
+    if (i->call != FLEET_CALL_NONE && i->call_due_ms <= now_ms)
+        fleet_call_late(i);
+    else if (instance_is_provisioning(i->state) && i->deadline_ms <= now_ms)
+        late(i);
+    else if (i->state == INSTANCE_BACKOFF && i->service->backoff_until_ms <= now_ms)
+        fleet_step(i, INSTANCE_ON_RESTED, NULL);
+    else {
+        fleet_pump(i);
+        fleet_arm(i);
+    }
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What others may see of the fleet: for the admin API, metrics and the state file.
+ * The difficulty: what is written down must still be true after a crash in the next instant. */
+#include "orchestrator/fleet_priv.h"
+#include <arpa/inet.h>
+#include <stdio.h>
+
+static void print_address(const struct engine_container *c, char *out, size_t cap)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+
+    out[0] = '\0';
+    if (c->address.ss_family == AF_INET) {
+        const struct sockaddr_in *a = (const struct sockaddr_in *)&c->address;
+        inet_ntop(AF_INET, &a->sin_addr, host, sizeof host);
+        snprintf(out, cap, "%s:%u", host, ntohs(a->sin_port));
+    } else if (c->address.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)&c->address;
+        inet_ntop(AF_INET6, &a->sin6_addr, host, sizeof host);
+        snprintf(out, cap, "[%s]:%u", host, ntohs(a->sin6_port));
+    } else if (c->address.ss_family == AF_UNIX) {
+        const struct sockaddr_un *a = (const struct sockaddr_un *)&c->address;
+        snprintf(out, cap, "unix:%.58s", a->sun_path);
+    }
+}
+
+static void view(const struct fleet_instance *i, struct fleet_view *v, int64_t now_ms)
+{
+    const struct config_service *config = i->service->config;
+    int64_t due_ms = i->state == INSTANCE_READY ? reaper_entry_due_ms(&i->idle) : KG_NEVER;
+
+    *v = (struct fleet_view){.instance = i->id,
+                             .name = i->name,
+                             .container_id = i->container.id,
+                             .state = instance_state_name(i->state),
+                             .slots_out = i->out,
+                             .reap_in_ms = -1,
+                             .current_spec = config && strcmp(i->spec, config->spec) == 0};
+    print_address(&i->container, v->address, sizeof v->address);
+    if (i->state == INSTANCE_READY && i->out == 0 && i->idle.used_ms < now_ms)
+        v->idle_ms = now_ms - i->idle.used_ms;
+    if (due_ms != KG_NEVER)
+        v->reap_in_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+}
+
+size_t fleet_view(const struct fleet *f, uint32_t service, struct fleet_view *views, size_t cap,
+                  int64_t now_ms)
+{
+    size_t count = 0;
+
+    if (service >= f->service_count)
+        return 0;
+    KG_LIST_EACH(it, &f->services[service]->instances)
+    {
+        const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (i->stray)
+            continue;
+        if (count < cap)
+            view(i, &views[count], now_ms);
+        count++;
+    }
+    return count;
+}
+
+size_t fleet_waiting(const struct fleet *f, uint32_t service)
+{
+    return service < f->service_count ? f->services[service]->waiting : 0;
+}
+
+void fleet_each_clock(const struct fleet *f,
+                      void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
+                      void *arg)
+{
+    KG_LIST_EACH(it, &f->instances)
+    {
+        const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_fleet);
+        if (i->state == INSTANCE_READY)
+            each(arg, i->name, i->idle.used_ms, i->out > 0 || i->held);
+        else if (i->state == INSTANCE_PROBING && !i->provisioned)
+            each(arg, i->name, i->clock_ms, i->held);
+        else if (i->state == INSTANCE_DRAINING)
+            each(arg, i->name, f->now_ms, true);
+    }
+}

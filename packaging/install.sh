@@ -1,0 +1,89 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs on Debian 12 what the named groups of work need and is missing:
+#   install.sh [build|engine|test|bench ...]        (without a group: build engine)
+# Quick when nothing is missing. Says in one line what is missing where it cannot install.
+set -euo pipefail
+
+packages_of() {
+    case $1 in
+    build) echo gcc libc6-dev cmake make pkg-config libuv1-dev libcurl4-openssl-dev libcjson-dev \
+        libssl-dev libseccomp-dev node-llhttp check ;;
+    engine) echo docker.io iptables mmdebstrap ca-certificates iproute2 procps curl ;;
+    test) echo clang clang-format clang-tidy libclang-rt-14-dev python3 python3-pytest \
+        python3-docker python3-websocket curl docker-registry docker-compose shellcheck \
+        universal-ctags procps strace ;;
+    bench) echo wrk nginx-light haproxy python3 python3-docker ;;
+    *)
+        echo "install.sh: no such group: $1 (build, engine, test, bench)" >&2
+        exit 2
+        ;;
+    esac
+}
+
+# Services of packages that we want for their programs only.
+services_of() {
+    case $1 in
+    docker-registry) echo docker-registry ;;
+    nginx-light) echo nginx ;;
+    haproxy) echo haproxy ;;
+    esac
+}
+
+is_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing_of() {
+    local package
+    for package in "$@"; do
+        is_installed "$package" || echo "$package"
+    done
+}
+
+cannot() {
+    echo "install.sh: missing: $*" >&2
+    exit 1
+}
+
+get() {
+    apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null 2>&1
+}
+
+# RUNLEVEL=1: maintainer scripts start no services where there is no systemd.
+install() {
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+    get "$@" || { apt-get update -qq </dev/null >/dev/null && get "$@"; }
+}
+
+# With systemd the packages' services were started: those just installed for their programs go.
+silence() {
+    local package service
+    [ -d /run/systemd/system ] || return 0
+    for package in "$@"; do
+        for service in $(services_of "$package"); do
+            systemctl disable --quiet --now "$service" || true
+        done
+    done
+}
+
+main() {
+    local group missing
+    local -a wanted=()
+    for group in "${@:-build}"; do
+        # shellcheck disable=SC2207  # package names have no spaces
+        wanted+=($(packages_of "$group"))
+    done
+    [ $# -gt 0 ] || mapfile -t -O "${#wanted[@]}" wanted < <(packages_of engine | tr ' ' '\n')
+    command -v dpkg-query >/dev/null || cannot "Debian's package manager; needed: ${wanted[*]}"
+    missing=$(missing_of "${wanted[@]}" | sort -u | tr '\n' ' ')
+    [ -n "$missing" ] || return 0
+    [ "$(id -u)" = 0 ] || cannot "$missing(run: sudo apt-get install --no-install-recommends $missing)"
+    echo "install.sh: installing $missing" >&2
+    # shellcheck disable=SC2086  # a list of package names
+    install $missing || cannot "$(missing_of $missing | tr '\n' ' ')(apt-get could not install them)"
+    # shellcheck disable=SC2086
+    silence $missing
+}
+
+main "$@"

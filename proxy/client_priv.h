@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One connection of a client: it cuts the stream into heads and bodies and has one exchange at a time.
+ * The difficulty: what a client sends ahead must neither be lost nor be held without bound. */
+#ifndef PROXY_CLIENT_PRIV_H
+#define PROXY_CLIENT_PRIV_H
+
+#include "proxy/body_priv.h"
+#include "proxy/proxy_priv.h"
+#include <netinet/in.h>
+
+#define CLIENT_AHEAD_BYTES (16 * 1024) /* of pipelined requests, kept behind the one under way */
+#define CLIENT_KEY_BYTES 17            /* of an address in the per-client table */
+
+enum client_state {
+    CLIENT_IDLE,   /* no byte of a next request is here */
+    CLIENT_HEAD,   /* some of its head is */
+    CLIENT_BUSY,   /* an exchange or a local request is under way */
+    CLIENT_DRAIN,  /* answered before the body was whole: the rest is read and dropped */
+    CLIENT_TUNNEL, /* upgraded: the tunnel has both wires */
+    CLIENT_LINGER, /* the last answer is given; reading on so that it is not lost to a reset */
+    CLIENT_CLOSED
+};
+
+/* What becomes of the connection after an exchange. */
+enum client_next { CLIENT_KEEP, CLIENT_END, CLIENT_RESET };
+
+struct client {
+    struct wire wire;
+    struct kg_list link; /* proxy.clients */
+    enum client_state state;
+    bool local, pumping, body_timed, probed;
+    uint8_t key_n, address_n;
+    char key[CLIENT_KEY_BYTES];
+    char address[INET6_ADDRSTRLEN]; /* as text, without a port; empty on a Unix socket */
+    size_t dropped;                 /* bytes read in DRAIN or LINGER */
+    struct kg_buf in;               /* read but not yet taken */
+    struct guard guard;             /* over the head at the front of `in` */
+    struct body body;               /* of the request under way */
+    struct exchange *exchange;
+    struct local *local_request;
+    struct kg_timer deadline, watch;
+    uint64_t rate_bytes;     /* of the body since rate_at_ms */
+    int64_t rate_at_ms, rate_paused_ms, paused_at_ms;
+};
+
+/* Takes fd over. `address` is the peer's; counted already under `key` if that is not empty. */
+void client_new(struct listener *l, int fd, const struct sockaddr *address, struct kg_str key);
+/* Something has changed: takes what is kept, and reads on if there is room. May close it. */
+void client_resume(struct client *c);
+/* From here on the body of the request under way is asked to come at a certain rate. */
+void client_body_wanted(struct client *c);
+/* The exchange or local request is over (and its pointer NULL); all its bytes are sent or queued. */
+void client_next(struct client *c, enum client_next next);
+/* Whether the connection can go on after an answer that is given now, the body unread or not. */
+bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect_continue);
+void client_tunnel(struct client *c); /* the tunnel takes the wire */
+void client_close(struct client *c);  /* at once; whoever has its exchange has ended it */
+/* Breaks all clients and what they have under way, or, for a drain, closes the idle ones. */
+void clients_close(struct proxy *p, bool idle_only);
+
+/* --- local.c ------------------------------------------------------------------------------------ */
+void local_begin(struct client *c, const struct http1_head *h);
+void local_body(struct client *c, struct kg_str payload, bool last);
+void local_client_gone(struct client *c); /* tells whoever still works on it */
+void local_eof(struct client *c);         /* the client ended its half */
+
+#endif

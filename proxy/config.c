@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Generations of services and routes.
+ * The difficulty: an exchange keeps the generation it began with until its end. */
+#include "base/err.h"
+#include "proxy/http1.h"
+#include "proxy/proxy_priv.h"
+#include "proxy/route.h"
+#include <stdlib.h>
+
+struct config {
+    size_t refs;
+    struct route_table *routes;
+    struct proxy_service *services[KG_MAX_SERVICES]; /* by id */
+};
+
+static struct config *config_new(void)
+{
+    struct config *c = calloc(1, sizeof *c);
+
+    if (!c)
+        return NULL;
+    c->refs = 1;
+    c->routes = route_table_new();
+    if (c->routes)
+        return c;
+    free(c);
+    return NULL;
+}
+
+struct config *config_ref(struct config *c)
+{
+    c->refs++;
+    return c;
+}
+
+void config_unref(struct config *c)
+{
+    if (!c || --c->refs > 0)
+        return;
+    for (size_t i = 0; i < KG_MAX_SERVICES; i++)
+        free(c->services[i]);
+    route_table_free(c->routes);
+    free(c);
+}
+
+/* --- telling a generation ----------------------------------------------------------------------- */
+
+int proxy_config_begin(struct proxy *p)
+{
+    config_unref(p->next_config); /* one that was begun and never committed */
+    p->next_config = config_new();
+    return p->next_config ? 0 : KG_ENOMEM;
+}
+
+int proxy_config_service(struct proxy *p, const struct proxy_service *s)
+{
+    struct config *c = p->next_config;
+
+    if (!c)
+        return KG_ENOMEM;
+    if (s->id >= KG_MAX_SERVICES || s->quiet_count > KG_MAX_QUIET)
+        return KG_ELIMIT;
+    if (!c->services[s->id])
+        c->services[s->id] = malloc(sizeof *s);
+    if (!c->services[s->id])
+        return KG_ENOMEM;
+    *c->services[s->id] = *s;
+    return 0;
+}
+
+int proxy_config_route(struct proxy *p, struct kg_str host, struct kg_str prefix, uint32_t service)
+{
+    if (!p->next_config)
+        return KG_ENOMEM;
+    if (service >= KG_MAX_SERVICES)
+        return KG_ELIMIT;
+    return route_table_add(p->next_config->routes, host, prefix, service);
+}
+
+int proxy_config_commit(struct proxy *p)
+{
+    if (!p->next_config)
+        return KG_ENOMEM;
+    config_unref(p->config);
+    p->config = p->next_config;
+    p->next_config = NULL;
+    return 0;
+}
+
+const char *proxy_service_name(const struct proxy *p, uint32_t service)
+{
+    const struct config *c = p->config;
+
+    if (!c || service >= KG_MAX_SERVICES || !c->services[service])
+        return "?";
+    return c->services[service]->name;
+}
+
+/* --- asking it ---------------------------------------------------------------------------------- */
+
+const struct proxy_service *config_find(const struct config *c, const struct http1_head *h,
+                                        struct route_match *match)
+{
+    if (!c || !route_table_find(c->routes, target_host(&h->target), h->target.path, match))
+        return NULL;
+    return c->services[match->service];
+}
+
+static bool matches(const char *pattern, struct kg_str text)
+{
+    return *pattern == '\0' || kg_glob(kg_str_of(pattern), text);
+}
+
+bool config_is_quiet(const struct proxy_service *s, const struct http1_head *h)
+{
+    for (unsigned i = 0; i < s->quiet_count; i++) {
+        const struct proxy_quiet *q = &s->quiet[i];
+        if (*q->method && !kg_str_eq(kg_str_of(q->method), h->method))
+            continue;
+        if (matches(q->path, h->target.path) &&
+            matches(q->user_agent, http1_value(h, FIELD_USER_AGENT)))
+            return true;
+    }
+    return false;
+}

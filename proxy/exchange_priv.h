@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One exchange: a request, the slot of a worker that it holds, and its response.
+ * The difficulty: whatever the two peers do, the slot goes back once, and there is one way to end. */
+#ifndef PROXY_EXCHANGE_PRIV_H
+#define PROXY_EXCHANGE_PRIV_H
+
+#include "proxy/client_priv.h"
+#include "proxy/rewrite.h"
+#include "proxy/upstream_priv.h"
+
+#define EXCHANGE_MAX_ACQUIRES 4 /* the first, and three after a worker that could not be reached */
+
+enum exchange_state {
+    EXCHANGE_NEW,        /* being checked; nothing is held */
+    EXCHANGE_WAITING,    /* the gate has the waiter */
+    EXCHANGE_ANSWERED,   /* the gate has answered; the loop will go on with it */
+    EXCHANGE_PAUSED,     /* no worker could be reached; asks the gate again in a moment */
+    EXCHANGE_CONNECTING, /* holds a slot; no connection yet */
+    EXCHANGE_ASKED,      /* the request is with the worker, or on its way; no response head yet */
+    EXCHANGE_RESPONDING, /* the response head is passed on */
+    EXCHANGE_FLUSHING,   /* the response is whole; the client has not taken all of it */
+    EXCHANGE_TUNNEL
+};
+
+enum exchange_end {
+    EXCHANGE_DONE,        /* the response is with the client's kernel, whole */
+    EXCHANGE_REFUSED,     /* we answered with a problem */
+    EXCHANGE_BROKEN,      /* the worker broke off, so we do */
+    EXCHANGE_CLIENT_GONE, /* the client hung up, or took or sent nothing for too long */
+    EXCHANGE_CLOSED       /* the proxy closes */
+};
+
+struct exchange {
+    struct kg_arena arena; /* the exchange itself lies in it */
+    struct client *client;
+    struct config *config;
+    const struct proxy_service *service; /* of config; NULL: no route */
+    enum exchange_state state;
+    struct kg_list soon; /* proxy.soon */
+
+    struct proxy_waiter waiter;
+    struct proxy_worker *worker; /* not NULL: one slot of it is held */
+    struct upstream *upstream;
+    struct kg_timer timer; /* PAUSED: to ask again; else until the response head */
+    unsigned acquires;
+    bool retried;  /* sent a second time because a kept connection had ended */
+    bool quiet;
+
+    /* what is known of the request */
+    struct kg_str id, method, target, host; /* the last three only for the access log */
+    struct kg_str request_head;             /* for the worker; kept for a second try */
+    bool request_head_sent, is_head, keep_alive, idempotent, websocket, te_trailers, expect;
+    bool upload_over; /* the worker takes no more of the body */
+    uint8_t minor;
+    struct kg_buf replay; /* payload that no worker has got, or that could be sent again */
+    bool replay_whole;
+
+    /* what is known of the response */
+    struct kg_str response_head; /* not yet sent */
+    enum http1_framing client_framing;
+    bool client_keep;
+    unsigned interim;
+    int status; /* of the final answer; 0: none yet */
+
+    /* the gate's refusal, until the loop goes on with it */
+    const struct proxy_reason_row *refusal;
+    int64_t retry_after_ms;
+    const char *detail;
+
+    enum proxy_warmth warmth;
+    uint64_t wait_began_ns;
+    int64_t began_ms, waited_us;
+    uint64_t bytes_in, bytes_out;
+};
+
+/* --- exchange.c --------------------------------------------------------------------------------- */
+/* A head is in and fine. Answers it, or begins to. */
+void exchange_begin(struct client *c, const struct http1_head *h);
+/* Asks the gate for a slot: goes on at once, or waits. */
+void exchange_acquire(struct exchange *ex);
+void exchange_slot_back(struct exchange *ex);
+/* How much of the body it takes now. */
+size_t exchange_room(const struct exchange *ex);
+/* The next piece of the body. The exchange may be over after it. */
+void exchange_body(struct exchange *ex, struct kg_str payload);
+/* What came in one read is handed over: sends what is left to send of it. */
+void exchange_flush(struct exchange *ex);
+/* The client ended its half, or is gone. */
+void exchange_client_gone(struct exchange *ex);
+/* Ends it with a problem. `detail` may lie in the arena; NULL: the row's title. */
+void exchange_refuse(struct exchange *ex, enum proxy_reason reason, const char *detail);
+/* The same in words of ours about the worker: "service 'a': WORDS". */
+void exchange_refuse_worker(struct exchange *ex, enum proxy_reason reason, const char *words);
+/* The only way to end: gives back what it holds, counts, frees, and tells the client's connection. */
+void exchange_end(struct exchange *ex, enum exchange_end how);
+/* The loop's turn after an answer of the gate. */
+void exchange_go_on(struct exchange *ex);
+/* Counts a request that never became an exchange. */
+void exchange_log_refused(struct client *c, const struct http1_head *h, int status,
+                          struct kg_str id);
+
+/* --- forward.c: the request's way to the worker ------------------------------------------------- */
+void forward_begin(struct exchange *ex); /* holds a slot: takes or makes a connection */
+/* Sends the head if that is still to be done, and a piece of the body. */
+void forward_piece(struct exchange *ex, struct kg_str payload);
+/* The connection ended or broke before a byte of the response: tries again or refuses. */
+void forward_lost(struct exchange *ex);
+
+/* --- answer.c: the response's way to the client ------------------------------------------------- */
+extern const struct wire_kind answer_wire; /* an upstream's, with an exchange */
+void answer_client_drained(struct exchange *ex);
+
+/* --- tunnel.c ----------------------------------------------------------------------------------- */
+/* The 101 is sent. `early` are bytes of the worker behind it. */
+void tunnel_begin(struct exchange *ex, struct kg_str early);
+void tunnel_client_watch(struct exchange *ex); /* the client's connection is known to be dead */
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The proxy's own state, shared by the files of this room.
+ * The difficulty: it may only be freed when the last of its handles is closed. */
+#ifndef PROXY_PROXY_PRIV_H
+#define PROXY_PROXY_PRIV_H
+
+#include "base/arena.h"
+#include "base/map.h"
+#include "base/wheel.h"
+#include "proxy/proxy.h"
+
+struct client;
+struct exchange;
+struct config;
+struct http1_head;
+struct route_match;
+
+struct listener {
+    uv_poll_t poll;
+    struct proxy *proxy;
+    int fd;
+    bool local, unix_socket, open;
+};
+
+struct access_log {
+    int fd; /* -1: off */
+    uv_prepare_t flush;
+    struct kg_buf lines;
+};
+
+struct proxy {
+    uv_loop_t *loop;
+    struct proxy_params params; /* `listeners` in it is not kept */
+    struct proxy_gate gate;
+    struct proxy_stats *stats;
+
+    struct config *config, *next_config;
+    struct listener listeners[KG_MAX_LISTEN + 1];
+    size_t listener_count;
+    uv_timer_t accept_again; /* after descriptors ran out */
+
+    struct kg_wheel wheel;
+    struct kg_arena_pool arenas;
+    uv_timer_t soon_timer;
+    struct kg_list soon; /* exchanges that were answered by the gate */
+    struct access_log log;
+
+    struct kg_list clients, workers;
+    struct kg_map per_client; /* address -> count, as a pointer's value; empty without a cap */
+    size_t connections, local_connections;
+    size_t exchanges, waiting;
+    size_t busy; /* clients that a drain waits for */
+    uint64_t last_local_id;
+
+    int64_t wall_ms, wall_at_ms; /* the wall clock, and uv_now when it was read */
+    bool draining, closing;
+    size_t handles; /* open or closing */
+    void (*on_drained)(void *arg);
+    void *drained_arg;
+    void (*on_closed)(void *arg);
+    void *closed_arg;
+};
+
+static inline int64_t proxy_now(const struct proxy *p)
+{
+    return (int64_t)uv_now(p->loop);
+}
+int64_t proxy_wall_ms(struct proxy *p); /* read from the system twice a second at most */
+/* Has what the gate answered, and a drain that may be complete, looked at from the loop. */
+void proxy_soon(struct proxy *p);
+void proxy_handle_closed(struct proxy *p); /* one of `handles` is gone */
+
+/* --- accept.c ----------------------------------------------------------------------------------- */
+int listener_open(struct listener *l, struct proxy *p, const struct proxy_listener *what,
+                  struct kg_err *err);
+void listener_close(struct listener *l); /* no-op when closed */
+void listeners_resume(uv_timer_t *t);    /* the accept_again timer */
+/* A client of that address is gone. */
+void accept_forget(struct proxy *p, struct kg_str address_key);
+
+/* --- config.c ----------------------------------------------------------------------------------- */
+struct config *config_ref(struct config *c);
+void config_unref(struct config *c); /* frees the last; NULL is fine */
+/* The service a request is for, or NULL. The row lives as long as a reference to c. */
+const struct proxy_service *config_find(const struct config *c, const struct http1_head *h,
+                                        struct route_match *match);
+bool config_is_quiet(const struct proxy_service *s, const struct http1_head *h);
+
+/* --- access_log.c ------------------------------------------------------------------------------- */
+struct access_line {
+    struct kg_str id, client, method, target, host, service;
+    const char *outcome; /* a fixed word */
+    int status;
+    uint64_t bytes_in, bytes_out; /* of bodies */
+    int64_t total_ms, waited_ms;
+    enum proxy_warmth warmth;
+};
+int access_log_open(struct proxy *p, int fd); /* takes fd over; -1: off */
+void access_log_close(struct proxy *p);
+void access_log_write(struct proxy *p, const struct access_line *line);
+
+#endif

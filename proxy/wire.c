@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A socket with a send queue, on a uv stream.
+ * The difficulty: the common case must be one write call and nothing else; queue, timer and libuv's
+ * own queue come in only when the kernel is full. */
+#include "proxy/wire_priv.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "proxy/proxy_priv.h"
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Where every read of this process lands. What must live longer than the callback is copied. */
+static char read_buffer[KG_READ_BUFFER_BYTES];
+
+/* --- life --------------------------------------------------------------------------------------- */
+
+static void on_stall(struct kg_timer *t);
+
+int wire_init(struct wire *w, struct proxy *p, bool unix_socket, size_t max_queue_bytes,
+              const struct wire_kind *kind, void (*on_closed)(struct wire *w))
+{
+    int rc = unix_socket ? uv_pipe_init(p->loop, &w->uv.pipe, 0) : uv_tcp_init(p->loop, &w->uv.tcp);
+
+    if (rc != 0)
+        return KG_EIO;
+    w->uv.handle.data = w;
+    w->proxy = p;
+    w->unix_socket = unix_socket;
+    w->kind = kind;
+    w->on_closed = on_closed;
+    kg_buf_init(&w->going, max_queue_bytes);
+    kg_buf_init(&w->queued, max_queue_bytes);
+    kg_timer_init(&w->stall, on_stall);
+    p->handles++;
+    return 0;
+}
+
+int wire_open(struct wire *w, int fd)
+{
+    int rc = w->unix_socket ? uv_pipe_open(&w->uv.pipe, fd) : uv_tcp_open(&w->uv.tcp, fd);
+
+    if (rc == 0)
+        return 0;
+    close(fd);
+    return KG_EIO;
+}
+
+static void on_handle_closed(uv_handle_t *h)
+{
+    struct wire *w = h->data;
+    struct proxy *p = w->proxy;
+
+    kg_buf_fini(&w->going);
+    kg_buf_fini(&w->queued);
+    w->on_closed(w);
+    proxy_handle_closed(p);
+}
+
+void wire_close(struct wire *w)
+{
+    if (w->closing)
+        return;
+    w->closing = true;
+    w->reading = false;
+    kg_timer_disarm(&w->proxy->wheel, &w->stall);
+    uv_close(&w->uv.handle, on_handle_closed);
+}
+
+void wire_reset(struct wire *w)
+{
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+
+    if (!w->closing && !w->unix_socket && wire_fd(w) >= 0)
+        setsockopt(wire_fd(w), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    wire_close(w);
+}
+
+int wire_fd(const struct wire *w)
+{
+    uv_os_fd_t fd;
+
+    return uv_fileno(&w->uv.handle, &fd) == 0 ? fd : -1;
+}
+
+/* --- reading ------------------------------------------------------------------------------------ */
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+    struct wire *w = h->data;
+    size_t room = w->kind->room(w);
+
+    (void)suggested;
+    *buf = uv_buf_init(read_buffer, room < sizeof read_buffer ? (unsigned)room : sizeof read_buffer);
+}
+
+static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
+{
+    struct wire *w = s->data;
+
+    if (n > 0) {
+        w->kind->on_bytes(w, buf->base, (size_t)n);
+    } else if (n == UV_ENOBUFS) {
+        wire_read(w, false);
+        if (w->kind->on_paused)
+            w->kind->on_paused(w);
+    } else if (n == UV_EOF) {
+        w->eof = true;
+        w->reading = false;
+        w->kind->on_eof(w);
+    } else if (n < 0) {
+        w->broken = true;
+        w->reading = false;
+        uv_read_stop(s);
+        w->kind->on_broken(w);
+    }
+}
+
+void wire_read(struct wire *w, bool on)
+{
+    if (on == w->reading || w->eof || w->broken || w->closing)
+        return;
+    w->reading = on;
+    if (!on)
+        uv_read_stop(&w->uv.stream);
+    else if (uv_read_start(&w->uv.stream, on_alloc, on_read) != 0)
+        w->reading = false;
+}
+
+short wire_poll(const struct wire *w)
+{
+    struct pollfd fd = {.fd = wire_fd(w), .events = POLLRDHUP};
+
+    return poll(&fd, 1, 0) == 1 ? fd.revents : 0;
+}
+
+bool wire_readable(const struct wire *w)
+{
+    char byte;
+    ssize_t n = recv(wire_fd(w), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+/* --- writing ------------------------------------------------------------------------------------ */
+
+static void drained(struct wire *w)
+{
+    w->writing = false;
+    kg_timer_disarm(&w->proxy->wheel, &w->stall);
+    if (w->fin_wanted)
+        shutdown(wire_fd(w), SHUT_WR);
+    w->kind->on_drained(w);
+}
+
+static int write_queued(struct wire *w);
+
+static void on_written(uv_write_t *req, int status)
+{
+    struct wire *w = req->handle->data;
+
+    if (w->closing)
+        return;
+    w->taken_bytes += w->going.len;
+    kg_buf_clear(&w->going);
+    if (status == 0 && w->queued.len > 0 && write_queued(w) == 0)
+        return;
+    if (status == 0 && w->queued.len == 0) {
+        drained(w);
+        return;
+    }
+    w->broken = true;
+    w->kind->on_broken(w);
+}
+
+static void arm_stall(struct wire *w)
+{
+    w->stall_left = uv_stream_get_write_queue_size(&w->uv.stream);
+    kg_timer_arm(&w->proxy->wheel, &w->stall, proxy_now(w->proxy) + KG_WRITE_STALL_MS);
+}
+
+/* A peer that took something meanwhile gets as long again. */
+static void on_stall(struct kg_timer *t)
+{
+    struct wire *w = KG_CONTAINER_OF(t, struct wire, stall);
+
+    if (uv_stream_get_write_queue_size(&w->uv.stream) < w->stall_left) {
+        arm_stall(w);
+        return;
+    }
+    w->broken = true;
+    w->kind->on_broken(w);
+}
+
+/* Hands what is queued to libuv, which waits for the kernel. */
+static int write_queued(struct wire *w)
+{
+    struct kg_buf empty = w->going;
+    uv_buf_t buf;
+
+    w->going = w->queued;
+    w->queued = empty;
+    buf = uv_buf_init(w->going.data, (unsigned)w->going.len);
+    if (uv_write(&w->write, &w->uv.stream, &buf, 1, on_written) != 0) {
+        w->broken = true;
+        return KG_EIO;
+    }
+    w->writing = true;
+    arm_stall(w);
+    return 0;
+}
+
+/* Copies what is behind the first `skip` bytes. */
+static int queue_rest(struct wire *w, const uv_buf_t *bufs, unsigned count, size_t skip)
+{
+    for (unsigned i = 0; i < count; i++) {
+        size_t over = skip < bufs[i].len ? skip : bufs[i].len;
+        kg_buf_append(&w->queued, bufs[i].base + over, bufs[i].len - over);
+        skip -= over;
+    }
+    return w->queued.error;
+}
+
+int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count)
+{
+    size_t total = 0, taken = 0;
+    int rc;
+
+    if (w->broken || w->closing || w->fin_wanted)
+        return KG_EIO;
+    for (unsigned i = 0; i < count; i++)
+        total += bufs[i].len;
+    if (!w->writing) {
+        rc = uv_try_write(&w->uv.stream, bufs, count);
+        if (rc < 0 && rc != UV_EAGAIN) {
+            w->broken = true;
+            return KG_EIO;
+        }
+        taken = rc > 0 ? (size_t)rc : 0;
+        w->taken_bytes += taken;
+        if (taken == total)
+            return 0;
+    }
+    rc = queue_rest(w, bufs, count, taken);
+    if (rc != 0)
+        w->broken = true; /* a gap in the stream: nothing more may follow */
+    return rc != 0 || w->writing ? rc : write_queued(w);
+}
+
+size_t wire_pending(const struct wire *w)
+{
+    return w->writing ? uv_stream_get_write_queue_size(&w->uv.stream) + w->queued.len : 0;
+}
+
+uint64_t wire_taken(const struct wire *w)
+{
+    size_t left = uv_stream_get_write_queue_size(&w->uv.stream);
+
+    return w->taken_bytes + (w->going.len > left ? w->going.len - left : 0);
+}
+
+void wire_fin(struct wire *w)
+{
+    if (w->fin_wanted || w->closing)
+        return;
+    w->fin_wanted = true;
+    if (!w->writing && wire_fd(w) >= 0)
+        shutdown(wire_fd(w), SHUT_WR);
+}
+
+void wire_trim(struct wire *w)
+{
+    KG_ASSERT(!w->writing);
+    kg_buf_fini(&w->going);
+    kg_buf_fini(&w->queued);
+}

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of this repository at work: the image worker behind Kipgate, Kipgate in its own image,
+and the compose file."""
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import uuid
+
+import pytest
+
+from harness import net, raw, settings
+from harness.kipgate import Kipgate
+from harness.pictures import measure, multipart, png
+from harness.waiting import wait_until
+from harness.witness import OWNER, client
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+# --- the image worker -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def gate():
+    """The image worker, cold."""
+    services = {"images": {"image": settings.image_worker(), "pull": "never", "idle_timeout": "10m"}}
+    with Kipgate(services) as kipgate:
+        yield kipgate
+
+
+def convert(gate, target, data, name="picture.png"):
+    """Posts a picture, gives the worked one."""
+    kind, body = multipart(data, name)
+    response = gate.get(target, method="POST", fields=[("Content-Type", kind)], body=body, timeout=60)
+    assert response.status == 200, (response.status, response.body[:300])
+    return response, measure(response.body)
+
+
+def test_cold_resize_of_a_posted_picture(gate):
+    """The first request of all makes the container and is answered with a picture."""
+    response, size = convert(gate, "/resize?width=200", png(640, 480))
+    assert size[1:] == (200, 150) and response.one("Server-Timing")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp"])
+def test_convert(gate, kind):
+    """A real conversion, and back to PNG, with the picture's size kept."""
+    response, size = convert(gate, f"/convert?type={kind}", png(320, 200))
+    assert size == (kind, 320, 200)
+    assert response.one("Content-Type") == f"image/{kind}"
+    _, back = convert(gate, "/convert?type=png", response.body, f"picture.{kind}")
+    assert back == ("png", 320, 200)
+
+
+def test_crop_and_thumbnail(gate):
+    """A crop has the asked size; a thumbnail fits into it."""
+    _, crop = convert(gate, "/crop?width=100&height=50", png(640, 480))
+    assert crop[1:] == (100, 50)
+    _, thumb = convert(gate, "/thumbnail?width=64", png(640, 480))
+    assert max(thumb[1:]) == 64
+
+
+def test_what_is_no_picture_is_the_workers_error(gate):
+    """Passed on as the worker said it: a 4xx, not a problem of ours."""
+    kind, body = multipart(b"no picture at all")
+    response = gate.get("/resize?width=10", method="POST", fields=[("Content-Type", kind)], body=body)
+    assert 400 <= response.status < 500 and response.status not in (404, 405, 413), response.status
+    assert b"urn:kipgate" not in response.body
+
+
+# --- Kipgate in a container -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def contained(echo_image):
+    """Kipgate from its own image on a network of its own, with the engine's socket mounted and the
+    socket's group passed in."""
+    sdk = client(settings.docker_host())
+    socket_path = settings.docker_host().removeprefix("unix://")
+    mark = uuid.uuid4().hex[:8]
+    network = sdk.networks.create(f"kgtest-{mark}")
+    owner = f"test-{mark}"
+    container = sdk.containers.run(
+        settings.kipgate_image(), detach=True, network=network.name, name=f"kgtest-{mark}",
+        command=["--image", echo_image, "--port", "8080", "--owner", owner, "--pull", "never",
+                 "--admin", "0.0.0.0:9090"],
+        group_add=[os.stat(socket_path).st_gid],
+        volumes={socket_path: {"bind": "/var/run/docker.sock", "mode": "rw"}})
+    yield container
+    container.remove(force=True)
+    for worker in sdk.api.containers(all=True, filters={"label": f"{OWNER}={owner}"}):
+        sdk.api.remove_container(worker["Id"], force=True)
+    network.remove()
+
+
+def address_of(container):
+    """Where the containered front listens."""
+    container.reload()
+    assert container.status == "running", container.logs().decode()
+    network, = container.attrs["NetworkSettings"]["Networks"].values()
+    return network["IPAddress"], 8080
+
+
+def accepts(container):
+    """Whether the front takes connections."""
+    try:
+        raw.RawClient(address_of(container), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def reachable_socket():
+    """The socket must be usable by a group for this to be a test of it: root's own group counts."""
+    path = settings.docker_host().removeprefix("unix://")
+    before = os.stat(path)
+    os.chown(path, before.st_uid, 4711)
+    os.chmod(path, 0o660)
+    yield path
+    os.chown(path, before.st_uid, before.st_gid)
+    os.chmod(path, stat.S_IMODE(before.st_mode))
+
+
+def test_kipgate_in_its_own_image(reachable_socket, contained):
+    """Not root; the socket's group is passed in; workers are reached by the shared network."""
+    wait_until(lambda: accepts(contained), 15, "the front in its container", 0.05)
+    response = raw.get(address_of(contained), "/from-inside", timeout=30)
+    assert response.status == 200, (response.status, response.body, contained.logs().decode())
+    assert response.body.startswith(b"GET /from-inside HTTP/1.1")
+    top = contained.top(ps_args="-eo uid,gid,args")
+    uids = {row[0] for row in top["Processes"] if "kipgate" in row[2]}
+    assert uids and "0" not in uids, top
+    health = contained.client.api.inspect_image(settings.kipgate_image())
+    assert health["Config"]["User"] not in ("", "0", "root")
+    assert health["Size"] < 150 << 20, "small"
+    code, output = contained.exec_run(["kipgate", "health", "--ready"])
+    assert code == 0, output
+
+
+# --- compose --------------------------------------------------------------------------------------
+
+
+def compose(*words, env=None):
+    """Runs docker-compose on the example."""
+    program = shutil.which("docker-compose")
+    assert program, "docker-compose is not installed (Debian package docker-compose)"
+    return subprocess.run([program, "-f", str(ROOT / "examples/compose.yaml"), *words], text=True,
+                          capture_output=True, timeout=120, env={**os.environ, **(env or {})})
+
+
+def test_compose_file_is_valid_and_starts(reachable_socket):
+    """`docker-compose up` with the image that is there, and a request through it."""
+    port, mark = net.free_port(), uuid.uuid4().hex[:6]
+    env = {"COMPOSE_PROJECT_NAME": f"kg{mark}", "DOCKER_SOCKET": reachable_socket,
+           "DOCKER_GID": "4711", "KIPGATE_PORT": str(port), "KIPGATE_TAG": settings.kipgate_image(),
+           "WORKER_IMAGE": settings.echo_image()}
+    shown = compose("config", env=env)
+    assert shown.returncode == 0, shown.stderr
+    up = compose("up", "-d", "--no-build", env=env)
+    try:
+        assert up.returncode == 0, up.stderr
+        sdk = client(settings.docker_host())
+        ours = sdk.containers.list(filters={"label": f"com.docker.compose.project=kg{mark}"})
+        assert ours, up.stderr
+        wait_until(lambda: all(c.status == "running" for c in ours), 10, "the project's containers")
+        wait_until(lambda: accepts(ours[0]), 15, "the front", 0.05)
+    finally:
+        compose("down", "-v", env=env)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An engine of a test's own, to be killed, stopped and restarted. The difficulty: a restart after a
+kill must use the very command line that packaging/engine.sh chose, so it is read from the kernel."""
+import pathlib
+import signal
+import subprocess
+
+from harness.waiting import wait_until
+from harness.witness import client
+
+SCRIPT = pathlib.Path(__file__).parents[2] / "packaging/engine.sh"
+
+
+class Engine:
+    """containerd and dockerd below one directory, with live-restore."""
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.host = f"unix://{self.directory}/docker.sock"
+        self.command = None
+        self.dockerd = None  # our own child after the first restart
+
+    def _script(self, verb, *words):
+        done = subprocess.run([str(SCRIPT), verb, str(self.directory), *words], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        assert done.returncode == 0, f"engine.sh {verb}: {done.stdout}"
+
+    def start(self):
+        """Starts both and waits until the engine answers."""
+        self._script("start", "--live-restore")
+        raw = pathlib.Path(f"/proc/{self.pid()}/cmdline").read_bytes()
+        self.command = [word.decode() for word in raw.split(b"\0")[:-1]]
+        return self
+
+    def pid(self):
+        """Process id of dockerd."""
+        if self.dockerd:
+            return self.dockerd.pid
+        return int((self.directory / "dockerd.pid").read_text())
+
+    def signal(self, number):
+        """Sends a signal to dockerd alone."""
+        subprocess.run(["kill", f"-{number}", str(self.pid())], check=True)
+
+    def kill_dockerd(self):
+        """kill -9 of dockerd alone; its containers go on."""
+        pid = self.pid()
+        self.signal(signal.SIGKILL.value)
+        if self.dockerd:
+            self.dockerd.wait()
+        wait_until(lambda: not pathlib.Path(f"/proc/{pid}/exe").exists(), 10, "dockerd's end")
+
+    def start_dockerd(self):
+        """Starts dockerd again, as after a crash."""
+        (self.directory / "docker.pid").unlink(missing_ok=True)
+        with open(self.directory / "dockerd.log", "ab") as log:
+            self.dockerd = subprocess.Popen(self.command, stdout=log, stderr=log,
+                                            stdin=subprocess.DEVNULL, start_new_session=True)
+        (self.directory / "dockerd.pid").write_text(f"{self.dockerd.pid}\n")
+        wait_until(self._answers, 30, "the engine's answer to a ping", every=0.02)
+
+    def _answers(self):
+        assert self.dockerd.poll() is None, f"dockerd ended, see {self.directory}/dockerd.log"
+        try:
+            return client(self.host, 5).ping()
+        except Exception:  # not there yet: the SDK raises what its HTTP library raises
+            return False
+
+    def suspend(self):
+        """SIGSTOP: connections are accepted, nothing answers."""
+        self.signal(signal.SIGSTOP.value)
+
+    def resume(self):
+        """SIGCONT."""
+        self.signal(signal.SIGCONT.value)
+
+    def client(self, timeout=30):
+        """A witness's client."""
+        return client(self.host, timeout)
+
+    def copy_image(self, source_host, image):
+        """Brings an image over from another engine."""
+        data = client(source_host).images.get(image).save(named=True)
+        self.client().images.load(b"".join(data))
+
+    def stop(self):
+        """Ends it and removes all that it made."""
+        self._script("stop")
+        if self.dockerd:
+            self.dockerd.wait(10)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel says about processes: the judge of memory, privileges and descriptors."""
+import os
+import pathlib
+
+
+def status(pid):
+    """Fields of /proc/PID/status."""
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def rss_kib(pid):
+    """Resident memory in KiB."""
+    return int(status(pid)["VmRSS"].split()[0])
+
+
+def children(pid):
+    """Direct children."""
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        found += [int(word) for word in (task / "children").read_text().split()]
+    return found
+
+
+def tree(pid):
+    """A process and all below it."""
+    return [pid] + [p for child in children(pid) for p in tree(child)]
+
+
+def sockets(pid):
+    """Inodes of the sockets that a process has open."""
+    found = []
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(fd)
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            found.append(int(target[8:-1]))
+    return found
+
+
+def files(pid):
+    """What the descriptors of a process point at."""
+    found = []
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            found.append(os.readlink(fd))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def unix_peers(path):
+    """Inodes of the client ends connected to a listening Unix socket's path. The kernel gives the
+    server's end the path; its peer is found by `ss`, which asks the kernel for the pairs."""
+    import subprocess
+    out = subprocess.run(["ss", "-xHn"], capture_output=True, text=True, check=True).stdout
+    peers = set()
+    for line in out.splitlines():
+        words = line.split()
+        # u_str ESTAB 0 0 LOCALPATH LOCALINODE PEERPATH PEERINODE
+        if len(words) >= 8 and words[4] == path:
+            peers.add(int(words[7]))
+    return peers
+
+
+def cpu_seconds(pid):
+    """User and system time used so far."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def alive(pid):
+    """Whether the process exists and is no zombie."""
+    try:
+        return status(pid)["State"][0] != "Z"
+    except FileNotFoundError:
+        return False

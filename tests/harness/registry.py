@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real registry on loopback: Debian's docker-registry with a storage directory of its own. Engines
+trust registries of 127.0.0.0/8 without TLS."""
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+
+from harness import net
+from harness.waiting import wait_until
+
+USER, PASSWORD = "puller", "secret"
+HTPASSWD = "puller:$2b$04$Pq3c6.gsDxvBscJwq69QxubQLa77oVecAF2a94OOnO/INz408AnL."
+
+
+class Registry:
+    """Starts at once; `stop` ends it."""
+
+    def __init__(self, auth=False):
+        program = shutil.which("docker-registry")
+        assert program, "docker-registry is not installed (Debian package docker-registry)"
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kgr"))
+        self.address = f"127.0.0.1:{net.free_port()}"
+        config = self.directory / "config.yml"
+        config.write_text(self._config(auth))
+        self.log = open(self.directory / "log", "wb")
+        self.process = subprocess.Popen([program, "serve", str(config)], stdout=self.log,
+                                        stderr=self.log)
+        wait_until(self._answers, 15, "the registry's answer", every=0.02)
+
+    def _config(self, auth):
+        text = (f"version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n"
+                f"    rootdirectory: {self.directory}/data\nhttp:\n  addr: {self.address}\n")
+        if auth:
+            (self.directory / "htpasswd").write_text(HTPASSWD + "\n")
+            text += f"auth:\n  htpasswd:\n    realm: test\n    path: {self.directory}/htpasswd\n"
+        return text
+
+    def _answers(self):
+        assert self.process.poll() is None, (self.directory / "log").read_text()
+        try:
+            return urllib.request.urlopen(f"http://{self.address}/v2/", timeout=2).status == 200
+        except urllib.error.HTTPError as error:
+            return error.code == 401
+        except OSError:
+            return False
+
+    def push(self, sdk, image, name, auth=False):
+        """Pushes a local image under a name of ours, then forgets that name on the engine."""
+        reference = f"{self.address}/{name}"
+        sdk.images.get(image).tag(reference)
+        credentials = {"username": USER, "password": PASSWORD} if auth else None
+        for line in sdk.api.push(reference, stream=True, decode=True, auth_config=credentials):
+            assert "error" not in line, line
+        sdk.api.remove_image(reference)
+        return reference
+
+    def suspend(self):
+        """It accepts connections and does not answer."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def stop(self):
+        """Ends it and removes what it stored."""
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An independent witness of what exists on the engine: the Docker SDK, never Kipgate's own client."""
+import threading
+import time
+
+import docker
+
+from harness.waiting import Mailbox, wait_until
+
+OWNER = "io.kipgate.owner"
+SERVICE = "io.kipgate.service"
+SPEC = "io.kipgate.spec"
+
+
+def client(host, timeout=30):
+    """A client of the engine at that address."""
+    return docker.DockerClient(base_url=host, version="auto", timeout=timeout)
+
+
+class Witness:
+    """What exists and what happened to containers of one owner."""
+
+    def __init__(self, host, owner):
+        self.host = host
+        self.owner = owner
+        self.client = client(host)
+        self.events = Mailbox()
+        self._stream = None
+        self._follow()
+
+    def _follow(self):
+        """Follows the engine's events from now on, on a thread."""
+        self._stream = self.client.events(
+            decode=True, since=int(time.time()), filters={"label": f"{OWNER}={self.owner}"})
+        threading.Thread(target=self._read, args=(self._stream,), daemon=True).start()
+
+    def _read(self, stream):
+        try:
+            for event in stream:
+                event["seen"] = time.monotonic()
+                self.events.put(event)
+        except Exception:  # the engine went or the stream was closed: no more events
+            pass
+
+    def refollow(self):
+        """After the engine came back."""
+        self.close()
+        self.client = client(self.host)
+        self._follow()
+
+    def close(self):
+        """Ends the stream."""
+        try:
+            self._stream.close()
+        except Exception:
+            pass
+
+    def containers(self, service=None, all=True):
+        """Containers of this owner (of one service), as the engine lists them."""
+        labels = [f"{OWNER}={self.owner}"]
+        if service:
+            labels.append(f"{SERVICE}={service}")
+        return self.client.api.containers(all=all, filters={"label": labels})
+
+    def inspect(self, container_id):
+        """Everything about a container."""
+        return self.client.api.inspect_container(container_id)
+
+    def actions(self, action, service=None, since=0):
+        """Container events of one kind."""
+        return [e for e in self.events.all()[since:] if self._is(e, action, service)]
+
+    @staticmethod
+    def _is(event, action, service):
+        labels = event.get("Actor", {}).get("Attributes", {})
+        return (event.get("Type") == "container" and event.get("Action") == action
+                and service in (None, labels.get(SERVICE)))
+
+    def wait(self, action, timeout, service=None, since=0):
+        """The first container event of that kind from `since` (a mark of `events`) on."""
+        return self.events.wait(lambda e: self._is(e, action, service), timeout,
+                                f"engine event {action} of {service or self.owner}", since)
+
+    def wait_none(self, timeout, service=None):
+        """Until no container of the owner (or service) exists."""
+        wait_until(lambda: not self.containers(service), timeout,
+                   f"no container of {service or self.owner} left", every=0.02)
+
+    def wait_one(self, timeout, service=None):
+        """Until exactly one container runs; gives it."""
+        def one():
+            found = self.containers(service)
+            return found[0] if len(found) == 1 and found[0]["State"] == "running" else None
+        return wait_until(one, timeout, f"one running container of {service or self.owner}", 0.02)
+
+    def remove_all(self):
+        """Clean-up after a test."""
+        for container in self.containers():
+            try:
+                self.client.api.remove_container(container["Id"], force=True)
+            except docker.errors.APIError:
+                pass

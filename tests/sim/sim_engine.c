@@ -1,0 +1,736 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The fake engine: containers, verbs with latency and every kind of lie, events, other hands.
+ * The difficulty: what a call does and what its caller is told are two things. */
+#include "sim.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+/* --- containers --- */
+
+static struct container *find_id(struct world *w, const char *id)
+{
+    for (size_t n = 0; n < w->engine.count; n++)
+        if (w->engine.containers[n].c.state != ENGINE_NONE &&
+            strcmp(w->engine.containers[n].c.id, id) == 0)
+            return &w->engine.containers[n];
+    return NULL;
+}
+
+static struct container *find(struct world *w, const char *id_or_name)
+{
+    struct container *c = find_id(w, id_or_name);
+
+    for (size_t n = 0; !c && n < w->engine.count; n++)
+        if (w->engine.containers[n].c.state != ENGINE_NONE &&
+            strcmp(w->engine.containers[n].c.name, id_or_name) == 0)
+            c = &w->engine.containers[n];
+    return c;
+}
+
+static bool is_up(const struct container *c)
+{
+    return c->c.state == ENGINE_RUNNING || c->c.state == ENGINE_PAUSED;
+}
+
+/* The oldest removed one's place: pointers of old exchanges to it are ended long since. */
+static struct container *place(struct world *w)
+{
+    struct fake_engine *e = &w->engine;
+    struct container *c = NULL;
+
+    if (e->count < SIM_MAX_CONTAINERS)
+        return &e->containers[e->count++];
+    for (size_t n = 0; n < e->count; n++)
+        if (e->containers[n].c.state == ENGINE_NONE && e->containers[n].exchanges == 0 &&
+            (!c || e->containers[n].ended_ms < c->ended_ms))
+            c = &e->containers[n];
+    SIM_ASSERT(w, c && "the engine is full");
+    return c;
+}
+
+static struct container *container_new(struct world *w, const char *name, const char *owner,
+                                       const char *service, const char *spec)
+{
+    struct container *c = place(w);
+
+    *c = (struct container){.service = -1, .address = -1, .listens_ms = KG_NEVER};
+    snprintf(c->c.id, sizeof c->c.id, "%016llx%08llx", (unsigned long long)sim_random(w),
+             (unsigned long long)++w->engine.ids);
+    snprintf(c->c.name, sizeof c->c.name, "%s", name);
+    snprintf(c->c.owner, sizeof c->c.owner, "%s", owner);
+    snprintf(c->c.service, sizeof c->c.service, "%s", service);
+    snprintf(c->c.spec, sizeof c->c.spec, "%s", spec);
+    c->c.state = ENGINE_CREATED;
+    return c;
+}
+
+static struct sockaddr_storage address_of(int n)
+{
+    struct sockaddr_storage storage = {0};
+    struct sockaddr_in *a = (struct sockaddr_in *)&storage;
+
+    a->sin_family = AF_INET;
+    a->sin_port = htons(9000);
+    a->sin_addr.s_addr = htonl(0x0a000001u + (uint32_t)n);
+    return storage;
+}
+
+static bool give_address(struct world *w, struct container *c)
+{
+    int first = (int)sim_between(w, 0, SIM_ADDRESSES - 1);
+
+    for (int n = 0; n < SIM_ADDRESSES; n++) {
+        int at = (first + n) % SIM_ADDRESSES;
+        if (w->engine.address_user[at] >= 0)
+            continue;
+        w->engine.address_user[at] = (int)(c - w->engine.containers);
+        c->address = at;
+        c->c.address = address_of(at);
+        c->c.address_length = sizeof(struct sockaddr_in);
+        return true;
+    }
+    return false;
+}
+
+static void take_address(struct world *w, struct container *c)
+{
+    if (c->address >= 0)
+        w->engine.address_user[c->address] = -1;
+    c->address = -1;
+    c->c.address = (struct sockaddr_storage){0};
+    c->c.address_length = 0;
+}
+
+struct container *engine_at(struct world *w, const struct sockaddr_storage *address)
+{
+    const struct sockaddr_in *a = (const struct sockaddr_in *)address;
+    int n = (int)(ntohl(a->sin_addr.s_addr) - 0x0a000001u);
+
+    SIM_ASSERT(w, n >= 0 && n < SIM_ADDRESSES);
+    return w->engine.address_user[n] < 0 ? NULL
+                                         : &w->engine.containers[w->engine.address_user[n]];
+}
+
+bool engine_listens(struct world *w, const struct container *c)
+{
+    return c->c.state == ENGINE_RUNNING && c->listens_ms <= w->now_ms;
+}
+
+/* --- events --- */
+
+struct told {
+    struct engine_event event;
+    uint64_t generation;
+    size_t container;
+};
+
+static void run_event(struct world *w, struct task *t)
+{
+    struct told *told = t->what;
+
+    if (told->generation == w->fleet_generation && w->engine.up) {
+        struct container *c = &w->engine.containers[told->container];
+        if (told->event.kind == ENGINE_EVENT_DIE &&
+            strcmp(c->c.id, told->event.container.id) == 0 && c->told_ms == 0)
+            c->told_ms = w->now_ms;
+        fleet_engine_event(w->fleet, &told->event, w->now_ms);
+    }
+    free(told);
+}
+
+static void send_event(struct world *w, const struct container *c, enum engine_event_kind kind)
+{
+    struct told *told = malloc(sizeof *told);
+    int64_t delay_ms = sim_between(w, 1, 25);
+
+    SIM_ASSERT(w, told != NULL);
+    *told = (struct told){.event = {kind, c->c},
+                          .generation = w->fleet_generation,
+                          .container = (size_t)(c - w->engine.containers)};
+    if (!w->calm && sim_chance(w, 3))
+        delay_ms = sim_between(w, 25, 900);
+    sim_later(w, delay_ms, run_event, told, 0);
+}
+
+static void tell(struct world *w, const struct container *c, enum engine_event_kind kind)
+{
+    if (!w->engine.up || !w->fleet)
+        return;
+    if (!w->calm && sim_chance(w, 3)) {
+        w->counts->events_lost++;
+        return;
+    }
+    send_event(w, c, kind);
+    if (!w->calm && sim_chance(w, 3))
+        send_event(w, c, kind);
+}
+
+/* --- life and death of workers --- */
+
+void engine_worker_dies(struct world *w, struct container *c, int code, bool oom)
+{
+    if (!is_up(c))
+        return;
+    c->c.state = ENGINE_EXITED;
+    c->c.exit_code = code;
+    c->c.oom_killed = oom;
+    c->ended_ms = w->now_ms;
+    take_address(w, c);
+    container_breaks(w, c);
+    if (oom)
+        tell(w, c, ENGINE_EVENT_OOM);
+    tell(w, c, ENGINE_EVENT_DIE);
+}
+
+static void run_boot_end(struct world *w, struct task *t)
+{
+    struct container *c = &w->engine.containers[t->number];
+
+    if (t->other != strtoull(c->c.id + 16, NULL, 16))
+        return; /* its place was given away */
+    if (c->boot == BOOT_OOM)
+        engine_worker_dies(w, c, 137, true);
+    else if (c->boot == BOOT_EXITS)
+        engine_worker_dies(w, c, 3, false);
+}
+
+static void boot(struct world *w, struct container *c)
+{
+    struct task *t;
+
+    c->c.state = ENGINE_RUNNING;
+    c->listens_ms = KG_NEVER;
+    c->ended_ms = c->told_ms = 0;
+    if (c->boot == BOOT_LISTENS)
+        c->listens_ms = w->now_ms + sim_between(w, 0, 120);
+    t = sim_later(w, sim_between(w, 0, 80), run_boot_end, NULL,
+                  (uint64_t)(c - w->engine.containers));
+    t->other = strtoull(c->c.id + 16, NULL, 16);
+    tell(w, c, ENGINE_EVENT_START);
+}
+
+static void destroy(struct world *w, struct container *c)
+{
+    engine_worker_dies(w, c, 137, false);
+    tell(w, c, ENGINE_EVENT_DESTROY);
+    c->c.state = ENGINE_NONE;
+    if (c->ended_ms == 0)
+        c->ended_ms = w->now_ms;
+}
+
+/* --- what calls do --- */
+
+static void do_pull(struct world *w, struct call *call)
+{
+    if (!w->calm && sim_chance(w, 15)) {
+        call->answer.code = KG_EIO;
+        snprintf(call->answer.words, sizeof call->answer.words, "manifest unknown");
+        return;
+    }
+    w->engine.image[call->service] = true;
+}
+
+static enum boot choose_boot(struct world *w, int service)
+{
+    if (w->calm || !sim_chance(w, w->bad[service]))
+        return BOOT_LISTENS;
+    return (enum boot)sim_between(w, BOOT_EXITS, BOOT_BAD_COMMAND);
+}
+
+static void do_create(struct world *w, struct call *call)
+{
+    struct container *c;
+
+    if (!w->engine.image[call->service]) {
+        call->answer.code = KG_ENOTFOUND;
+        return;
+    }
+    if (!w->calm && sim_chance(w, 2) && !find(w, call->target)) {
+        w->counts->conflicts++;
+        container_new(w, call->target, sim_chance(w, 50) ? "somebody-else" : SIM_OWNER,
+                      "another-service", "x");
+    }
+    if (find(w, call->target)) {
+        call->answer.code = KG_ECONFLICT;
+        return;
+    }
+    c = container_new(w, call->target, SIM_OWNER, w->services[call->service].name, call->spec);
+    c->service = call->service;
+    c->ours = true;
+    c->boot = choose_boot(w, call->service);
+    w->engine.made[call->service]++;
+    w->counts->creates++;
+    call->answer.container = c->c;
+    tell(w, c, ENGINE_EVENT_CREATE);
+}
+
+static void do_start(struct world *w, struct call *call)
+{
+    struct container *c = find_id(w, call->target);
+
+    if (!c) {
+        call->answer.code = KG_ENOTFOUND;
+    } else if (is_up(c)) {
+        call->answer.already = true;
+    } else if (c->boot == BOOT_BAD_COMMAND) {
+        call->answer.code = KG_EINVAL;
+        c->c.exit_code = 127;
+    } else if (!give_address(w, c)) {
+        call->answer.code = KG_EIO;
+    } else {
+        boot(w, c);
+    }
+}
+
+static void do_look(struct world *w, struct call *call)
+{
+    struct container *c = find(w, call->target);
+
+    if (!c) {
+        call->answer.container.state = ENGINE_NONE;
+        return;
+    }
+    call->answer.container = c->c;
+    if (!call->has_service || (!w->calm && sim_chance(w, 5))) {
+        call->answer.container.address = (struct sockaddr_storage){0};
+        call->answer.container.address_length = 0;
+    }
+}
+
+static void do_stop(struct world *w, struct call *call)
+{
+    struct container *c = find_id(w, call->target);
+
+    if (!c || !is_up(c))
+        return;
+    judge_stop(w, c);
+    engine_worker_dies(w, c, 143, false);
+}
+
+static void do_remove(struct world *w, struct call *call)
+{
+    struct container *c = find_id(w, call->target);
+
+    if (!c) {
+        call->answer.code = KG_ENOTFOUND;
+        return;
+    }
+    judge_stop(w, c);
+    w->counts->removes++;
+    destroy(w, c);
+}
+
+static void do_effect(struct world *w, struct call *call)
+{
+    static void (*const effects[VERB_COUNT])(struct world *, struct call *) = {
+        do_pull, do_create, do_start, do_look, do_stop, do_remove};
+
+    if (call->done_effect)
+        return;
+    call->done_effect = true;
+    effects[call->verb](w, call);
+}
+
+/* --- calls --- */
+
+static void call_unref(struct call *call)
+{
+    if (--call->references > 0)
+        return;
+    kg_list_remove(&call->link);
+    free(call);
+}
+
+static void run_effect(struct world *w, struct task *t)
+{
+    struct call *call = t->what;
+
+    if (w->engine.up || call->late)
+        do_effect(w, call);
+    call_unref(call);
+}
+
+static void run_nothing(struct world *w, struct task *t)
+{
+    (void)w;
+    call_unref(t->what);
+}
+
+static void note_told(struct world *w, const struct call *call, const struct engine_answer *a)
+{
+    struct container *c = call->verb == VERB_LOOK ? find(w, call->target) : NULL;
+
+    if (c && a->code == 0 && !is_up(c) && c->told_ms == 0)
+        c->told_ms = w->now_ms;
+}
+
+static void run_answer(struct world *w, struct task *t)
+{
+    struct call *call = t->what;
+    struct engine_answer answer = call->answer;
+
+    if (!call->answered && !call->cancelled) {
+        call->answered = true;
+        if (!call->forced_code)
+            call->forced_code = (int)t->number ? (int)(int64_t)t->number : 0;
+        if (call->forced_code) {
+            answer = (struct engine_answer){.code = call->forced_code};
+            snprintf(answer.words, sizeof answer.words, "forced");
+        }
+        note_told(w, call, &answer);
+        call->done(call->arg, &answer);
+    }
+    call_unref(call);
+}
+
+static void later(struct world *w, struct call *call, int64_t delay_ms, task_run *run, int code)
+{
+    call->references++;
+    sim_later(w, delay_ms, run, call, (uint64_t)(int64_t)code);
+}
+
+static int64_t latency(struct world *w, enum verb verb)
+{
+    static const int most[VERB_COUNT] = {[VERB_PULL] = 1500, [VERB_CREATE] = 10, [VERB_START] = 160,
+                                         [VERB_LOOK] = 2,    [VERB_STOP] = 60,   [VERB_REMOVE] = 8};
+
+    return sim_between(w, 1, most[verb]);
+}
+
+enum fate { FATE_LOST, FATE_DONE_LOST, FATE_LATE, FATE_CLOSED, FATE_DONE_CLOSED, FATE_GARBAGE,
+            FATE_ERROR, FATE_NEVER, FATE_COUNT };
+
+static void go_wrong(struct world *w, struct call *call, int64_t ms)
+{
+    enum fate fate = (enum fate)sim_between(w, 0, FATE_COUNT - 1);
+    int64_t timeout_ms = sim_between(w, 300, 10000);
+    bool happens = fate == FATE_DONE_LOST || fate == FATE_DONE_CLOSED || fate == FATE_GARBAGE ||
+                   (fate == FATE_NEVER && sim_chance(w, 50));
+
+    w->counts->faults[call->verb]++;
+    w->engine.fault_ms = w->now_ms + timeout_ms + 20000;
+    if (happens)
+        later(w, call, ms, run_effect, 0);
+    if (fate == FATE_LATE) {
+        call->late = true;
+        later(w, call, timeout_ms + sim_between(w, 1, 5000), run_effect, 0);
+    }
+    if (fate == FATE_LOST || fate == FATE_DONE_LOST || fate == FATE_LATE)
+        later(w, call, timeout_ms, run_answer, KG_ETIMEOUT);
+    else if (fate == FATE_CLOSED || fate == FATE_DONE_CLOSED)
+        later(w, call, ms + 1, run_answer, KG_ECLOSED);
+    else if (fate == FATE_GARBAGE)
+        later(w, call, ms + 1, run_answer, KG_EPROTO);
+    else if (fate == FATE_ERROR)
+        later(w, call, ms + 1, run_answer, KG_EIO);
+    else /* the fleet's own deadline must notice; the task only keeps the call until then */
+        later(w, call, 100000, run_nothing, 0);
+}
+
+static uint64_t call_new(struct world *w, enum verb verb, const struct config_service *s,
+                         const char *target, engine_done *done, void *arg)
+{
+    struct call *call;
+    int64_t ms = latency(w, verb);
+
+    if (!w->calm && sim_permille(w, 2))
+        return 0; /* no memory */
+    call = calloc(1, sizeof *call);
+    SIM_ASSERT(w, call != NULL);
+    kg_list_push_back(&w->engine.open, &call->link);
+    call->number = ++w->engine.calls;
+    call->verb = verb;
+    call->done = done;
+    call->arg = arg;
+    call->has_service = s != NULL;
+    if (s)
+        call->service = (int)(s->name[strlen(s->name) - 1] - '0');
+    if (s)
+        snprintf(call->spec, sizeof call->spec, "%s", s->spec);
+    snprintf(call->target, sizeof call->target, "%s", target);
+    if (!w->engine.up) {
+        later(w, call, sim_between(w, 1, 3), run_answer, KG_ECLOSED);
+    } else if (!w->calm && sim_chance(w, w->fault_percent)) {
+        go_wrong(w, call, ms);
+    } else {
+        later(w, call, ms, run_effect, 0);
+        later(w, call, ms + sim_between(w, 0, 2), run_answer, 0);
+    }
+    return call->number;
+}
+
+static uint64_t op_pull(void *self, const struct config_service *s, engine_done *done, void *arg)
+{
+    return call_new(self, VERB_PULL, s, "", done, arg);
+}
+
+static uint64_t op_image(void *self, const struct config_service *s, engine_done *done, void *arg)
+{
+    (void)s, (void)done, (void)arg;
+    sim_fail(self, "the fleet does not ask for images");
+}
+
+static uint64_t op_create(void *self, const struct config_service *s, const char *name,
+                          engine_done *done, void *arg)
+{
+    struct world *w = self;
+
+    SIM_ASSERT(w, w->listed && "a create before the first list");
+    return call_new(w, VERB_CREATE, s, name, done, arg);
+}
+
+static uint64_t op_start(void *self, const char *id, engine_done *done, void *arg)
+{
+    return call_new(self, VERB_START, NULL, id, done, arg);
+}
+
+static uint64_t op_inspect(void *self, const struct config_service *s, const char *id_or_name,
+                           engine_done *done, void *arg)
+{
+    return call_new(self, VERB_LOOK, s, id_or_name, done, arg);
+}
+
+static uint64_t op_stop(void *self, const char *id, int64_t grace_ms, engine_done *done, void *arg)
+{
+    (void)grace_ms;
+    return call_new(self, VERB_STOP, NULL, id, done, arg);
+}
+
+static uint64_t op_kill(void *self, const char *id, engine_done *done, void *arg)
+{
+    return call_new(self, VERB_STOP, NULL, id, done, arg);
+}
+
+static uint64_t op_remove(void *self, const char *id, engine_done *done, void *arg)
+{
+    return call_new(self, VERB_REMOVE, NULL, id, done, arg);
+}
+
+static void op_cancel(void *self, uint64_t operation)
+{
+    struct world *w = self;
+
+    KG_LIST_EACH(it, &w->engine.open)
+    {
+        struct call *call = KG_LIST_ENTRY(it, struct call, link);
+        if (call->number != operation)
+            continue;
+        SIM_ASSERT(w, !call->answered && !call->cancelled);
+        call->cancelled = true;
+        return;
+    }
+    sim_fail(w, "a cancel of no call");
+}
+
+const struct engine_ops *engine_fake_ops(struct world *w)
+{
+    static struct engine_ops ops = {NULL,    op_pull, op_image, op_create, op_start, op_inspect,
+                                    op_stop, op_kill, op_remove, op_cancel};
+
+    ops.self = w;
+    return &ops;
+}
+
+void engine_forget_calls(struct world *w)
+{
+    KG_LIST_EACH(it, &w->engine.open)
+    KG_LIST_ENTRY(it, struct call, link)->cancelled = true;
+}
+
+/* --- coming and going --- */
+
+static void run_state(struct world *w, struct task *t)
+{
+    if (t->other != w->fleet_generation || w->engine.up != (t->number != 0))
+        return;
+    fleet_engine_state(w->fleet, t->number != 0, "as the simulator says", w->now_ms);
+    if (t->number)
+        engine_list(w);
+}
+
+static void say_state(struct world *w, bool up, int64_t delay_ms)
+{
+    struct task *t = sim_later(w, delay_ms, run_state, NULL, up);
+
+    t->other = w->fleet_generation;
+}
+
+void engine_attach(struct world *w)
+{
+    if (w->engine.up)
+        say_state(w, true, sim_between(w, 1, 20));
+}
+
+void engine_lose(struct world *w)
+{
+    bool kills = sim_chance(w, 60), first = sim_chance(w, 30);
+
+    w->counts->engine_losses++;
+    w->engine.fault_ms = w->now_ms + 30000;
+    if (!first)
+        w->engine.up = false; /* killed: no events of what follows */
+    for (size_t n = 0; kills && n < w->engine.count; n++)
+        if (is_up(&w->engine.containers[n]))
+            engine_worker_dies(w, &w->engine.containers[n], 137, false);
+    w->engine.up = false;
+    KG_LIST_EACH_SAFE(it, &w->engine.open)
+    {
+        struct call *call = KG_LIST_ENTRY(it, struct call, link);
+        if (!call->done_effect && !call->late && sim_chance(w, 50))
+            do_effect(w, call);
+        if (!call->late)
+            call->done_effect = true;
+        if (!call->answered)
+            later(w, call, sim_between(w, 1, 4), run_answer, KG_ECLOSED);
+    }
+    say_state(w, false, sim_between(w, 1, 30));
+}
+
+void engine_back(struct world *w)
+{
+    if (w->engine.up)
+        return;
+    w->engine.up = true;
+    w->engine.fault_ms = w->now_ms + 5000;
+    say_state(w, true, sim_between(w, 1, 30));
+}
+
+struct snapshot {
+    struct engine_container *all;
+    size_t count;
+    int64_t began_ms;
+    uint64_t generation;
+};
+
+static void run_list_told(struct world *w, struct task *t)
+{
+    struct snapshot *s = t->what;
+
+    if (s->generation == w->fleet_generation && w->engine.up) {
+        w->listed = true;
+        fleet_engine_list(w->fleet, s->all, s->count, s->began_ms, w->now_ms);
+    }
+    free(s->all);
+    free(s);
+}
+
+static void run_list(struct world *w, struct task *t)
+{
+    struct snapshot *s = t->what;
+
+    s->all = calloc(w->engine.count + 1, sizeof *s->all);
+    SIM_ASSERT(w, s->all != NULL);
+    for (size_t n = 0; n < w->engine.count; n++) {
+        const struct container *c = &w->engine.containers[n];
+        if (c->c.state == ENGINE_NONE || strcmp(c->c.owner, SIM_OWNER) != 0)
+            continue;
+        s->all[s->count] = c->c;
+        if (sim_chance(w, 50)) { /* a list need not know addresses */
+            s->all[s->count].address = (struct sockaddr_storage){0};
+            s->all[s->count].address_length = 0;
+        }
+        s->count++;
+    }
+    sim_later(w, sim_between(w, 1, w->calm ? 5 : 60), run_list_told, s, 0);
+}
+
+void engine_list(struct world *w)
+{
+    struct snapshot *s = calloc(1, sizeof *s);
+
+    SIM_ASSERT(w, s != NULL);
+    s->began_ms = w->now_ms;
+    s->generation = w->fleet_generation;
+    sim_later(w, sim_between(w, 0, 5), run_list, s, 0);
+}
+
+/* --- other hands --- */
+
+static void run_unpause(struct world *w, struct task *t)
+{
+    struct container *c = &w->engine.containers[t->number];
+
+    if (c->c.state == ENGINE_PAUSED) {
+        c->c.state = ENGINE_RUNNING;
+        tell(w, c, ENGINE_EVENT_UNPAUSE);
+    }
+}
+
+static void meddle_with(struct world *w, struct container *c)
+{
+    c->by_hand = true;
+    switch (sim_between(w, 0, 6)) {
+    case 0:
+        engine_worker_dies(w, c, 1, false);
+        break;
+    case 1:
+        engine_worker_dies(w, c, 137, true);
+        break;
+    case 2:
+        c->c.state = ENGINE_PAUSED;
+        tell(w, c, ENGINE_EVENT_PAUSE);
+        sim_later(w, sim_between(w, 5, 2000), run_unpause, NULL,
+                  (uint64_t)(c - w->engine.containers));
+        break;
+    case 3:
+        engine_worker_dies(w, c, 0, false);
+        if (give_address(w, c))
+            boot(w, c);
+        break;
+    case 4:
+        snprintf(c->c.name, sizeof c->c.name, "renamed-%llu", (unsigned long long)sim_random(w));
+        tell(w, c, ENGINE_EVENT_RENAME);
+        break;
+    case 5:
+        tell(w, c, ENGINE_EVENT_DISCONNECT);
+        break;
+    default:
+        destroy(w, c);
+        break;
+    }
+}
+
+static void add_foreign(struct world *w)
+{
+    char name[64];
+    bool copies = sim_chance(w, 50);
+    struct container *c;
+
+    if (w->engine.count > SIM_MAX_CONTAINERS / 2)
+        return;
+    snprintf(name, sizeof name, copies ? "kipgate-svc-0-%010llx" : "other-%llx",
+             (unsigned long long)(sim_random(w) & 0xffffffffffu));
+    c = container_new(w, name, copies ? "somebody-else" : SIM_OWNER, "svc-0", "x");
+    c->c.state = ENGINE_RUNNING;
+    tell(w, c, ENGINE_EVENT_CREATE);
+    tell(w, c, ENGINE_EVENT_START);
+}
+
+void engine_meddle(struct world *w)
+{
+    size_t first = (size_t)sim_between(w, 0, SIM_MAX_CONTAINERS - 1);
+
+    if (!w->engine.up)
+        return;
+    if (sim_chance(w, 15)) {
+        add_foreign(w);
+        return;
+    }
+    for (size_t n = 0; n < w->engine.count; n++) {
+        struct container *c = &w->engine.containers[(first + n) % w->engine.count];
+        if (!c->ours || c->c.state != ENGINE_RUNNING)
+            continue;
+        meddle_with(w, c);
+        return;
+    }
+}
+
+void engine_begin(struct world *w)
+{
+    kg_list_init(&w->engine.open);
+    for (int n = 0; n < SIM_ADDRESSES; n++)
+        w->engine.address_user[n] = -1;
+    for (int s = 0; s < SIM_SERVICES; s++)
+        w->engine.image[s] = sim_chance(w, 70);
+    w->engine.up = !sim_chance(w, 10);
+}
