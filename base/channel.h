@@ -20,7 +20,8 @@ int kg_channel_pair(int fds[2]);
 /* Takes fd over. NULL: no memory or not pollable (then fd is closed). */
 struct kg_channel *kg_channel_open(uv_loop_t *loop, int fd, kg_channel_message *on_message,
                                    kg_channel_lost *on_lost, void *arg);
-/* Copies the bytes. 0, KG_ELIMIT (n too large or queue full: then on_lost follows), KG_ECLOSED. */
+/* Copies the bytes; n > 0. 0, KG_ELIMIT (n too large, queue full or no memory) or KG_ECLOSED. After
+ * any failure on_lost follows, from the loop and never from in here: a message is missing now. */
 int kg_channel_send(struct kg_channel *c, const void *bytes, size_t n);
 size_t kg_channel_queued(const struct kg_channel *c); /* messages that wait for the peer */
 /* Asynchronous: frees the channel, then calls on_closed (may be NULL) with arg. */

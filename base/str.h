@@ -41,7 +41,8 @@ bool kg_glob(struct kg_str pattern, struct kg_str text);
 
 /* "250ms" "30s" "5m" "1h" "0", also "1.5s"; whole milliseconds. 0 or KG_EINVAL. */
 int kg_duration_parse(struct kg_str s, int64_t *ms);
-/* The shortest exact form: 300000 is "5m". Writes at most 24 bytes with the NUL. */
+/* In the largest unit that divides: 300000 is "5m", 90000 "90s". Writes at most 24 bytes with the
+ * NUL. */
 void kg_duration_format(int64_t ms, char out[24]);
 /* "64KiB" "512MiB" "2GiB" "100" (bytes) "1KB" (1000). 0 or KG_EINVAL. */
 int kg_size_parse(struct kg_str s, int64_t *bytes);

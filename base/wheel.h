@@ -29,6 +29,7 @@ struct kg_wheel {
 };
 
 int kg_wheel_open(struct kg_wheel *w, uv_loop_t *loop);
+/* Disarms all timers; arming one from now on has no effect. */
 void kg_wheel_close(struct kg_wheel *w, uv_close_cb on_closed); /* uv handle's data is the wheel */
 void kg_timer_init(struct kg_timer *t, kg_timer_fire *fire);
 /* Fires at due_ms or up to one slot later. now_ms is uv_now(loop). Arming an armed timer moves it.

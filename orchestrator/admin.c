@@ -8,6 +8,7 @@
 
 #define PROBLEM_TYPE "application/problem+json"
 #define JSON_TYPE "application/json"
+#define MAX_DETAIL_BYTES (256 * 1024) /* thousands of errors of a configuration */
 
 static void reply_buf(struct admin *a, uint64_t request, int status, const char *type,
                       const struct kg_buf *b)
@@ -30,22 +31,35 @@ void admin_answer_json(struct admin *a, uint64_t request, int status, struct jso
     kg_buf_fini(&b);
 }
 
+static void reply_text(struct admin *a, uint64_t request, int status, const char *type,
+                       const char *text)
+{
+    a->params.reply(a->params.self, request, status, type, text, strlen(text), true);
+}
+
 void admin_problem(struct admin *a, uint64_t request, int status, const char *name,
                    const char *title, const char *detail)
 {
+    struct kg_str words = kg_str_of(detail && *detail ? detail : title);
     struct kg_buf b;
 
+    if (words.n > MAX_DETAIL_BYTES)
+        words.n = MAX_DETAIL_BYTES;
     kg_buf_init(&b, KG_MAX_CONFIG_BYTES);
     kg_buf_printf(&b, "{\"type\":\"urn:kipgate:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"",
                   name, title, status);
-    kg_json_escape(&b, kg_str_of(detail));
+    kg_json_escape(&b, words);
     kg_buf_puts(&b, "\"}\n");
-    if (!b.error)
+    if (b.error) /* every asker gets an answer */
+        reply_text(a, request, 500, PROBLEM_TYPE,
+                   "{\"type\":\"urn:kipgate:out-of-memory\",\"title\":\"Out of memory\","
+                   "\"status\":500,\"detail\":\"Out of memory\"}\n");
+    else
         reply_buf(a, request, status, PROBLEM_TYPE, &b);
     kg_buf_fini(&b);
 }
 
-static void not_allowed(struct admin *a, uint64_t request, const char *allowed)
+void admin_not_allowed(struct admin *a, uint64_t request, const char *allowed)
 {
     char detail[64];
 
@@ -64,7 +78,7 @@ static bool is(struct kg_str s, const char *word)
 static void get_healthz(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {
     (void)now_ms;
-    a->params.reply(a->params.self, r->id, 200, "text/plain", "ok\n", 3, true);
+    reply_text(a, r->id, 200, JSON_TYPE, "{\"status\":\"ok\"}\n");
 }
 
 static void get_readyz(struct admin *a, const struct admin_request *r, int64_t now_ms)
@@ -73,12 +87,12 @@ static void get_readyz(struct admin *a, const struct admin_request *r, int64_t n
     if (a->params.draining(a->params.self))
         admin_problem(a, r->id, 503, "draining", "Kipgate is going down", "");
     else if (!a->params.listening(a->params.self))
-        admin_problem(a, r->id, 503, "overloaded", "Not all fronts are up", "");
+        admin_problem(a, r->id, 503, "not-listening", "Not all fronts are up", "");
     else if (!engine_is_up(a->params.engine))
         admin_problem(a, r->id, 503, "engine-unavailable", "The engine does not answer",
                       engine_down_why(a->params.engine));
     else
-        a->params.reply(a->params.self, r->id, 200, "text/plain", "ready\n", 6, true);
+        reply_text(a, r->id, 200, JSON_TYPE, "{\"status\":\"ready\"}\n");
 }
 
 static void get_metrics(struct admin *a, const struct admin_request *r, int64_t now_ms)
@@ -101,7 +115,7 @@ static void post_reload(struct admin *a, const struct admin_request *r, int64_t 
     (void)now_ms;
     kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
     if (a->params.reload(a->params.self, &errors) == 0)
-        a->params.reply(a->params.self, r->id, 200, JSON_TYPE, "{}\n", 3, true);
+        reply_text(a, r->id, 200, JSON_TYPE, "{}\n");
     else
         admin_problem(a, r->id, 400, "bad-configuration", "The configuration is not valid",
                       errors.text.data ? errors.text.data : "");
@@ -140,8 +154,8 @@ static void tell_followers(struct admin *a, const char *event, struct json *data
     KG_LIST_EACH_SAFE(it, &a->followers)
     {
         struct admin_asker *f = KG_LIST_ENTRY(it, struct admin_asker, link);
-        if (!b.error && a->params.reply(a->params.self, f->request, 200, "text/event-stream",
-                                        b.data, b.len, false))
+        if (b.error || a->params.reply(a->params.self, f->request, 200, "text/event-stream", b.data,
+                                       b.len, false))
             continue;
         kg_list_remove(&f->link);
         free(f);
@@ -189,25 +203,30 @@ void admin_event(struct admin *a, const char *event, const char *service, const 
     tell_followers(a, event, n);
 }
 
+/* A number that was given to another service begins anew. */
 static struct admin_service_counts *counts_of(struct admin *a, uint32_t service)
 {
     const struct config_service *s = fleet_service(a->params.fleet, service);
-    struct admin_service_counts *c = &a->counts[service];
+    struct admin_service_counts *c;
 
     KG_ASSERT(service < KG_MAX_SERVICES);
-    if (s)
+    c = &a->counts[service];
+    if (s && strcmp(s->name, c->name) != 0) {
+        *c = (struct admin_service_counts){.name = ""};
         kg_str_copy(c->name, sizeof c->name, kg_str_of(s->name));
+    }
     return c;
 }
 
 void admin_cold_start(struct admin *a, uint32_t service, bool success, const char *result,
                       const int64_t phase_ms[FLEET_PHASES])
 {
+    static const char *const members[FLEET_PHASES] = {"pull_ms", "create_ms", "start_ms",
+                                                      "ready_ms", "total_ms"};
     struct admin_service_counts *c = counts_of(a, service);
     struct json *n;
 
-    c->cold_success += success;
-    c->cold_failure += !success;
+    admin_tally_add(c->results, ADMIN_MAX_RESULTS, result);
     for (int i = 0; i < FLEET_PHASES; i++)
         if (phase_ms[i] >= 0)
             kg_histogram_add_us(&c->phases[i], phase_ms[i] * 1000);
@@ -215,8 +234,11 @@ void admin_cold_start(struct admin *a, uint32_t service, bool success, const cha
         return;
     n = new_event("cold-start");
     json_set_string(n, "service", c->name);
+    json_set_bool(n, "success", success);
     json_set_string(n, "result", result);
-    json_set_number(n, "ms", (double)phase_ms[FLEET_TOTAL]);
+    for (int i = 0; i < FLEET_PHASES; i++)
+        if (phase_ms[i] >= 0)
+            json_set_number(n, members[i], (double)phase_ms[i]);
     tell_followers(a, "cold-start", n);
 }
 
@@ -224,7 +246,7 @@ void admin_reaped(struct admin *a, uint32_t service, const char *action)
 {
     struct admin_service_counts *c = counts_of(a, service);
 
-    c->reaped++;
+    admin_tally_add(c->actions, ADMIN_MAX_ACTIONS, action);
     admin_event(a, "reap", c->name, action);
 }
 
@@ -250,7 +272,7 @@ void admin_request(struct admin *a, const struct admin_request *r, int64_t now_m
              routes[i].handle != get_events))
             routes[i].handle(a, r, now_ms);
         else
-            not_allowed(a, r->id, routes[i].method);
+            admin_not_allowed(a, r->id, routes[i].method);
         return;
     }
     if (!admin_services(a, r, now_ms))

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_VIEWS 64
 #define NAME(metric) "kipgate_" metric
 
 /* Calls `each` for every configured service with its id. */
@@ -28,13 +27,19 @@ static const struct proxy_stats *page(const struct admin *a, size_t front)
     return a->params.stats(a->params.self, front);
 }
 
+/* Another process writes it meanwhile. */
+static uint64_t load(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
 uint64_t admin_exchanges(const struct admin *a, uint32_t service)
 {
     const struct proxy_stats *p;
     uint64_t sum = 0;
 
     for (size_t i = 0; (p = page(a, i)) != NULL; i++)
-        sum += p->services[service].exchanges;
+        sum += load(&p->services[service].exchanges);
     return sum;
 }
 
@@ -59,7 +64,7 @@ static void put_requests(struct admin *a, struct kg_buf *out, const char *name, 
     for (unsigned code = 0; code < PROXY_STATUS_COUNT; code++) {
         uint64_t sum = 0;
         for (size_t i = 0; (p = page(a, i)) != NULL; i++)
-            sum += p->services[id].requests[code];
+            sum += __atomic_load_n(&p->services[id].requests[code], __ATOMIC_RELAXED);
         if (sum > 0)
             put(out, NAME("requests_total"), sum, "service=\"%s\",code=\"%u\"", name,
                 code + PROXY_STATUS_MIN);
@@ -78,43 +83,70 @@ static void put_duration(struct admin *a, struct kg_buf *out, const char *name, 
     kg_metrics_histogram(out, NAME("request_duration_seconds"), labels, &sum);
 }
 
+/* The names of a service are labels as they are: no byte of them needs escaping. */
+static void put_tallies(struct kg_buf *out, const char *metric, const char *name, const char *label,
+                        const struct admin_tally *t, size_t cap)
+{
+    for (size_t i = 0; i < cap && t[i].word[0]; i++)
+        put(out, metric, t[i].count, "service=\"%s\",%s=\"%s\"", name, label, t[i].word);
+}
+
+void admin_tally_add(struct admin_tally *tallies, size_t cap, const char *word)
+{
+    size_t i = 0;
+
+    while (i + 1 < cap && tallies[i].word[0] && strcmp(tallies[i].word, word) != 0)
+        i++;
+    if (i + 1 == cap)
+        word = "other";
+    kg_str_copy(tallies[i].word, sizeof tallies[i].word, kg_str_of(word));
+    tallies[i].count++;
+}
+
+/* What happened to a service of this name: NULL when nothing did yet. */
+static const struct admin_service_counts *counts(const struct admin *a, const char *name,
+                                                 uint32_t id)
+{
+    return strcmp(a->counts[id].name, name) == 0 ? &a->counts[id] : NULL;
+}
+
+/* The good result is there from the start, so that a rate can be told from its first change. */
 static void put_cold(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
-    put(out, NAME("cold_starts_total"), a->counts[id].cold_success,
-        "service=\"%s\",result=\"success\"", name);
-    put(out, NAME("cold_starts_total"), a->counts[id].cold_failure,
-        "service=\"%s\",result=\"failure\"", name);
+    const struct admin_service_counts *c = counts(a, name, id);
+    bool good = false;
+
+    for (size_t i = 0; c && i < ADMIN_MAX_RESULTS; i++)
+        good |= strcmp(c->results[i].word, "ok") == 0;
+    if (!good)
+        put(out, NAME("cold_starts_total"), 0, "service=\"%s\",result=\"ok\"", name);
+    if (c)
+        put_tallies(out, NAME("cold_starts_total"), name, "result", c->results, ADMIN_MAX_RESULTS);
 }
 
 static void put_phases(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
     static const char *const phases[FLEET_PHASES] = {"pull", "create", "start", "ready", "total"};
+    const struct admin_service_counts *c = counts(a, name, id);
     char labels[160];
 
-    for (int i = 0; i < FLEET_PHASES; i++) {
+    for (int i = 0; c && i < FLEET_PHASES; i++) {
+        if (c->phases[i].count == 0)
+            continue;
         snprintf(labels, sizeof labels, "service=\"%s\",phase=\"%s\"", name, phases[i]);
-        kg_metrics_histogram(out, NAME("cold_start_seconds"), labels, &a->counts[id].phases[i]);
+        kg_metrics_histogram(out, NAME("cold_start_seconds"), labels, &c->phases[i]);
     }
 }
 
 static void put_instances(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
-    struct fleet_view views[MAX_VIEWS];
-    size_t n = fleet_view(a->params.fleet, id, views, MAX_VIEWS, 0);
+    struct admin_tally states[ADMIN_MAX_VIEWS] = {{.word = "ready"}};
+    struct fleet_view views[ADMIN_MAX_VIEWS];
+    size_t n = fleet_view(a->params.fleet, id, views, ADMIN_MAX_VIEWS, 0);
 
-    n = n < MAX_VIEWS ? n : MAX_VIEWS;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t same = 0;
-        size_t first = 0;
-        while (strcmp(views[first].state, views[i].state) != 0)
-            first++;
-        for (size_t k = i; k < n; k++)
-            same += strcmp(views[k].state, views[i].state) == 0;
-        if (first == i)
-            put(out, NAME("instances"), same, "service=\"%s\",state=\"%s\"", name, views[i].state);
-    }
-    if (n == 0)
-        put(out, NAME("instances"), 0, "service=\"%s\",state=\"ready\"", name);
+    for (size_t i = 0; i < n && i < ADMIN_MAX_VIEWS; i++)
+        admin_tally_add(states, ADMIN_MAX_VIEWS, views[i].state);
+    put_tallies(out, NAME("instances"), name, "state", states, ADMIN_MAX_VIEWS);
 }
 
 static void put_exchanges(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
@@ -135,7 +167,7 @@ static void put_refused(struct admin *a, struct kg_buf *out, const char *name, u
         const struct proxy_reason_row *row = orch_reason_row(reason);
         uint64_t sum = 0;
         for (size_t i = 0; row && (p = page(a, i)) != NULL; i++)
-            sum += p->services[id].refused[reason];
+            sum += load(&p->services[id].refused[reason]);
         if (sum > 0)
             put(out, NAME("refused_total"), sum, "service=\"%s\",reason=\"%s\"", name, row->name);
     }
@@ -150,7 +182,7 @@ static void put_refused_early(struct admin *a, struct kg_buf *out)
         const struct proxy_reason_row *row = orch_reason_row(reason);
         uint64_t sum = 0;
         for (size_t i = 0; row && (p = page(a, i)) != NULL; i++)
-            sum += p->refused[reason];
+            sum += load(&p->refused[reason]);
         if (sum > 0)
             put(out, NAME("refused_total"), sum, "service=\"\",reason=\"%s\"", row->name);
     }
@@ -158,7 +190,12 @@ static void put_refused_early(struct admin *a, struct kg_buf *out)
 
 static void put_reaped(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
-    put(out, NAME("reaped_total"), a->counts[id].reaped, "service=\"%s\",action=\"remove\"", name);
+    const struct admin_service_counts *c = counts(a, name, id);
+
+    if (c && c->actions[0].word[0])
+        put_tallies(out, NAME("reaped_total"), name, "action", c->actions, ADMIN_MAX_ACTIONS);
+    else
+        put(out, NAME("reaped_total"), 0, "service=\"%s\",action=\"remove\"", name);
 }
 
 static void put_engine(struct admin *a, struct kg_buf *out)

@@ -15,9 +15,17 @@ struct admin_asker { /* waits for a wake or sleep, or follows events */
     char service[KG_MAX_NAME_BYTES + 1];
 };
 
+#define ADMIN_MAX_VIEWS 64 /* instances of one service that are shown */
+#define ADMIN_MAX_RESULTS 24
+#define ADMIN_MAX_ACTIONS 4
+
+struct admin_tally { /* how often a word was told */
+    char word[32];   /* "" ends the list; the last place takes all words beyond it */
+    uint64_t count;
+};
 struct admin_service_counts {
     char name[KG_MAX_NAME_BYTES + 1]; /* of the service that has this id; "" = none yet */
-    uint64_t cold_success, cold_failure, reaped;
+    struct admin_tally results[ADMIN_MAX_RESULTS], actions[ADMIN_MAX_ACTIONS];
     struct kg_histogram phases[FLEET_PHASES];
 };
 
@@ -32,8 +40,10 @@ void admin_problem(struct admin *a, uint64_t request, int status, const char *na
                    const char *title, const char *detail);
 /* admin_services.c: false when the path is none of its own. */
 bool admin_services(struct admin *a, const struct admin_request *r, int64_t now_ms);
+void admin_not_allowed(struct admin *a, uint64_t request, const char *allowed);
 /* admin_metrics.c */
 void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms);
+void admin_tally_add(struct admin_tally *tallies, size_t cap, const char *word);
 /* Sum of a service's exchanges over all fronts. */
 uint64_t admin_exchanges(const struct admin *a, uint32_t service);
 

@@ -2,9 +2,9 @@
 /* /v1/services: what is configured and what is. The difficulty: names come from a path, and wake
  * and sleep answer when the engine is done. */
 #include "orchestrator/admin_priv.h"
+#include "orchestrator/config_priv.h"
+#include <stdio.h>
 #include <stdlib.h>
-
-#define MAX_VIEWS 64
 
 static struct json *instance_json(const struct fleet_view *v, uint64_t exchanges)
 {
@@ -28,20 +28,16 @@ static struct json *instance_json(const struct fleet_view *v, uint64_t exchanges
 static struct json *service_json(const struct admin *a, const struct config_service *s,
                                  int64_t now_ms)
 {
-    struct fleet_view views[MAX_VIEWS];
+    struct fleet_view views[ADMIN_MAX_VIEWS];
     struct json *n = json_new_object(), *instances = json_new_array();
     int id = fleet_service_id(a->params.fleet, s->name);
     uint64_t exchanges = id >= 0 ? admin_exchanges(a, (uint32_t)id) : 0;
     size_t count =
-        id >= 0 ? fleet_view(a->params.fleet, (uint32_t)id, views, MAX_VIEWS, now_ms) : 0;
-    struct kg_buf text;
+        id >= 0 ? fleet_view(a->params.fleet, (uint32_t)id, views, ADMIN_MAX_VIEWS, now_ms) : 0;
 
-    kg_buf_init(&text, KG_MAX_CONFIG_BYTES);
-    config_print_service(s, &text);
     json_set_string(n, "name", s->name);
-    json_set(n, "config", json_parse(kg_buf_str(&text), KG_MAX_CONFIG_BYTES, 16, NULL, NULL));
-    kg_buf_fini(&text);
-    for (size_t i = 0; i < count && i < MAX_VIEWS; i++)
+    json_set(n, "config", config_service_json(s));
+    for (size_t i = 0; i < count && i < ADMIN_MAX_VIEWS; i++)
         json_push(
             instances,
             instance_json(&views[i], views[i].slots_out && views[i].current_spec ? exchanges : 0));
@@ -63,7 +59,10 @@ static void get_all(struct admin *a, const struct admin_request *r, int64_t now_
 
 static void no_service(struct admin *a, uint64_t request, const char *name)
 {
-    admin_problem(a, request, 404, "not-found", "There is no such service", name);
+    char detail[300];
+
+    snprintf(detail, sizeof detail, "there is no service \"%s\"", name);
+    admin_problem(a, request, 404, "not-found", "There is no such service", detail);
 }
 
 static void put_in_force(struct admin *a, uint64_t request, struct config *next, const char *name,
@@ -86,10 +85,11 @@ static void put_one(struct admin *a, const struct admin_request *r, const char *
     const struct config *base = a->params.config(a->params.self);
     struct config_errors errors = {0};
     int status = config_find(base, name) ? 200 : 201;
+    char at[300];
 
-    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
-    put_in_force(a, r->id, config_with_service(base, name, r->body, "request", &errors), name,
-                 status, &errors, now_ms);
+    snprintf(at, sizeof at, "PUT /v1/services/%s", name);
+    put_in_force(a, r->id, config_with_service(base, name, r->body, at, &errors), name, status,
+                 &errors, now_ms);
     config_errors_fini(&errors);
 }
 
@@ -103,7 +103,6 @@ static void delete_one(struct admin *a, const struct admin_request *r, const cha
         no_service(a, r->id, name);
         return;
     }
-    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
     put_in_force(a, r->id, config_without_service(base, name, &errors), name, 200, &errors, now_ms);
     config_errors_fini(&errors);
 }
@@ -156,11 +155,6 @@ static bool is(struct kg_str s, const char *word)
     return kg_str_eq(s, kg_str_of(word));
 }
 
-static void not_allowed(struct admin *a, uint64_t request, const char *allowed)
-{
-    admin_problem(a, request, 405, "method-not-allowed", "The method is not allowed here", allowed);
-}
-
 static void one_service(struct admin *a, const struct admin_request *r, const char *name,
                         int64_t now_ms)
 {
@@ -171,7 +165,7 @@ static void one_service(struct admin *a, const struct admin_request *r, const ch
     else if (is(r->method, "DELETE"))
         delete_one(a, r, name, now_ms);
     else if (!is(r->method, "GET") && !is(r->method, "HEAD"))
-        not_allowed(a, r->id, "allowed: GET, PUT, DELETE");
+        admin_not_allowed(a, r->id, "GET, PUT, DELETE");
     else if (!s)
         no_service(a, r->id, name);
     else
@@ -191,7 +185,7 @@ bool admin_services(struct admin *a, const struct admin_request *r, int64_t now_
         if (is(r->method, "GET") || is(r->method, "HEAD"))
             get_all(a, r, now_ms);
         else
-            not_allowed(a, r->id, "allowed: GET");
+            admin_not_allowed(a, r->id, "GET");
         return true;
     }
     if (rest.p[0] != '/')
@@ -209,7 +203,7 @@ bool admin_services(struct admin *a, const struct admin_request *r, int64_t now_
     else if (!is(verb, "wake") && !is(verb, "sleep"))
         return false;
     else if (!is(r->method, "POST"))
-        not_allowed(a, r->id, "allowed: POST");
+        admin_not_allowed(a, r->id, "POST");
     else
         wake_or_sleep(a, r, name, is(verb, "wake"), now_ms);
     return true;

@@ -91,7 +91,7 @@ int config_option_next(int argc, char **argv, struct config_option *out, struct 
     }
     if (!key_of(word + 2, key) || !find_option(key, out)) {
         tell_unknown(word, key, wrong);
-        return -1;
+        return argc > 1 && !strchr(word, '=') && argv[1][0] != '-' ? -2 : -1; /* with its value */
     }
     out->value = strchr(word, '=');
     if (out->value) {
@@ -176,8 +176,8 @@ static bool read_flags(struct config_options *o, int argc, char **argv,
         else
             good = option.key ? note(&g, &option)
                               : take_plain(o, option.plain, option.value ? option.value : "");
-        argc -= took < 0 ? 1 : took;
-        argv += took < 0 ? 1 : took;
+        argc -= abs(took);
+        argv += abs(took);
         kg_buf_clear(&wrong);
     }
     kg_buf_fini(&wrong);

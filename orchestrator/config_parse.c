@@ -195,11 +195,11 @@ static bool parse_string(const struct value *v)
 /* "CAP_net_raw" is NET_RAW. */
 static void tidy_cap(char *cap)
 {
-    if (strncasecmp(cap, "CAP_", 4) == 0)
-        memmove(cap, cap + 4, strlen(cap + 4) + 1);
-    for (; *cap; cap++)
-        if (*cap >= 'a' && *cap <= 'z')
-            *cap = (char)(*cap - 'a' + 'A');
+    const char *from = strncasecmp(cap, "CAP_", 4) == 0 ? cap + 4 : cap;
+
+    for (; *from; from++)
+        *cap++ = *from >= 'a' && *from <= 'z' ? (char)(*from - 'a' + 'A') : *from;
+    *cap = '\0';
 }
 
 static bool pair_is_known(const struct config_strings *s, const char *text)

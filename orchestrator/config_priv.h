@@ -164,7 +164,8 @@ bool config_options_read(struct config_options *o, int argc, char **argv,
                          struct config_errors *errors);
 void config_options_fini(struct config_options *o);
 /* One step over argv: the key behind an option, its value (NULL: a bare switch). Returns how many
- * words it took; 0 at the end; -1: *wrong says why, one word was taken. */
+ * words it took; 0 at the end; less
+ * than 0: *wrong says why, and so many words are to be left out. */
 struct config_option {
     const struct config_key *key; /* NULL: `plain` names it */
     const char *plain;            /* "config", "name", "help" */

@@ -249,14 +249,15 @@ static void on_good_ping(struct engine *e, const char *version)
 static void on_ping(void *arg, const struct transport_answer *a)
 {
     struct engine *e = arg;
-    char why[96];
+    char why[256], words[160];
 
     e->ping = 0;
     engine_took(e, KIND_PING, e->ping_began_us);
     if (a->code == 0 && a->status == 200) {
         on_good_ping(e, a->api_version);
     } else if (a->code == 0) {
-        snprintf(why, sizeof why, "the engine answered %d to a ping", a->status);
+        engine_parse_message(a->body, words, sizeof words);
+        snprintf(why, sizeof why, "the engine answered %d to a ping: %s", a->status, words);
         engine_lost(e, why);
     } else {
         engine_lost(e, a->code == KG_ETIMEOUT ? "the engine does not answer" : a->words);
@@ -538,6 +539,7 @@ void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg)
     e->closed_arg = arg;
     engine_pulls_close(e);
     engine_verbs_close(e);
+    engine_sockets_close(e);
     e->open_handles = 1 + sizeof timers / sizeof *timers + (e->reach.resolving ? 1 : 0);
     engine_reach_stop(e);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NOFILE_LIMIT 65536
+#define NOFILE_LIMIT 4096 /* lower than any engine's own: it could not be raised above that */
 #define STRICT_USER "65534:65534"
 #define STRICT_TMPFS "rw,noexec,nosuid,nodev,size=64m"
 
@@ -162,7 +162,7 @@ static void set_security(struct json *host, const struct config_service *s,
     struct json *options = json_new_array();
     bool read_only = s->read_only == CONFIG_UNSET ? strict(s) : s->read_only == CONFIG_TRUE;
 
-    json_push_string(options, "no-new-privileges:true");
+    json_push_string(options, "no-new-privileges");
     json_set(host, "SecurityOpt", options);
     json_set_bool(host, "Privileged", false);
     json_set_bool(host, "ReadonlyRootfs", read_only);

@@ -46,7 +46,10 @@ static void on_done(void *arg, const struct transport_answer *a)
     struct engine *e = arg;
 
     e->stream = 0;
-    engine_lost(e, a->code != 0 ? a->words : "the engine ended its event stream");
+    /* libcurl's words for this are about transfers, which is not what happened */
+    engine_lost(e, a->code == 0 || (a->code == KG_ECLOSED && !a->refused)
+                       ? "the engine closed its event stream"
+                       : a->words);
 }
 
 static void put_path(const struct engine *e, struct kg_buf *path)

@@ -175,7 +175,7 @@ struct engine {
 
     uint64_t numbers;
     struct kg_list running, finished; /* ops */
-    struct kg_list pulls;
+    struct kg_list pulls, watches;
     struct kg_histogram times[KINDS];
     void (*on_closed)(void *arg);
     void *closed_arg;
@@ -233,12 +233,15 @@ bool engine_socket_path(const struct engine *e, const char *container, const cha
                         char *out, size_t cap);
 /* Makes the directory for it; `there`: its name on the engine's host, to be bound into the worker.
  */
-int engine_socket_make(const struct engine *e, const char *container, const char *socket,
-                       char *there, size_t cap, struct kg_err *err);
+int engine_socket_make(struct engine *e, const char *container, const char *socket, char *there,
+                       size_t cap, struct kg_err *err);
+/* Lets the front use the worker's socket, now and whenever it is made (again). */
+void engine_socket_watch(struct engine *e, const char *container, const char *socket);
+void engine_sockets_close(struct engine *e);
 /* Removes directories of containers that are no more. */
-void engine_sockets_sweep(const struct engine *e, const struct engine_container *all, size_t count);
+void engine_sockets_sweep(struct engine *e, const struct engine_container *all, size_t count);
 
-/* sockets of workers (engine_sockets.c): the three above; registry credentials (engine_auth.c): */
+/* sockets of workers (engine_sockets.c): those above; registry credentials (engine_auth.c): */
 /* Appends the header line for `host` from DOCKER_CONFIG, or nothing. */
 void engine_auth_header(const char *host, struct kg_buf *out);
 /* The pure part: the header's value from a config.json. False: it has none for that host. */

@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #define KEY_DIGITS 16
@@ -38,19 +38,96 @@ bool engine_socket_path(const struct engine *e, const char *container, const cha
     return n > 0 && (size_t)n < cap && slash && slash[1];
 }
 
-/* What is made in the directory is for all to use, whatever its maker's umask: a default ACL of
- * rwx for everybody (acl(5), as the kernel takes it). */
-static bool open_to_all(const char *dir)
-{
-    static const unsigned char acl[] = {
-        2,    0, 0, 0,                         /* version */
-        1,    0, 7, 0, 0xff, 0xff, 0xff, 0xff, /* owner rwx */
-        4,    0, 7, 0, 0xff, 0xff, 0xff, 0xff, /* group rwx */
-        0x20, 0, 7, 0, 0xff, 0xff, 0xff, 0xff, /* others rwx */
-    };
+/* --- permissions -------------------------------------------------------------------------------
+ */
 
-    return setxattr(dir, "system.posix_acl_default", acl, sizeof acl, 0) == 0;
+struct watch { /* one directory in which a worker makes its socket */
+    struct kg_list link;
+    uv_fs_event_t uv;
+    char key[KEY_DIGITS + 1];
+    char path[KG_MAX_SOCKET_PATH_BYTES + 1]; /* of the socket */
+};
+
+/* A socket obeys its maker's umask, whatever the directory's ACL says, so a root worker's is closed
+ * to a front that is nobody. As root we open it; the worker rules the directory, so nothing but a
+ * socket that was looked at is touched, and no link is followed. */
+static void open_to_all(const char *path)
+{
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    char self[32];
+    struct stat st;
+
+    if (fd < 0)
+        return; /* not made yet */
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && (st.st_mode & 0777) != 0777 &&
+        chmod(self, 0777) != 0)
+        KG_LOG(KG_LOG_WARN, "socket-permissions", KG_F("socket", path),
+               KG_F("why", strerror(errno)),
+               KG_F("then", "the worker itself must let others write to it"));
+    close(fd);
 }
+
+static void on_change(uv_fs_event_t *uv, const char *name, int events, int status)
+{
+    struct watch *w = uv->data;
+
+    (void)name;
+    (void)events;
+    if (status == 0)
+        open_to_all(w->path);
+}
+
+static void on_watch_closed(uv_handle_t *h)
+{
+    free(h->data);
+}
+
+static void unwatch(struct watch *w)
+{
+    kg_list_remove(&w->link);
+    uv_close((uv_handle_t *)&w->uv, on_watch_closed);
+}
+
+static struct watch *watch_of(const struct engine *e, const char *key)
+{
+    KG_LIST_EACH(it, &e->watches)
+    {
+        struct watch *w = KG_LIST_ENTRY(it, struct watch, link);
+        if (strcmp(w->key, key) == 0)
+            return w;
+    }
+    return NULL;
+}
+
+void engine_socket_watch(struct engine *e, const char *container, const char *socket)
+{
+    char key[KEY_DIGITS + 1], dir[sizeof e->sockets + KEY_DIGITS + 2];
+    struct watch *w;
+
+    key_of(container, key);
+    w = watch_of(e, key);
+    if (!w && (w = calloc(1, sizeof *w)) != NULL) {
+        memcpy(w->key, key, sizeof key);
+        uv_fs_event_init(e->loop, &w->uv);
+        w->uv.data = w;
+        kg_list_push_back(&e->watches, &w->link);
+        snprintf(dir, sizeof dir, "%s/%s", e->sockets, key);
+        engine_socket_path(e, container, socket, w->path, sizeof w->path);
+        uv_fs_event_start(&w->uv, on_change, dir, 0);
+    }
+    if (w)
+        open_to_all(w->path);
+}
+
+void engine_sockets_close(struct engine *e)
+{
+    while (!kg_list_empty(&e->watches))
+        unwatch(KG_LIST_ENTRY(kg_list_first(&e->watches), struct watch, link));
+}
+
+/* --- directories -------------------------------------------------------------------------------
+ */
 
 static int make_dir(const char *dir, mode_t mode, struct kg_err *err)
 {
@@ -59,8 +136,8 @@ static int make_dir(const char *dir, mode_t mode, struct kg_err *err)
     return 0;
 }
 
-int engine_socket_make(const struct engine *e, const char *container, const char *socket,
-                       char *there, size_t cap, struct kg_err *err)
+int engine_socket_make(struct engine *e, const char *container, const char *socket, char *there,
+                       size_t cap, struct kg_err *err)
 {
     char dir[sizeof e->sockets + KEY_DIGITS + 2], path[KG_MAX_SOCKET_PATH_BYTES + 1];
     char key[KEY_DIGITS + 1];
@@ -72,10 +149,7 @@ int engine_socket_make(const struct engine *e, const char *container, const char
     snprintf(dir, sizeof dir, "%s/%s", e->sockets, key);
     if (make_dir(e->sockets, 0711, err) != 0 || make_dir(dir, 0777, err) != 0)
         return err->code;
-    if (!open_to_all(dir))
-        KG_LOG(KG_LOG_WARN, "socket-permissions", KG_F("directory", dir),
-               KG_F("then", "the worker itself must make its socket writable for all"),
-               KG_F("why", strerror(errno)));
+    engine_socket_watch(e, container, socket);
     if ((size_t)snprintf(there, cap, "%s/%s", e->reach.sockets, key) >= cap)
         return kg_fail(err, KG_EINVAL, "state_dir is too long");
     return 0;
@@ -112,10 +186,11 @@ static void remove_dir(int parent, const char *name)
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-void engine_sockets_sweep(const struct engine *e, const struct engine_container *all, size_t count)
+void engine_sockets_sweep(struct engine *e, const struct engine_container *all, size_t count)
 {
     DIR *dir = opendir(e->sockets);
     struct dirent *entry;
+    struct watch *w;
     struct stat st;
 
     if (!dir)
@@ -125,6 +200,9 @@ void engine_sockets_sweep(const struct engine *e, const struct engine_container 
             fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
             kg_clock_wall_ms() - (int64_t)st.st_mtim.tv_sec * 1000 < SWEEP_AGE_MS)
             continue;
+        w = watch_of(e, entry->d_name);
+        if (w)
+            unwatch(w);
         remove_dir(dirfd(dir), entry->d_name);
     }
     closedir(dir);

@@ -123,6 +123,8 @@ static void take_inspect(struct op *op, const struct json *n)
     engine_parse_inspect(n, c);
     if (op->socket && engine_socket_path(e, c->name, op->socket, path, sizeof path))
         where.socket_path = path;
+    if (where.socket_path && c->state == ENGINE_RUNNING)
+        engine_socket_watch(e, c->name, op->socket);
     if (op->known && (where.socket_path || !op->socket))
         engine_parse_address(n, &where, c);
 }
@@ -445,6 +447,7 @@ void engine_verbs_init(struct engine *e)
     kg_list_init(&e->running);
     kg_list_init(&e->finished);
     kg_list_init(&e->pulls);
+    kg_list_init(&e->watches);
     e->ops = (struct engine_ops){.self = e,
                                  .pull = engine_pull,
                                  .image = verb_image,

@@ -35,7 +35,6 @@ static void ended_early(struct fleet_instance *i, const struct engine_container 
     fleet_fail(i, ORCH_INSTANCE_EXITED, true, words, NULL);
 }
 
-/* True: it is where we go on from. */
 static bool has_address(const struct engine_container *c)
 {
     return c->address.ss_family != 0 && c->address_length > 0;
@@ -45,6 +44,15 @@ static void note_address(struct fleet_instance *i, const struct engine_container
 {
     i->container.address = c->address;
     i->container.address_length = c->address_length;
+}
+
+/* The look was made after the hint that it had died, so that hint was wrong. */
+static void runs(struct fleet_instance *i)
+{
+    i->died = i->died && i->todo == FLEET_CALL_LOOK;
+    fleet_step(i, INSTANCE_ON_RUNNING, NULL);
+    if (i->state == INSTANCE_PROBING && i->answered && !i->died)
+        fleet_step(i, INSTANCE_ON_PROBED, NULL);
 }
 
 static void found_provisioning(struct fleet_instance *i, const struct engine_container *c)
@@ -65,7 +73,7 @@ static void found_provisioning(struct fleet_instance *i, const struct engine_con
             note_address(i, c);
         if (i->state == INSTANCE_CREATING)
             i->epoch = i->fleet->epoch;
-        fleet_step(i, INSTANCE_ON_RUNNING, NULL);
+        runs(i);
         break;
     case ENGINE_PAUSED:
     case ENGINE_RESTARTING:

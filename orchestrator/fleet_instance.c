@@ -53,7 +53,7 @@ static void fill(struct fleet_instance *i, struct fleet_service *s, const char *
     i->wanted = true;
     i->is = ENGINE_NONE;
     i->wanted_ms = i->state_ms = i->born_ms = i->ready_ms = f->now_ms;
-    i->deadline_ms = KG_NEVER;
+    i->deadline_ms = i->clock_ms = KG_NEVER;
     i->epoch = f->epoch;
     i->probe_front = -1;
     for (int phase = 0; phase < FLEET_PHASES; phase++)

@@ -206,6 +206,7 @@ void fleet_probe(struct fleet_instance *i)
     if (chosen < 0)
         return; /* the next front that comes up is asked */
     i->probe_front = chosen;
+    i->answered = false;
     i->leases[chosen].told = true;
     f->door.probe(f->door.self, chosen, i->id, s->config, &i->container);
 }
@@ -217,7 +218,11 @@ void fleet_probed(struct fleet *f, int front, uint64_t instance, int64_t now_ms)
     KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
     fleet_enter(f, now_ms);
     i = fleet_instance_find(f, instance);
-    if (i && i->state == INSTANCE_PROBING && i->probe_front == front)
-        fleet_step(i, INSTANCE_ON_PROBED, NULL);
+    if (i && i->state == INSTANCE_PROBING && i->probe_front == front) {
+        if (i->died)
+            i->answered = true; /* who answered there may be somebody else by now */
+        else
+            fleet_step(i, INSTANCE_ON_PROBED, NULL);
+    }
     fleet_leave(f);
 }

@@ -114,10 +114,12 @@ struct fleet_instance {
     int64_t pull_until_ms, born_ms, phase_ms[FLEET_PHASES];
     uint64_t epoch; /* the engine's, when this was started or found */
     struct reaper_entry idle;
-    int64_t clock_ms;      /* adopted: last use, from the last run */
+    int64_t clock_ms;      /* adopted: last use, from the last run; KG_NEVER: none */
     unsigned out, allowed; /* slots held by fronts; as many as were ever right to be */
     struct fleet_lease leases[KG_MAX_FRONTS];
     int probe_front; /* -1: none */
+    bool died;       /* said to have died while it was probed: a look must tell first */
+    bool answered;   /* meanwhile a probe got through */
     unsigned fail_reason;
     char detail[FLEET_DETAIL_BYTES];
 };

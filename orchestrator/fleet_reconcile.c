@@ -54,12 +54,12 @@ void fleet_stray(struct fleet *f, const struct engine_container *c)
     fleet_step(i, INSTANCE_ON_DOUBT, NULL);
 }
 
-/* The last run's clock, once. An instance that was in use then has none: its use ends now. */
+/* The last run's clock, once. An instance that was in use then has none: it begins when ready. */
 static int64_t recall(struct fleet *f, const char *name)
 {
-    int64_t *clock = kg_map_remove(&f->remembered, kg_str_of(name)), at_ms = f->now_ms;
+    int64_t *clock = kg_map_remove(&f->remembered, kg_str_of(name)), at_ms = KG_NEVER;
 
-    if (clock && *clock < at_ms)
+    if (clock)
         at_ms = *clock;
     free(clock);
     return at_ms;
@@ -158,8 +158,10 @@ static void on_event(struct fleet_instance *i, const struct engine_event *event)
     case ENGINE_EVENT_DESTROY:
         if (in_use(i))
             fleet_ended(i, INSTANCE_ON_DIED, died ? NULL : "removed by somebody else");
-        else
+        else {
+            i->died = true;
             fleet_step(i, INSTANCE_ON_DIED, NULL);
+        }
         break;
     case ENGINE_EVENT_PAUSE:
     case ENGINE_EVENT_DISCONNECT:
@@ -329,7 +331,7 @@ static void let_go(struct fleet_instance *i)
     struct fleet *f = i->fleet;
 
     i->held = false;
-    i->clock_ms = f->now_ms;
+    i->clock_ms = KG_NEVER; /* they may have used it until now */
     if (i->idle.watched)
         reaper_unhold(&f->reaper, &i->idle, f->now_ms);
     if (i->state == INSTANCE_PROBING) {

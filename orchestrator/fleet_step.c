@@ -102,7 +102,7 @@ static void serve(struct fleet_instance *i)
     s->failures = 0;
     s->backoff_until_ms = 0;
     reaper_set_timeout(&f->reaper, &i->idle, s->config->idle_timeout_ms);
-    reaper_unhold(&f->reaper, &i->idle, i->provisioned ? f->now_ms : i->clock_ms);
+    reaper_unhold(&f->reaper, &i->idle, kg_earliest(i->clock_ms, f->now_ms));
     fleet_wakers_done(f, s, 0, "");
     fleet_serve(s);
     if (f->observer.clock_changed)
@@ -231,6 +231,8 @@ void fleet_fail(struct fleet_instance *i, unsigned reason, bool blame, const cha
     bool early = i->state == INSTANCE_PULLING || i->state == INSTANCE_CREATING;
 
     KG_ASSERT(instance_is_provisioning(i->state));
+    if (!why || !why[0])
+        why = words;
     i->fail_reason = reason;
     snprintf(i->detail, sizeof i->detail, "service %s: %s", i->label, words);
     if (blame) {
@@ -239,11 +241,11 @@ void fleet_fail(struct fleet_instance *i, unsigned reason, bool blame, const cha
         fleet_rest(i, ++s->failures, words);
     }
     if (i->made)
-        fleet_step(i, INSTANCE_ON_FAILED, why ? why : words);
+        fleet_step(i, INSTANCE_ON_FAILED, why);
     else if (blame || !early)
-        fleet_step(i, INSTANCE_ON_FAILED_EMPTY, why ? why : words);
+        fleet_step(i, INSTANCE_ON_FAILED_EMPTY, why);
     else
-        fleet_step(i, INSTANCE_ON_GIVEN_UP, why ? why : words);
+        fleet_step(i, INSTANCE_ON_GIVEN_UP, why);
 }
 
 void fleet_check_emptied(struct fleet_instance *i)

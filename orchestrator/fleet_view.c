@@ -77,7 +77,8 @@ void fleet_each_clock(const struct fleet *f,
         if (i->state == INSTANCE_READY)
             each(arg, i->name, i->idle.used_ms, i->out > 0 || i->held);
         else if (i->state == INSTANCE_PROBING && !i->provisioned)
-            each(arg, i->name, i->clock_ms, i->held);
+            each(arg, i->name, kg_earliest(i->clock_ms, f->now_ms),
+                 i->held || i->clock_ms == KG_NEVER);
         else if (i->state == INSTANCE_DRAINING)
             each(arg, i->name, f->now_ms, true);
     }

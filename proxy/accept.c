@@ -193,11 +193,11 @@ int listener_open(struct listener *l, struct proxy *p, const struct proxy_listen
     l->unix_socket = what->unix_socket;
     if (!l->unix_socket)
         set_inherited(l->fd);
-    if (listen(l->fd, BACKLOG) != 0)
-        return kg_fail(err, KG_EIO, "listening: %s", strerror(errno));
-    rc = uv_poll_init(p->loop, &l->poll, l->fd);
-    if (rc != 0)
+    rc = listen(l->fd, BACKLOG) == 0 ? uv_poll_init(p->loop, &l->poll, l->fd) : -errno;
+    if (rc != 0) {
+        close(l->fd);
         return kg_fail(err, KG_EIO, "listening: %s", uv_strerror(rc));
+    }
     p->handles++;
     l->poll.data = l;
     l->open = true;
@@ -216,7 +216,8 @@ void listener_close(struct listener *l)
 {
     if (!l->open)
         return;
-    on_acceptable(&l->poll, 0, 0); /* who is already in the backlog is served, or told */
+    if (!l->proxy->closing)
+        on_acceptable(&l->poll, 0, 0); /* who is already in the backlog is served */
     l->open = false;
     uv_close((uv_handle_t *)&l->poll, on_closed);
     close(l->fd);

@@ -56,20 +56,15 @@ static void on_prepare(uv_prepare_t *h)
         flush(&p->log);
 }
 
-int access_log_open(struct proxy *p, int fd)
+void access_log_open(struct proxy *p, int fd)
 {
-    int rc = uv_prepare_init(p->loop, &p->log.flush);
-
     p->log.fd = fd;
     kg_buf_init(&p->log.lines, MAX_HELD_BYTES);
-    if (rc != 0)
-        return rc;
+    uv_prepare_init(p->loop, &p->log.flush);
     p->handles++;
     p->log.flush.data = p;
     if (fd >= 0)
         uv_prepare_start(&p->log.flush, on_prepare);
-    uv_unref((uv_handle_t *)&p->log.flush);
-    return 0;
 }
 
 static void on_closed(uv_handle_t *h)

@@ -4,7 +4,7 @@
 #include "proxy/body_priv.h"
 #include "base/err.h"
 
-#define PIECE_BUFS 5 /* head, size line, payload, its end, the last chunk */
+#define PIECE_BUFS 6 /* head, size line, kept and new payload, its end, the last chunk */
 
 void body_init(struct body *b, const struct http1_head *h, bool from_worker)
 {
@@ -98,15 +98,17 @@ int body_send(struct wire *to, const struct body_piece *piece)
     uv_buf_t bufs[PIECE_BUFS];
     unsigned count = 0;
     char size_line[CHUNK_HEAD_BYTES];
+    size_t n = piece->kept.n + piece->payload.n;
     struct kg_buf end;
     int rc;
 
     kg_buf_init(&end, KG_MAX_HEAD_BYTES + sizeof CHUNK_LAST);
     put(bufs, &count, piece->head.p, piece->head.n);
-    if (piece->chunked && piece->payload.n > 0)
-        put(bufs, &count, size_line, chunk_write_head(size_line, piece->payload.n));
+    if (piece->chunked && n > 0)
+        put(bufs, &count, size_line, chunk_write_head(size_line, n));
+    put(bufs, &count, piece->kept.p, piece->kept.n);
     put(bufs, &count, piece->payload.p, piece->payload.n);
-    if (piece->chunked && piece->payload.n > 0)
+    if (piece->chunked && n > 0)
         put(bufs, &count, CHUNK_TAIL, sizeof CHUNK_TAIL - 1);
     if (piece->chunked && piece->last && piece->trailers.n == 0) {
         put(bufs, &count, CHUNK_LAST, sizeof CHUNK_LAST - 1);

@@ -31,10 +31,10 @@ enum body_result body_take(struct body *b, char *in, size_t n, size_t *used,
 /* The connection has ended: whether the body is whole by that. */
 bool body_ends_by_close(struct body *b);
 
-/* One piece of a message on its way out: head (may be empty), payload (may be empty) in its framing,
- * and with `last` the end, all in one wire_send. Gives what that gives. */
+/* One piece of a message on its way out: head, what was kept of the payload, payload (each may be
+ * empty), in its framing, and with `last` the end: all in one wire_send. Gives what that gives. */
 struct body_piece {
-    struct kg_str head, payload, trailers;
+    struct kg_str head, kept, payload, trailers;
     bool chunked, last;
 };
 int body_send(struct wire *to, const struct body_piece *piece);

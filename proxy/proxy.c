@@ -73,29 +73,31 @@ static struct proxy *proxy_new(const struct proxy_params *params)
     p->log.fd = -1;
     kg_list_init(&p->soon);
     kg_list_init(&p->clients);
+    kg_list_init(&p->locals);
     kg_list_init(&p->workers);
     kg_map_init(&p->per_client);
     kg_arena_pool_init(&p->arenas, ARENA_BLOCK_BYTES, ARENA_KEPT_BLOCKS);
     return p;
 }
 
-/* Timers cannot fail in libuv; the others are opened in an order that proxy_close can undo. */
+/* Timers and the like cannot fail in libuv; of the listeners, all descriptors are taken over. */
 static int open_handles(struct proxy *p, const struct proxy_params *params, struct kg_err *err)
 {
+    int rc = 0;
+
     kg_wheel_open(&p->wheel, p->loop);
     uv_timer_init(p->loop, &p->soon_timer);
     uv_timer_init(p->loop, &p->accept_again);
     p->soon_timer.data = p->accept_again.data = p;
     p->handles = 3;
-    if (access_log_open(p, params->access_log_fd) != 0)
-        return kg_fail(err, KG_EIO, "access log: no handle");
+    access_log_open(p, params->access_log_fd);
     for (size_t i = 0; i < params->listener_count; i++) {
-        int rc = listener_open(&p->listeners[i], p, &params->listeners[i], err);
-        p->listener_count = i + 1;
-        if (rc != 0)
-            return rc;
+        if (rc == 0)
+            rc = listener_open(&p->listeners[p->listener_count++], p, &params->listeners[i], err);
+        else
+            close(params->listeners[i].fd);
     }
-    return 0;
+    return rc;
 }
 
 struct proxy *proxy_open(const struct proxy_params *params, struct kg_err *err)

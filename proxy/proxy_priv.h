@@ -45,7 +45,7 @@ struct proxy {
     struct kg_list soon; /* exchanges that were answered by the gate */
     struct access_log log;
 
-    struct kg_list clients, workers;
+    struct kg_list clients, workers, locals;
     struct kg_map per_client; /* address -> count, as a pointer's value; empty without a cap */
     size_t connections, local_connections;
     size_t exchanges, waiting;
@@ -95,7 +95,7 @@ struct access_line {
     int64_t total_ms, waited_ms;
     enum proxy_warmth warmth;
 };
-int access_log_open(struct proxy *p, int fd); /* takes fd over; -1: off */
+void access_log_open(struct proxy *p, int fd); /* takes fd over; -1: off */
 void access_log_close(struct proxy *p);
 void access_log_write(struct proxy *p, const struct access_line *line);
 

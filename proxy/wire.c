@@ -156,6 +156,17 @@ static void drained(struct wire *w)
 
 static int write_queued(struct wire *w);
 
+static void unwritable(struct wire *w)
+{
+    w->unwritable = true;
+    w->writing = false;
+    kg_timer_disarm(&w->proxy->wheel, &w->stall);
+    if (w->kind->on_unwritable)
+        w->kind->on_unwritable(w);
+    else
+        w->kind->on_broken(w);
+}
+
 static void on_written(uv_write_t *req, int status)
 {
     struct wire *w = req->handle->data;
@@ -170,8 +181,7 @@ static void on_written(uv_write_t *req, int status)
         drained(w);
         return;
     }
-    w->broken = true;
-    w->kind->on_broken(w);
+    unwritable(w);
 }
 
 static void arm_stall(struct wire *w)
@@ -203,7 +213,7 @@ static int write_queued(struct wire *w)
     w->queued = empty;
     buf = uv_buf_init(w->going.data, (unsigned)w->going.len);
     if (uv_write(&w->write, &w->uv.stream, &buf, 1, on_written) != 0) {
-        w->broken = true;
+        w->unwritable = true;
         return KG_EIO;
     }
     w->writing = true;
@@ -227,14 +237,14 @@ int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count)
     size_t total = 0, taken = 0;
     int rc;
 
-    if (w->broken || w->closing || w->fin_wanted)
+    if (w->broken || w->unwritable || w->closing || w->fin_wanted)
         return KG_EIO;
     for (unsigned i = 0; i < count; i++)
         total += bufs[i].len;
     if (!w->writing) {
         rc = uv_try_write(&w->uv.stream, bufs, count);
         if (rc < 0 && rc != UV_EAGAIN) {
-            w->broken = true;
+            w->unwritable = true;
             return KG_EIO;
         }
         taken = rc > 0 ? (size_t)rc : 0;
@@ -244,7 +254,7 @@ int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count)
     }
     rc = queue_rest(w, bufs, count, taken);
     if (rc != 0)
-        w->broken = true; /* a gap in the stream: nothing more may follow */
+        w->unwritable = true; /* a gap in the stream: nothing more may follow */
     return rc != 0 || w->writing ? rc : write_queued(w);
 }
 

@@ -22,6 +22,9 @@ struct wire_kind {
     void (*on_drained)(struct wire *w); /* all that was queued is with the kernel */
     void (*on_broken)(struct wire *w);  /* an error, or the peer took no byte for too long */
     void (*on_paused)(struct wire *w);  /* reading stopped for want of room; may be NULL */
+    /* The peer takes no more, but may have sent an answer that is still to be read; NULL: on_broken
+     * is called instead. */
+    void (*on_unwritable)(struct wire *w);
 };
 
 struct wire {
@@ -39,7 +42,7 @@ struct wire {
     struct kg_timer stall;
     size_t stall_left;    /* bytes with libuv when the stall timer was armed */
     uint64_t taken_bytes; /* by the kernel; see wire_taken */
-    bool unix_socket, reading, eof, writing, fin_wanted, broken, closing;
+    bool unix_socket, reading, eof, writing, fin_wanted, unwritable, broken, closing;
 };
 
 /* Makes the handle, without a socket yet. on_closed frees the wire, also after a later failure: from
@@ -51,7 +54,8 @@ int wire_open(struct wire *w, int fd);
 
 void wire_read(struct wire *w, bool on);
 /* Gives all bytes to the kernel, or copies what it does not take. Never calls back. 0; KG_EIO: the
- * peer is gone (on_broken does not follow); KG_ENOMEM, KG_ELIMIT: the queue cannot hold it. */
+ * peer takes no more (no callback follows for it; reading may go on); KG_ENOMEM, KG_ELIMIT: the queue
+ * cannot hold it. After a failure nothing more can be sent. */
 int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count);
 size_t wire_pending(const struct wire *w); /* bytes that the kernel has not taken yet */
 /* Bytes that the kernel may have taken since taken_bytes was last set to 0. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decides when something has lived long enough without use. It knows no HTTP and no container: only
+/* Decides when something has lived long enough without use. It knows nothing of what that is: only
  * entries, holds and deadlines. The difficulty: use may begin in the instant of expiry, so `expire`
  * is a question that its implementer may refuse. */
 #ifndef REAPER_H

@@ -5,6 +5,7 @@
     python3 tests/tidy.py [--root DIR]   prints every breach as file:line: words; 1 if there is any
     python3 tests/tidy.py --self-test    proves on small bad trees that every rule fires
 
+The rooms are held to every rule; tests to those about sizes, form and includes.
 The difficulty: C is read here without a compiler. Comments and literals are blanked first (places
 kept), so that rules about code see code only; rules about words see everything.
 """
@@ -172,7 +173,7 @@ def check_includes(source: Source) -> Iterator[Breach]:
     for number, quoted, header in includes(source):
         to_room = header.split("/")[0]
         if to_room not in ARROWS or "/" not in header or "/../" in header:
-            if quoted and not (source.is_test and header.startswith("tests/")):
+            if quoted and (not source.is_test or ".." in header):
                 yield Breach(source.name, number, "include",
                              f'"{header}" is not named from its room, as "base/str.h" is')
             continue
@@ -203,7 +204,8 @@ def check_words(source: Source) -> Iterator[Breach]:
         for macro in NOT_A_NAMING:
             line = line.replace(macro, "")
         for match in pattern.finditer(line):
-            yield Breach(source.name, number, "word", f"{source.room} never names '{match.group(0)}'")
+            yield Breach(source.name, number, "word",
+                         f"{source.room} never names '{match.group(0)}'")
 
 
 def check_head(source: Source) -> Iterator[Breach]:
@@ -223,7 +225,7 @@ def check_lines(source: Source) -> Iterator[Breach]:
             yield Breach(source.name, number, "blank", "ends in blanks")
         for match in unfinished.finditer(line):
             yield Breach(source.name, number, "unfinished", f"'{match.group(1)}' does not go in")
-        for match in unsafe.finditer(code):
+        for match in () if source.is_test else unsafe.finditer(code):
             yield Breach(source.name, number, "unsafe", f"{match.group(1)} knows no bounds")
 
 
@@ -284,8 +286,9 @@ CLEAN = {
     "base/full.c": HEAD + "x;\n" * (MAX_FILE_LINES - 2),
     "base/wide.c": HEAD + "/*" + "x" * (MAX_COLUMNS - 4) + "*/\n",
     "tests/unit/proxy/test_guard.c": HEAD + '#include "proxy/http1_priv.h"\n#include <check.h>\n'
-                                            "START_TEST(container)\n{\n}\nEND_TEST\n",
-    "tests/sim/sim.c": HEAD + '#include "orchestrator/fleet.h"\n#include "tests/sim/world.h"\n',
+                                            "START_TEST(container)\n{\n    strcpy(a, b);\n}\n",
+    "tests/sim/small.c": HEAD + "".join(SHORT.format(i) for i in range(9)),
+    "tests/sim/sim.c": HEAD + '#include "orchestrator/fleet.h"\n#include "world.h"\n',
 }
 
 LONG_ARRAY = "int big[] = {\n" + "    0,\n" * 100 + "};\n"  # no function, however long
@@ -300,7 +303,7 @@ def lines_of(n: int) -> str:
 # rule, file, its text behind HEAD, the line that must be named
 DIRTY = [
     ("arrow", "base/a.c", '#include "proxy/gate.h"\n', 3),
-    ("arrow", "proxy/a.c", '#include "reaper/reaper.h"\n', 3),
+    ("arrow", "proxy/a.c", '#include "orchestrator/json.h"\n', 3),
     ("arrow", "proxy/a.h", '#  include "orchestrator/fleet.h"\n', 3),
     ("arrow", "reaper/a.c", 'int a;\n#include "proxy/gate.h"\n', 4),
     ("arrow", "tests/unit/reaper/test_a.c", '#include "proxy/gate.h"\n', 3),
@@ -309,6 +312,7 @@ DIRTY = [
     ("include", "base/a.c", '#include "base/../base/str.h"\n', 3),
     ("include", "base/a.c", "#include <base/str.h>\n", 3),
     ("include", "base/a.c", '#include "tests/sim/world.h"\n', 3),
+    ("include", "tests/sim/a.c", '#include "../sim/world.h"\n', 3),
     ("private", "orchestrator/a.c", '#include "proxy/http1_priv.h"\n', 3),
     ("private", "tests/sim/a.c", '#include "proxy/http1_priv.h"\n', 3),
     ("private", "tests/unit/orchestrator/test_a.c", '#include "proxy/http1_priv.h"\n', 3),
@@ -335,10 +339,10 @@ DIRTY = [
     *[("unfinished", "base/a.c", f"/* {word}: later */\n", 3) for word in UNFINISHED],
     *[("unsafe", "base/a.c", f"int a;\nx = {word} (a, b);\n", 4) for word in UNSAFE],
     ("unsafe", "base/a.c", "char c = '\"'; strcpy(a, b); c = '\"';\n", 3),
-    ("unsafe", "tests/sim/a.c", "/* a */ strcpy(a, b); // strcat(\n", 3),
+    ("unsafe", "base/a.h", "/* a */ strcpy(a, b); // strcat(\n", 3),
     ("file-size", "base/a.c", "x;\n" * (MAX_FILE_LINES - 1), MAX_FILE_LINES + 1),
     ("file-size", "tests/unit/base/test_a.c", "x;\n" * (MAX_FILE_LINES - 1), MAX_FILE_LINES + 1),
-    ("function-size", "base/a.c", LONG_ARRAY + MISCOUNTED + LONG, 112),
+    ("function-size", "base/a.c", LONG_ARRAY + MISCOUNTED + LONG, 111),
     ("function-size", "base/a.h", "static inline " + lines_of(MAX_FUNCTION_LINES + 1), 3),
     ("function-size", "tests/sim/a.c", "START_TEST(a)\n{\n" + "    x();\n" * 68 + "}\n", 3),
     ("median", "proxy/a.c", lines_of(19) * 20, 3),

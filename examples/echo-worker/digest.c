@@ -1,63 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SHA-1 for WebSocket handshakes, SHA-256 for bodies, base64. The difficulty: no library fits into
- * an image of one file, so these are the textbook forms and nothing more. */
-#include "echo.h"
-#include <stdio.h>
+/* FIPS 180-4 and RFC 4648, plainly. The difficulty: none but the constants. */
+#include "digest.h"
 #include <string.h>
 
-static uint32_t rotl(uint32_t v, int n)
+static uint32_t left(uint32_t x, int n)
 {
-    return v << n | v >> (32 - n);
+    return x << n | x >> (32 - n);
 }
 
-static uint32_t rotr(uint32_t v, int n)
+static uint32_t right(uint32_t x, int n)
 {
-    return v >> n | v << (32 - n);
+    return x >> n | x << (32 - n);
 }
 
-static uint32_t be32(const unsigned char *p)
+static uint32_t big_endian(const unsigned char *p)
 {
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static void sha1_block(uint32_t h[5], const unsigned char *p)
+static void sha1_compress(uint32_t *state, const unsigned char *block)
 {
-    uint32_t w[80], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4];
+    uint32_t w[80], a = state[0], b = state[1], c = state[2], d = state[3], e = state[4];
 
     for (int i = 0; i < 80; i++) {
-        uint32_t f, k, t;
-        w[i] = i < 16 ? be32(p + 4 * i) : rotl(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
-        if (i < 20)
-            f = (b & c) | (~b & d), k = 0x5a827999;
-        else if (i < 40)
-            f = b ^ c ^ d, k = 0x6ed9eba1;
-        else if (i < 60)
-            f = (b & c) | (b & d) | (c & d), k = 0x8f1bbcdc;
-        else
-            f = b ^ c ^ d, k = 0xca62c1d6;
-        t = rotl(a, 5) + f + e + k + w[i];
-        e = d, d = c, c = rotl(b, 30), b = a, a = t;
+        uint32_t f, k, next;
+
+        w[i] = i < 16 ? big_endian(block + 4 * i)
+                      : left(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+        if (i < 20) {
+            f = (b & c) | (~b & d);
+            k = 0x5a827999;
+        } else if (i < 40 || i >= 60) {
+            f = b ^ c ^ d;
+            k = i < 40 ? 0x6ed9eba1 : 0xca62c1d6;
+        } else {
+            f = (b & c) | (b & d) | (c & d);
+            k = 0x8f1bbcdc;
+        }
+        next = left(a, 5) + f + e + k + w[i];
+        e = d;
+        d = c;
+        c = left(b, 30);
+        b = a;
+        a = next;
     }
-    h[0] += a, h[1] += b, h[2] += c, h[3] += d, h[4] += e;
+    state[0] += a;
+    state[1] += b;
+    state[2] += c;
+    state[3] += d;
+    state[4] += e;
 }
 
-void sha1(const void *bytes, size_t n, unsigned char out[20])
-{
-    uint32_t h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
-    unsigned char padded[256] = {0};
-    size_t total = (n + 9 + 63) / 64 * 64;
-
-    memcpy(padded, bytes, n);
-    padded[n] = 0x80;
-    padded[total - 2] = (unsigned char)(n * 8 >> 8);
-    padded[total - 1] = (unsigned char)(n * 8);
-    for (size_t i = 0; i < total; i += 64)
-        sha1_block(h, padded + i);
-    for (int i = 0; i < 20; i++)
-        out[i] = (unsigned char)(h[i / 4] >> (24 - 8 * (i % 4)));
-}
-
-static const uint32_t round_constants[64] = {
+static const uint32_t sha256_constants[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -67,93 +61,122 @@ static const uint32_t round_constants[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-static void sha256_block(uint32_t h[8], const unsigned char *p)
+static void sha256_compress(uint32_t *state, const unsigned char *block)
 {
     uint32_t w[64], v[8];
 
-    memcpy(v, h, sizeof v);
+    memcpy(v, state, sizeof v);
     for (int i = 0; i < 64; i++) {
         uint32_t t1, t2;
-        if (i < 16)
-            w[i] = be32(p + 4 * i);
-        else
-            w[i] = w[i - 16] + (rotr(w[i - 15], 7) ^ rotr(w[i - 15], 18) ^ w[i - 15] >> 3) +
-                   w[i - 7] + (rotr(w[i - 2], 17) ^ rotr(w[i - 2], 19) ^ w[i - 2] >> 10);
-        t1 = v[7] + (rotr(v[4], 6) ^ rotr(v[4], 11) ^ rotr(v[4], 25)) +
-             ((v[4] & v[5]) ^ (~v[4] & v[6])) + round_constants[i] + w[i];
-        t2 = (rotr(v[0], 2) ^ rotr(v[0], 13) ^ rotr(v[0], 22)) +
+
+        if (i < 16) {
+            w[i] = big_endian(block + 4 * i);
+        } else {
+            uint32_t s0 = right(w[i - 15], 7) ^ right(w[i - 15], 18) ^ w[i - 15] >> 3;
+            uint32_t s1 = right(w[i - 2], 17) ^ right(w[i - 2], 19) ^ w[i - 2] >> 10;
+
+            w[i] = w[i - 16] + s0 + w[i - 7] + s1;
+        }
+        t1 = v[7] + (right(v[4], 6) ^ right(v[4], 11) ^ right(v[4], 25)) +
+             ((v[4] & v[5]) ^ (~v[4] & v[6])) + sha256_constants[i] + w[i];
+        t2 = (right(v[0], 2) ^ right(v[0], 13) ^ right(v[0], 22)) +
              ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
         memmove(v + 1, v, 7 * sizeof *v);
         v[4] += t1;
         v[0] = t1 + t2;
     }
     for (int i = 0; i < 8; i++)
-        h[i] += v[i];
+        state[i] += v[i];
 }
 
-void sha256_init(struct sha256 *s)
+void digest_sha1(struct digest *d)
 {
-    *s = (struct sha256){.h = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
-                               0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
+    static const uint32_t begin[8] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+
+    memcpy(d->state, begin, sizeof begin);
+    d->bytes = 0;
+    d->compress = sha1_compress;
+    d->words = 5;
 }
 
-void sha256_add(struct sha256 *s, const void *bytes, size_t n)
+void digest_sha256(struct digest *d)
 {
-    const unsigned char *p = bytes;
+    static const uint32_t begin[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 
-    for (; n > 0; n--, p++) {
-        s->block[s->n++ % 64] = *p;
-        if (s->n % 64 == 0)
-            sha256_block(s->h, s->block);
+    memcpy(d->state, begin, sizeof begin);
+    d->bytes = 0;
+    d->compress = sha256_compress;
+    d->words = 8;
+}
+
+void digest_add(struct digest *d, const void *data, size_t n)
+{
+    const unsigned char *p = data;
+
+    while (n > 0) {
+        size_t at = d->bytes % 64, take = 64 - at < n ? 64 - at : n;
+
+        memcpy(d->block + at, p, take);
+        d->bytes += take;
+        p += take;
+        n -= take;
+        if (d->bytes % 64 == 0)
+            d->compress(d->state, d->block);
     }
 }
 
-void sha256_hex(struct sha256 *s, char out[65])
+size_t digest_end(struct digest *d, unsigned char out[32])
 {
-    uint64_t bits = s->n * 8;
-    unsigned char tail[8];
+    static const unsigned char padding[64] = {0x80};
+    unsigned char length[8];
 
-    sha256_add(s, "\x80", 1);
-    while (s->n % 64 != 56)
-        sha256_add(s, "", 1);
     for (int i = 0; i < 8; i++)
-        tail[i] = (unsigned char)(bits >> (56 - 8 * i));
-    sha256_add(s, tail, 8);
-    for (int i = 0; i < 8; i++)
-        snprintf(out + 8 * i, 9, "%08x", s->h[i]);
+        length[i] = (unsigned char)(d->bytes * 8 >> (56 - 8 * i));
+    digest_add(d, padding, 1 + (119 - d->bytes % 64) % 64);
+    digest_add(d, length, sizeof length);
+    for (size_t i = 0; i < 4 * d->words; i++)
+        out[i] = (unsigned char)(d->state[i / 4] >> (24 - 8 * (i % 4)));
+    return 4 * d->words;
 }
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-void base64(const unsigned char *bytes, size_t n, char *out)
+void base64_encode(const unsigned char *data, size_t n, char *out)
 {
     for (size_t i = 0; i < n; i += 3) {
-        unsigned v = (unsigned)bytes[i] << 16 | (i + 1 < n ? (unsigned)bytes[i + 1] << 8 : 0) |
-                     (i + 2 < n ? bytes[i + 2] : 0);
-        *out++ = alphabet[v >> 18];
-        *out++ = alphabet[v >> 12 & 63];
-        *out++ = i + 1 < n ? alphabet[v >> 6 & 63] : '=';
-        *out++ = i + 2 < n ? alphabet[v & 63] : '=';
+        uint32_t group = (uint32_t)data[i] << 16;
+
+        if (i + 1 < n)
+            group |= (uint32_t)data[i + 1] << 8;
+        if (i + 2 < n)
+            group |= data[i + 2];
+        *out++ = alphabet[group >> 18];
+        *out++ = alphabet[group >> 12 & 63];
+        *out++ = i + 1 < n ? alphabet[group >> 6 & 63] : '=';
+        *out++ = i + 2 < n ? alphabet[group & 63] : '=';
     }
     *out = '\0';
 }
 
-size_t unbase64(const char *text, char *out)
+long base64_decode(const char *text, size_t n, unsigned char *out)
 {
-    unsigned bits = 0, have = 0;
-    size_t n = 0;
+    unsigned char *begin = out;
+    uint32_t group = 0;
+    int bits = 0;
 
-    for (; *text; text++) {
-        char c = *text == '-' ? '+' : *text == '_' ? '/' : *text;
-        const char *at = strchr(alphabet, c);
-        if (!at)
-            continue;
-        bits = bits << 6 | (unsigned)(at - alphabet);
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            out[n++] = (char)(bits >> have);
+    for (size_t i = 0; i < n && text[i] != '='; i++) {
+        char c = text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i];
+        const char *found = c ? strchr(alphabet, c) : NULL;
+
+        if (!found)
+            return -1;
+        group = group << 6 | (uint32_t)(found - alphabet);
+        bits += 6;
+        if (bits >= 8) {
+            bits -= 8;
+            *out++ = (unsigned char)(group >> bits);
         }
     }
-    return n;
+    return out - begin;
 }

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from harness import echo as worker
 from harness import raw, settings
 from harness.kipgate import Kipgate, problem
 
@@ -425,9 +426,9 @@ def test_the_bytes_that_were_matched_are_forwarded(warm, path, service):
 
 def service_of(gate, response):
     """Which service answered, by the worker's own word for itself."""
-    host = response.one("X-Echo-Host") or ""
+    host = worker.host(response)
     for service in ("echo", "inner"):
-        if gate.admin.instances(service)[0]["id"].startswith(host):
+        if gate.witness.containers(service)[0]["Id"].startswith(host):
             return service
     raise AssertionError(f"no service has the worker {host!r}")
 

@@ -9,6 +9,7 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "orchestrator/fleet.h"
+#include "orchestrator/instance.h"
 
 #define SIM_SERVICES 4
 #define SIM_FRONTS 3
@@ -35,17 +36,16 @@ struct task {
 enum boot { BOOT_LISTENS, BOOT_EXITS, BOOT_OOM, BOOT_NEVER, BOOT_BAD_COMMAND };
 struct container {
     struct engine_container c;
-    int service; /* -1: foreign */
-    bool ours;   /* made by our create */
+    int service;  /* -1: foreign */
+    bool ours;    /* made by our create */
     bool by_hand; /* somebody paused, restarted or disconnected it */
     enum boot boot;
-    int64_t listens_ms; /* KG_NEVER: not (yet) */
-    int address;        /* -1: none */
-    int exchanges;
-    int64_t used_ms;    /* last end of an exchange that counts */
-    int64_t ready_ms;   /* first probe that got through */
-    int64_t ended_ms, told_ms; /* it ended; the fleet was told (or asked) */
-    bool reap_told;
+    int64_t listens_ms;           /* KG_NEVER: not (yet) */
+    int address;                  /* -1: none */
+    int exchanges, old_exchanges; /* of fronts now; of fronts of a former run */
+    int64_t used_ms;              /* last end of an exchange that counts */
+    int64_t ready_ms;             /* first probe that got through */
+    int64_t ended_ms, told_ms;    /* it ended; the fleet was told (or asked) */
 };
 enum verb { VERB_PULL, VERB_CREATE, VERB_START, VERB_LOOK, VERB_STOP, VERB_REMOVE, VERB_COUNT };
 struct call {
@@ -67,7 +67,7 @@ struct fake_engine {
     struct container containers[SIM_MAX_CONTAINERS];
     size_t count; /* slots used so far; a removed one has state ENGINE_NONE */
     uint64_t calls, ids;
-    struct kg_list open; /* calls not answered */
+    struct kg_list open;             /* calls not answered */
     int address_user[SIM_ADDRESSES]; /* container index or -1 */
     bool image[SIM_SERVICES];
     int64_t fault_ms; /* the last time anything went wrong */
@@ -91,14 +91,25 @@ struct client {
     struct sim_front *front;
     uint64_t number, ticket;
     uint32_t service;
-    bool quiet, asked; /* asked: control was */
+    bool quiet, counted; /* counted: its instance's own container, honest front */
     enum client_state state;
     int64_t since_ms, hold_ms;
     struct container *container;
     uint64_t instance;
 };
-enum message_kind { SAY_ACQUIRE, SAY_WITHDRAW, SAY_RETURN, SAY_PROBED, SAY_SUSPECT,
-                    HEAR_GRANT, HEAR_REFUSE, HEAR_RECALL, HEAR_PROBE, HEAR_PROBE_STOP, HEAR_GONE };
+enum message_kind {
+    SAY_ACQUIRE,
+    SAY_WITHDRAW,
+    SAY_RETURN,
+    SAY_PROBED,
+    SAY_SUSPECT,
+    HEAR_GRANT,
+    HEAR_REFUSE,
+    HEAR_RECALL,
+    HEAR_PROBE,
+    HEAR_PROBE_STOP,
+    HEAR_GONE
+};
 struct message {
     struct kg_list link;
     enum message_kind kind;
@@ -122,6 +133,24 @@ struct sim_front {
     struct kg_list leases, clients, waiters[SIM_SERVICES + 1];
 };
 
+/* --- what the judge knows --- */
+struct note {    /* of an instance, from the observer */
+    int service; /* -1: not configured */
+    char name[ENGINE_NAME_BYTES];
+    bool current, ready;
+};
+struct ticket {
+    struct kg_list link;
+    uint64_t number;
+    int front;
+    uint32_t service;
+    int64_t since_ms;
+};
+struct saved {
+    char name[ENGINE_NAME_BYTES];
+    int64_t used_ms;
+};
+
 /* --- the whole --- */
 struct counts {
     uint64_t events, clients, served, broken, left, refused[PROXY_REASON_MAX], granted;
@@ -135,26 +164,35 @@ struct world {
     bool calm; /* faults and clients have ended: everything must come to rest */
     bool verbose;
     int fault_percent;
+    int64_t peace; /* how seldom something else happens than a client */
     struct kg_heap tasks;
     struct kg_list all_tasks;
     struct fleet *fleet;
     uint64_t fleet_generation;
     bool listed, holding;
-    struct config config;
-    struct config_service services[SIM_SERVICES];
-    struct config_service *service_list[SIM_SERVICES];
+    struct config *config; /* in force, with its services */
+    struct config_service *copies;
+    struct config_service services[SIM_SERVICES]; /* what the next one is made from */
     bool configured[SIM_SERVICES];
     int versions[SIM_SERVICES];
-    int bad[SIM_SERVICES]; /* percent of workers that fail to boot */
+    int ids[SIM_SERVICES];  /* the fleet's numbers; -1: none yet */
+    int bad[SIM_SERVICES];  /* percent of workers that fail to boot */
     int most[SIM_SERVICES]; /* concurrency that may still be in force */
-    int64_t disturbed_ms[SIM_SERVICES]; /* reconfigured, slept or restarted */
+    size_t most_waiting[SIM_SERVICES];
+    int64_t disturbed_ms; /* reconfigured, sent to sleep or restarted */
+    int spins;
+    bool clocks_dirty;
     struct fake_engine engine;
     struct sim_front fronts[SIM_FRONTS];
     struct kg_list old_fronts; /* of the last run: exchanges that still go on */
     uint64_t tickets, clients;
-    struct kg_map states;  /* instance -> its state, as the observer was told */
-    struct kg_map clocks;  /* name -> int64_t, as the state file would have it */
-    int current[SIM_SERVICES];
+    struct kg_map notes;                    /* instance -> struct note */
+    struct kg_map tickets_open[SIM_FRONTS]; /* ticket -> struct ticket */
+    struct kg_list tickets_old;             /* the same, oldest first */
+    struct saved *saved;                    /* clocks, as the state file would have them */
+    size_t saved_count;
+    size_t open[SIM_SERVICES];
+    int64_t overdue_since_ms[SIM_SERVICES];
     int open_callers;
     struct counts *counts;
     struct kg_map *transitions; /* "from>to: why" -> count */
@@ -164,6 +202,7 @@ _Noreturn void sim_fail(struct world *w, const char *what);
 #define SIM_ASSERT(w, e) ((e) ? (void)0 : sim_fail((w), #e))
 void sim_say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+int sim_index(struct world *w, uint32_t id); /* of the service with this number; -1: none */
 uint64_t sim_random(struct world *w);
 int64_t sim_between(struct world *w, int64_t least, int64_t most); /* both included */
 bool sim_chance(struct world *w, int percent);
@@ -184,7 +223,11 @@ struct container *engine_at(struct world *w, const struct sockaddr_storage *addr
 bool engine_listens(struct world *w, const struct container *c);
 void engine_worker_dies(struct world *w, struct container *c, int code, bool oom);
 
+void engine_end(struct world *w);
+void engine_drop_task(struct task *t);
+
 /* sim_front.c */
+void world_drop_fronts(struct world *w);
 void fronts_begin(struct world *w);
 struct fleet_fronts fronts_door_of(struct world *w);
 void front_attach(struct world *w, struct sim_front *f);
@@ -196,11 +239,19 @@ void front_lies(struct world *w);
 void container_breaks(struct world *w, struct container *c); /* its exchanges end */
 
 /* sim_judge.c */
+void judge_begin(struct world *w);
 struct fleet_observer judge_observer(struct world *w);
-void judge_now(struct world *w);         /* after every event */
-void judge_rest(struct world *w);        /* at the end of the calm */
-void judge_exchange(struct world *w, struct container *c, uint64_t instance, uint32_t service);
+void judge_now(struct world *w);  /* after every event */
+void judge_rest(struct world *w); /* at the end of the calm */
+/* True: the exchange counts, for it is where its instance says. */
+bool judge_exchange(struct world *w, struct container *c, uint64_t instance, uint32_t service);
 void judge_stop(struct world *w, const struct container *c);
-void judge_forget(struct world *w); /* a new fleet: nothing was told yet */
+void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service);
+void judge_withdrawn(struct world *w, int front, uint64_t ticket);
+void judge_answered(struct world *w, int front, uint64_t ticket);
+void judge_granted(struct world *w, uint32_t service, uint64_t instance);
+void judge_front_down(struct world *w, int front);
+void judge_forget(struct world *w); /* control died: a new fleet knows nothing */
+struct container *engine_named(struct world *w, const char *name); /* also a removed one */
 
 #endif

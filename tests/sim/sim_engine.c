@@ -27,6 +27,14 @@ static struct container *find(struct world *w, const char *id_or_name)
     return c;
 }
 
+struct container *engine_named(struct world *w, const char *name)
+{
+    for (size_t n = w->engine.count; n-- > 0;)
+        if (strcmp(w->engine.containers[n].c.name, name) == 0)
+            return &w->engine.containers[n];
+    return NULL;
+}
+
 static bool is_up(const struct container *c)
 {
     return c->c.state == ENGINE_RUNNING || c->c.state == ENGINE_PAUSED;
@@ -107,8 +115,7 @@ struct container *engine_at(struct world *w, const struct sockaddr_storage *addr
     int n = (int)(ntohl(a->sin_addr.s_addr) - 0x0a000001u);
 
     SIM_ASSERT(w, n >= 0 && n < SIM_ADDRESSES);
-    return w->engine.address_user[n] < 0 ? NULL
-                                         : &w->engine.containers[w->engine.address_user[n]];
+    return w->engine.address_user[n] < 0 ? NULL : &w->engine.containers[w->engine.address_user[n]];
 }
 
 bool engine_listens(struct world *w, const struct container *c)
@@ -397,8 +404,17 @@ static int64_t latency(struct world *w, enum verb verb)
     return sim_between(w, 1, most[verb]);
 }
 
-enum fate { FATE_LOST, FATE_DONE_LOST, FATE_LATE, FATE_CLOSED, FATE_DONE_CLOSED, FATE_GARBAGE,
-            FATE_ERROR, FATE_NEVER, FATE_COUNT };
+enum fate {
+    FATE_LOST,
+    FATE_DONE_LOST,
+    FATE_LATE,
+    FATE_CLOSED,
+    FATE_DONE_CLOSED,
+    FATE_GARBAGE,
+    FATE_ERROR,
+    FATE_NEVER,
+    FATE_COUNT
+};
 
 static void go_wrong(struct world *w, struct call *call, int64_t ms)
 {
@@ -524,8 +540,8 @@ static void op_cancel(void *self, uint64_t operation)
 
 const struct engine_ops *engine_fake_ops(struct world *w)
 {
-    static struct engine_ops ops = {NULL,    op_pull, op_image, op_create, op_start, op_inspect,
-                                    op_stop, op_kill, op_remove, op_cancel};
+    static struct engine_ops ops = {NULL,       op_pull, op_image, op_create, op_start,
+                                    op_inspect, op_stop, op_kill,  op_remove, op_cancel};
 
     ops.self = w;
     return &ops;
@@ -733,4 +749,22 @@ void engine_begin(struct world *w)
     for (int s = 0; s < SIM_SERVICES; s++)
         w->engine.image[s] = sim_chance(w, 70);
     w->engine.up = !sim_chance(w, 10);
+}
+
+void engine_end(struct world *w)
+{
+    KG_LIST_EACH_SAFE(it, &w->engine.open)
+    free(KG_LIST_ENTRY(it, struct call, link));
+}
+
+/* What a task that never ran would have freed. */
+void engine_drop_task(struct task *t)
+{
+    if (t->run == run_event)
+        free(t->what);
+    if (t->run == run_list || t->run == run_list_told) {
+        struct snapshot *s = t->what;
+        free(s->all);
+        free(s);
+    }
 }

@@ -110,8 +110,8 @@ static struct lease *lease_with_slot(struct sim_front *f, uint32_t service)
 
 static void tell_return(struct world *w, struct sim_front *f, struct lease *l, unsigned slots)
 {
-    struct message m = {.kind = SAY_RETURN, .instance = l->instance, .slots = slots,
-                        .used_ms = l->used_ms};
+    struct message m = {
+        .kind = SAY_RETURN, .instance = l->instance, .slots = slots, .used_ms = l->used_ms};
 
     if (slots == 0)
         return;
@@ -181,6 +181,8 @@ static void release(struct world *w, struct sim_front *f, struct client *c)
     if (l->owed > 0) {
         l->owed--;
         tell_return(w, f, l, 1);
+        if (l->busy == 0 && l->slots > 0)
+            arm_linger(w, f, l);
         return;
     }
     if (l->busy == 0)
@@ -192,8 +194,11 @@ static void leave_container(struct world *w, struct client *c)
 {
     if (!c->container)
         return;
-    c->container->exchanges--;
-    if (!c->quiet)
+    if (c->counted && c->front)
+        c->container->exchanges--;
+    else if (c->counted)
+        c->container->old_exchanges--;
+    if (!c->quiet && c->counted)
         c->container->used_ms = w->now_ms;
     c->container = NULL;
 }
@@ -259,8 +264,10 @@ static void exchange_begin(struct world *w, struct client *c, struct lease *l)
     c->instance = l->instance;
     if (at && engine_listens(w, at)) {
         c->container = at;
-        at->exchanges++;
-        judge_exchange(w, at, l->instance, l->service);
+        c->counted = judge_exchange(w, at, l->instance, l->service) && !c->front->hostile;
+        if (c->counted)
+            at->exchanges++;
+        SIM_ASSERT(w, !c->counted || at->exchanges <= w->most[l->service]);
         t = sim_later(w, c->hold_ms, run_exchange_end, NULL, c->number);
     } else {
         t = sim_later(w, sim_between(w, 0, 2), run_exchange_break, NULL, c->number);
@@ -292,7 +299,7 @@ void container_breaks(struct world *w, struct container *at)
     for (int n = 0; n < SIM_FRONTS; n++)
         break_in(w, &w->fronts[n].clients, at);
     break_in(w, &w->old_fronts, at);
-    SIM_ASSERT(w, at->exchanges == 0);
+    SIM_ASSERT(w, at->exchanges == 0 && at->old_exchanges == 0);
 }
 
 static void serve_waiters(struct world *w, struct sim_front *f, uint32_t service)
@@ -460,12 +467,14 @@ static void hear(struct world *w, struct sim_front *f, const struct message *m)
 
 static void control_hears(struct world *w, struct sim_front *f, const struct message *m)
 {
+    uint32_t id = m->service < SIM_SERVICES ? (uint32_t)w->ids[m->service] : m->service;
+
     if (!f->attached)
         return;
     switch (m->kind) {
     case SAY_ACQUIRE:
-        judge_asked(w, f->index, m->ticket);
-        fleet_acquire(w->fleet, f->index, m->ticket, m->service, m->quiet, w->now_ms);
+        judge_asked(w, f->index, m->ticket, m->service);
+        fleet_acquire(w->fleet, f->index, m->ticket, id, m->quiet, w->now_ms);
         break;
     case SAY_WITHDRAW:
         judge_withdrawn(w, f->index, m->ticket);
@@ -518,15 +527,19 @@ static void door_grant(void *self, int front, uint64_t ticket, uint32_t service,
                        unsigned slots, enum proxy_warmth warmth,
                        const struct engine_container *where, int64_t linger_ms)
 {
-    struct message m = {.kind = HEAR_GRANT, .ticket = ticket, .service = service,
-                        .instance = instance, .slots = slots, .linger_ms = linger_ms,
+    struct message m = {.kind = HEAR_GRANT,
+                        .ticket = ticket,
+                        .service = (uint32_t)sim_index(self, service),
+                        .instance = instance,
+                        .slots = slots,
+                        .linger_ms = linger_ms,
                         .address = where->address};
     struct world *w = self;
 
     SIM_ASSERT(w, slots > 0 && where->address_length > 0 && linger_ms >= 0);
     SIM_ASSERT(w, warmth == PROXY_WARM || warmth == PROXY_COLD);
     judge_answered(w, front, ticket);
-    judge_granted(w, service, instance);
+    judge_granted(w, m.service, instance);
     push(w, front_of(self, front), false, &m);
 }
 
@@ -558,8 +571,10 @@ static void door_probe(void *self, int front, uint64_t instance, const struct co
                        const struct engine_container *where)
 {
     struct world *w = self;
-    struct message m = {.kind = HEAR_PROBE, .instance = instance, .address = where->address,
-                        .service = (uint32_t)fleet_service_id(w->fleet, s->name)};
+    struct message m = {.kind = HEAR_PROBE,
+                        .instance = instance,
+                        .address = where->address,
+                        .service = (uint32_t)(s->name[4] - '0')};
 
     SIM_ASSERT(w, where->address_length > 0);
     push(w, front_of(self, front), false, &m);
@@ -586,6 +601,8 @@ struct fleet_fronts fronts_door_of(struct world *w)
 void front_attach(struct world *w, struct sim_front *f)
 {
     f->generation++;
+    drain(&f->to_control);
+    drain(&f->to_front);
     f->up = f->attached = true;
     fleet_front_up(w->fleet, f->index, w->now_ms);
 }
@@ -598,6 +615,8 @@ static void forget(struct world *w, struct sim_front *f, bool outlive)
         struct client *c = KG_LIST_ENTRY(it, struct client, link);
         if (outlive && c->container) {
             kg_list_remove(&c->link);
+            c->container->exchanges -= c->counted;
+            c->container->old_exchanges += c->counted;
             c->front = NULL;
             kg_list_push_back(&w->old_fronts, &c->link);
             w->counts->old_fronts++;
@@ -673,4 +692,12 @@ void fronts_begin(struct world *w)
         for (int s = 0; s <= SIM_SERVICES; s++)
             kg_list_init(&f->waiters[s]);
     }
+}
+
+void world_drop_fronts(struct world *w)
+{
+    for (int n = 0; n < SIM_FRONTS; n++)
+        front_end(w, &w->fronts[n]);
+    KG_LIST_EACH_SAFE(it, &w->old_fronts)
+    client_free(KG_LIST_ENTRY(it, struct client, link));
 }

@@ -316,6 +316,20 @@ START_TEST(queue_keeps_order_under_a_slow_peer)
 }
 END_TEST
 
+START_TEST(nothing_overtakes_the_queue)
+{
+    int sent = send_until_queued(10);
+
+    for (int i = 0; i < 5; i++)
+        expect_number(i); /* room in the kernel again, and the loop does not know yet */
+    ck_assert_uint_eq(kg_channel_queued(seen.channel), 10);
+    ck_assert_int_eq(send_checked(&sent, sizeof sent), 0);
+    ck_assert_uint_eq(kg_channel_queued(seen.channel), 11);
+    for (int i = 5; i <= sent; i++)
+        expect_number(i);
+}
+END_TEST
+
 START_TEST(queue_over_a_tiny_send_buffer)
 {
     const int bytes = 4096;
@@ -440,6 +454,7 @@ int main(void)
     tcase_add_test(t, an_empty_message_is_the_end);
     tcase_add_test(t, lost_is_followed_by_close);
     tcase_add_test(t, queue_keeps_order_under_a_slow_peer);
+    tcase_add_test(t, nothing_overtakes_the_queue);
     tcase_add_test(t, queue_over_a_tiny_send_buffer);
     tcase_add_test(t, queue_is_bounded);
     tcase_add_test(t, close_with_a_full_queue_leaks_nothing);

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Probes of a worker's address.
+ * The difficulty: the first request waits for this, so each pause is as short as it can be. libuv's
+ * timers count milliseconds: the first pause, meant to be 0.5 ms, is 1. */
+#include "proxy/probe_priv.h"
+#include "base/err.h"
+#include <stdlib.h>
+
+#define MAX_BODY_BYTES KG_READ_BUFFER_BYTES /* of a health answer that is read to keep its connection */
+
+enum probe_state {
+    PROBE_PAUSING,
+    PROBE_CONNECTING,
+    PROBE_SETTLING, /* connected; must stay so for a while */
+    PROBE_ASKED,    /* the health request is sent */
+    PROBE_READING   /* its status was fine; the rest of the body */
+};
+
+struct probe {
+    struct proxy_worker *worker;
+    struct proxy_health health;
+    enum probe_state state;
+    uv_timer_t timer; /* pauses, settling, the answer's deadline: the wheel is too coarse */
+    int64_t began_ms;
+    unsigned attempts;
+    size_t body_bytes;
+    struct upstream *upstream;
+};
+
+uint64_t probe_pause_ms(unsigned attempt, int64_t age_ms)
+{
+    static const uint64_t first[] = {1, 1, 2, 4};
+
+    if (age_ms >= PROBE_WIDE_AFTER_MS)
+        return PROBE_WIDE_MS;
+    return attempt <= sizeof first / sizeof *first ? first[attempt - 1] : 5;
+}
+
+/* --- one attempt -------------------------------------------------------------------------------- */
+
+static const struct wire_kind probe_wire;
+static void on_connected(struct upstream *u, int status);
+static void on_timer(uv_timer_t *t);
+
+static void again(struct probe *b)
+{
+    int64_t age = proxy_now(b->worker->proxy) - b->began_ms;
+
+    if (b->upstream)
+        upstream_close(b->upstream);
+    b->upstream = NULL;
+    b->state = PROBE_PAUSING;
+    uv_timer_start(&b->timer, on_timer, probe_pause_ms(++b->attempts, age), 0);
+}
+
+static void attempt(struct probe *b)
+{
+    b->state = PROBE_CONNECTING;
+    b->upstream = upstream_connect(b->worker, PROBE_CONNECT_MS, b, on_connected);
+    if (!b->upstream)
+        again(b);
+}
+
+/* The connection goes to the pool, where the first request finds it. */
+static void through(struct probe *b, bool whole)
+{
+    struct proxy_worker *w = b->worker;
+    struct proxy *p = w->proxy;
+    struct upstream *u = b->upstream;
+
+    b->upstream = NULL;
+    proxy_worker_probe_stop(w);
+    if (whole)
+        upstream_give(u);
+    else
+        upstream_close(u);
+    p->gate.probed(p->gate.self, w);
+}
+
+static void ask(struct probe *b)
+{
+    char text[KG_MAX_HEALTH_PATH_BYTES + 64];
+    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", b->health.path);
+    uv_buf_t buf = uv_buf_init(text, (unsigned)n);
+
+    b->state = PROBE_ASKED;
+    guard_init(&b->upstream->guard, GUARD_RESPONSE);
+    uv_timer_start(&b->timer, on_timer, PROBE_ANSWER_MS, 0);
+    if (wire_send(&b->upstream->wire, &buf, 1) != 0)
+        again(b);
+}
+
+static void on_connected(struct upstream *u, int status)
+{
+    struct probe *b = u->user;
+
+    if (status != 0) {
+        again(b);
+        return;
+    }
+    u->wire.kind = &probe_wire;
+    u->keep_alive = true;
+    if (b->health.path[0]) {
+        ask(b);
+    } else if (b->health.settle_ms > 0) {
+        b->state = PROBE_SETTLING;
+        uv_timer_start(&b->timer, on_timer, b->health.settle_ms, 0);
+    } else {
+        through(b, true);
+    }
+}
+
+static void on_timer(uv_timer_t *t)
+{
+    struct probe *b = t->data;
+
+    if (b->state == PROBE_PAUSING)
+        attempt(b);
+    else if (b->state == PROBE_SETTLING)
+        through(b, true);
+    else
+        again(b); /* no answer in time */
+}
+
+/* --- its answer --------------------------------------------------------------------------------- */
+
+static struct upstream *upstream_of(struct wire *w)
+{
+    return KG_CONTAINER_OF(w, struct upstream, wire);
+}
+
+static size_t on_room(struct wire *w)
+{
+    return KG_MAX_HEAD_BYTES - upstream_of(w)->in.len;
+}
+
+static void read_body(struct probe *b, char *in, size_t n)
+{
+    struct upstream *u = b->upstream;
+    struct kg_str payload;
+    size_t used;
+    enum body_result r = body_take(&u->body, in, n, &used, &payload);
+
+    b->body_bytes += n;
+    if (r == BODY_MORE && b->body_bytes <= MAX_BODY_BYTES)
+        return;
+    through(b, r == BODY_END && used == n);
+}
+
+/* Its status decides; interim answers are skipped. Gives the bytes it took; 0: wait for more. */
+static size_t read_head(struct probe *b, const char *in, size_t n)
+{
+    static const struct http1_asked asked = {0};
+    struct upstream *u = b->upstream;
+    enum guard_result r = guard_scan(&u->guard, in, n);
+    struct http1_head head;
+    size_t end = u->guard.end;
+
+    if (r == GUARD_MORE)
+        return 0;
+    if (r == GUARD_REFUSED || http1_parse_response(&u->guard, in, &asked, &head).reason) {
+        again(b);
+        return 0;
+    }
+    guard_init(&u->guard, GUARD_RESPONSE);
+    if (head.status < 200)
+        return end;
+    if (head.status < b->health.status_min || head.status > b->health.status_max) {
+        again(b);
+        return 0;
+    }
+    u->keep_alive = head.keep_alive;
+    body_init(&u->body, &head, true);
+    b->state = PROBE_READING;
+    return end;
+}
+
+/* Heads while they are awaited; what is behind the last one is body. */
+static void read_answer(struct probe *b, char *in, size_t n)
+{
+    struct upstream *u = b->upstream;
+    size_t at = 0, used = 1;
+
+    while (used > 0 && at < n && b->state == PROBE_ASKED) {
+        used = read_head(b, in + at, n - at);
+        at += used;
+    }
+    if (b->upstream != u)
+        return; /* this attempt is over */
+    if (b->state == PROBE_READING) {
+        read_body(b, in + at, n - at);
+        return;
+    }
+    if (in == u->in.data)
+        kg_buf_drop_front(&u->in, at);
+    else if (kg_buf_append(&u->in, in + at, n - at) != 0)
+        again(b);
+}
+
+static void on_bytes(struct wire *w, char *bytes, size_t n)
+{
+    struct upstream *u = upstream_of(w);
+    struct probe *b = u->user;
+
+    if (b->state == PROBE_SETTLING) {
+        again(b); /* whoever speaks first does not speak HTTP */
+    } else if (b->state == PROBE_READING) {
+        read_body(b, bytes, n);
+    } else if (u->in.len == 0) {
+        read_answer(b, bytes, n);
+    } else if (kg_buf_append(&u->in, bytes, n) != 0) {
+        again(b);
+    } else {
+        read_answer(b, u->in.data, u->in.len);
+    }
+}
+
+static void on_over(struct wire *w)
+{
+    struct probe *b = upstream_of(w)->user;
+
+    if (b->state == PROBE_READING) /* the head has said enough */
+        through(b, false);
+    else
+        again(b);
+}
+
+static void on_drained(struct wire *w)
+{
+    (void)w;
+}
+
+static const struct wire_kind probe_wire = {.room = on_room,
+                                            .on_bytes = on_bytes,
+                                            .on_eof = on_over,
+                                            .on_drained = on_drained,
+                                            .on_broken = on_over};
+
+/* --- begin and end ------------------------------------------------------------------------------ */
+
+static void on_probe_closed(uv_handle_t *h)
+{
+    struct probe *b = h->data;
+    struct proxy *p = b->worker->proxy;
+
+    worker_unref(b->worker);
+    free(b);
+    proxy_handle_closed(p);
+}
+
+void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
+{
+    struct proxy *p = w->proxy;
+    struct probe *b = w->probe;
+
+    if (b) { /* under way: it goes on with what is asked now */
+        b->health = *health;
+        return;
+    }
+    b = calloc(1, sizeof *b);
+    if (!b)
+        return; /* whoever asked has a deadline */
+    b->worker = w;
+    worker_ref(w);
+    b->health = *health;
+    b->began_ms = proxy_now(p);
+    uv_timer_init(p->loop, &b->timer);
+    b->timer.data = b;
+    p->handles++;
+    w->probe = b;
+    /* from the loop: `probed` is never called from inside this call */
+    uv_timer_start(&b->timer, on_timer, 0, 0);
+}
+
+void proxy_worker_probe_stop(struct proxy_worker *w)
+{
+    struct probe *b = w->probe;
+
+    if (!b)
+        return;
+    w->probe = NULL;
+    if (b->upstream)
+        upstream_close(b->upstream);
+    b->upstream = NULL;
+    uv_close((uv_handle_t *)&b->timer, on_probe_closed);
+}

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The judges: I1 to I9 from what can be seen outside the fleet. The difficulty: to be strict
+ * without blaming the fleet for what it could not know yet. */
+#include "sim.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define KNOWS_MS 1000      /* a front may use a dead address so long after control knew */
+#define WAIT_LAST_MS 90000 /* no request waits longer than this without a disturbance */
+#define HEALTHY_MS 3000
+
+/* --- what the observer is told --- */
+
+static bool is_current(const char *state)
+{
+    return strcmp(state, "pulling") == 0 || strcmp(state, "creating") == 0 ||
+           strcmp(state, "starting") == 0 || strcmp(state, "probing") == 0 ||
+           strcmp(state, "ready") == 0;
+}
+
+static struct note *note_of(struct world *w, uint64_t instance)
+{
+    struct note *n = kg_map_get(&w->notes, KG_U64_KEY(instance));
+
+    if (n)
+        return n;
+    n = calloc(1, sizeof *n);
+    SIM_ASSERT(w, n && kg_map_set(&w->notes, KG_U64_KEY(instance), n) == 0);
+    return n;
+}
+
+static void count_transition(struct world *w, const struct fleet_change *c)
+{
+    char key[160];
+    uint64_t *count;
+
+    snprintf(key, sizeof key, "%s>%s", c->from, c->to);
+    count = kg_map_get(w->transitions, kg_str_of(key));
+    if (!count) {
+        count = calloc(1, sizeof *count);
+        SIM_ASSERT(w, count && kg_map_set(w->transitions, kg_str_of(key), count) == 0);
+    }
+    ++*count;
+}
+
+/* I2: never two at once that are on their way or ready. */
+static void judge_single(struct world *w, int service)
+{
+    size_t at = 0, current = 0;
+    struct kg_str key;
+    void *value;
+
+    while (kg_map_next(&w->notes, &at, &key, &value)) {
+        const struct note *n = value;
+        current += n->service == service && n->current;
+    }
+    SIM_ASSERT(w, current <= 1);
+}
+
+/* Idle counts from the end of the last exchange, and never less than the idle timeout. */
+static void judge_reap(struct world *w, const struct note *n)
+{
+    const struct container *c = engine_named(w, n->name);
+
+    if (!c || c->by_hand || n->service < 0)
+        return;
+    SIM_ASSERT(w, c->exchanges == 0 && c->old_exchanges == 0);
+    SIM_ASSERT(w, c->used_ms + w->services[n->service].idle_timeout_ms <= w->now_ms);
+    SIM_ASSERT(w, c->ready_ms + w->services[n->service].idle_timeout_ms <= w->now_ms);
+}
+
+static void on_changed(void *self, const struct fleet_change *c)
+{
+    struct world *w = self;
+    struct note *n = note_of(w, c->instance);
+    struct container *at;
+
+    sim_say(w, "%s #%llu %s: %s -> %s (%s)", c->service, (unsigned long long)c->instance, c->name,
+            c->from, c->to, c->why);
+    SIM_ASSERT(w, c->ms >= 0 && c->why && c->why[0]);
+    n->service = strncmp(c->service, "svc-", 4) == 0 ? c->service[4] - '0' : -1;
+    snprintf(n->name, sizeof n->name, "%s", c->name);
+    n->current = is_current(c->to);
+    n->ready = strcmp(c->to, "ready") == 0;
+    at = engine_named(w, c->name);
+    if (n->ready && at && at->ready_ms == 0)
+        at->ready_ms = w->now_ms;
+    if (strcmp(c->from, "absent") == 0 && strcmp(c->to, "probing") == 0)
+        w->counts->adopted++;
+    if (n->current && n->service >= 0)
+        judge_single(w, n->service);
+    if (strcmp(c->why, "idle") == 0)
+        judge_reap(w, n);
+    count_transition(w, c);
+}
+
+static void on_cold_start(void *self, uint32_t service, bool success, const char *result,
+                          const int64_t phase_ms[FLEET_PHASES])
+{
+    struct world *w = self;
+
+    SIM_ASSERT(w, sim_index(w, service) >= 0 && result[0] && phase_ms[FLEET_TOTAL] >= 0);
+    for (int n = 0; n < FLEET_PHASES; n++)
+        SIM_ASSERT(w, phase_ms[n] >= -1 && phase_ms[n] <= phase_ms[FLEET_TOTAL]);
+    w->counts->cold_ok += success;
+    w->counts->cold_failed += !success;
+}
+
+static void on_reaped(void *self, uint32_t service, const char *action)
+{
+    struct world *w = self;
+
+    SIM_ASSERT(w, sim_index(w, service) >= 0 && strcmp(action, "remove") == 0);
+    w->counts->reaped++;
+}
+
+static void save_one(void *arg, const char *name, int64_t used_ms, bool in_use)
+{
+    struct world *w = arg;
+    struct saved *s;
+
+    SIM_ASSERT(w, used_ms <= w->now_ms);
+    if (in_use)
+        return;
+    w->saved = realloc(w->saved, (w->saved_count + 1) * sizeof *w->saved);
+    SIM_ASSERT(w, w->saved != NULL);
+    s = &w->saved[w->saved_count++];
+    snprintf(s->name, sizeof s->name, "%s", name);
+    s->used_ms = used_ms;
+}
+
+static void on_clock_changed(void *self)
+{
+    ((struct world *)self)->clocks_dirty = true;
+}
+
+struct fleet_observer judge_observer(struct world *w)
+{
+    return (struct fleet_observer){w, on_changed, on_cold_start, on_reaped, on_clock_changed};
+}
+
+/* --- tickets: I4, I5, I6 --- */
+
+static void ticket_end(struct world *w, struct ticket *t)
+{
+    kg_map_remove(&w->tickets_open[t->front], KG_U64_KEY(t->number));
+    kg_list_remove(&t->link);
+    if (t->service < SIM_SERVICES)
+        w->open[t->service]--;
+    free(t);
+}
+
+void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service)
+{
+    struct ticket *t;
+
+    if (kg_map_get(&w->tickets_open[front], KG_U64_KEY(ticket)))
+        return; /* said twice by a hostile front */
+    t = calloc(1, sizeof *t);
+    SIM_ASSERT(w, t && kg_map_set(&w->tickets_open[front], KG_U64_KEY(ticket), t) == 0);
+    *t = (struct ticket){
+        .number = ticket, .front = front, .service = service, .since_ms = w->now_ms};
+    kg_list_push_back(&w->tickets_old, &t->link);
+    if (service < SIM_SERVICES)
+        w->open[service]++;
+}
+
+void judge_withdrawn(struct world *w, int front, uint64_t ticket)
+{
+    struct ticket *t = kg_map_get(&w->tickets_open[front], KG_U64_KEY(ticket));
+
+    if (t)
+        ticket_end(w, t);
+}
+
+void judge_answered(struct world *w, int front, uint64_t ticket)
+{
+    struct ticket *t = kg_map_get(&w->tickets_open[front], KG_U64_KEY(ticket));
+
+    SIM_ASSERT(w, t && "an answer to a ticket that is not open");
+    ticket_end(w, t);
+}
+
+void judge_front_down(struct world *w, int front)
+{
+    KG_LIST_EACH_SAFE(it, &w->tickets_old)
+    {
+        struct ticket *t = KG_LIST_ENTRY(it, struct ticket, link);
+        if (t->front == front)
+            ticket_end(w, t);
+    }
+}
+
+static void judge_tickets(struct world *w)
+{
+    const struct ticket *oldest;
+    int64_t since_ms;
+
+    for (uint32_t s = 0; s < SIM_SERVICES; s++) {
+        SIM_ASSERT(w, w->open[s] ==
+                          (w->ids[s] < 0 ? 0 : fleet_waiting(w->fleet, (uint32_t)w->ids[s])));
+        SIM_ASSERT(w, w->open[s] <= w->most_waiting[s]);
+    }
+    if (kg_list_empty(&w->tickets_old))
+        return;
+    oldest = KG_LIST_ENTRY(kg_list_first(&w->tickets_old), const struct ticket, link);
+    since_ms = oldest->since_ms;
+    if (since_ms < w->disturbed_ms)
+        since_ms = w->disturbed_ms;
+    SIM_ASSERT(w, w->now_ms - since_ms <= WAIT_LAST_MS);
+}
+
+/* --- exchanges and what is done to containers: I1, I7, I9 --- */
+
+void judge_granted(struct world *w, uint32_t service, uint64_t instance)
+{
+    const struct note *n = note_of(w, instance);
+    const struct container *c = engine_named(w, n->name);
+
+    SIM_ASSERT(w, n->ready && n->service == (int)service);
+    SIM_ASSERT(w, !c || c->by_hand || c->told_ms == 0);
+}
+
+bool judge_exchange(struct world *w, struct container *c, uint64_t instance, uint32_t service)
+{
+    const struct note *n = note_of(w, instance);
+    const struct container *own = engine_named(w, n->name);
+
+    if (own == c) {
+        SIM_ASSERT(w, c->service == (int)service);
+        return true;
+    }
+    if (own && !own->by_hand && own->told_ms != 0)
+        SIM_ASSERT(w, w->now_ms - own->told_ms < KNOWS_MS); /* D8 */
+    return false;
+}
+
+void judge_stop(struct world *w, const struct container *c)
+{
+    bool up = c->c.state == ENGINE_RUNNING || c->c.state == ENGINE_PAUSED;
+
+    SIM_ASSERT(w, c->ours && strcmp(c->c.owner, SIM_OWNER) == 0);
+    if (!up || c->by_hand || c->told_ms != 0)
+        return;
+    SIM_ASSERT(w, c->exchanges == 0);
+    SIM_ASSERT(w, c->old_exchanges == 0);
+}
+
+/* --- always --- */
+
+/* Healthy engine: what is due is gone within a second. */
+static void judge_overdue(struct world *w)
+{
+    bool healthy = w->engine.up && w->now_ms - w->engine.fault_ms > HEALTHY_MS;
+
+    for (uint32_t s = 0; s < SIM_SERVICES; s++) {
+        struct fleet_view views[16];
+        size_t count =
+            w->ids[s] < 0 ? 0 : fleet_view(w->fleet, (uint32_t)w->ids[s], views, 16, w->now_ms);
+        bool overdue = false;
+        for (size_t n = 0; n < count && n < 16; n++)
+            overdue |= strcmp(views[n].state, "ready") == 0 && views[n].reap_in_ms == 0;
+        if (!overdue || !healthy)
+            w->overdue_since_ms[s] = KG_NEVER;
+        else if (w->overdue_since_ms[s] == KG_NEVER)
+            w->overdue_since_ms[s] = w->now_ms;
+        else
+            SIM_ASSERT(w, w->now_ms - w->overdue_since_ms[s] <= 1000);
+    }
+}
+
+void judge_now(struct world *w)
+{
+    fleet_check(w->fleet);
+    judge_tickets(w);
+    if (w->counts->events % 16 == 0)
+        judge_overdue(w);
+    if (!w->clocks_dirty)
+        return;
+    w->clocks_dirty = false;
+    w->saved_count = 0;
+    fleet_each_clock(w->fleet, save_one, w);
+}
+
+static void judge_empty(struct world *w, uint32_t service)
+{
+    struct fleet_view views[16];
+    size_t count = fleet_view(w->fleet, service, views, 16, w->now_ms);
+
+    for (size_t n = 0; n < count && n < 16; n++)
+        sim_say(w, "left: %s %s slots out %u", views[n].name, views[n].state, views[n].slots_out);
+    SIM_ASSERT(w, count == 0);
+}
+
+/* Nothing waits, nothing of ours is left, nothing foreign is missing. */
+void judge_rest(struct world *w)
+{
+    SIM_ASSERT(w, kg_list_empty(&w->tickets_old));
+    SIM_ASSERT(w, kg_list_empty(&w->old_fronts) && !w->holding);
+    for (uint32_t s = 0; s < SIM_SERVICES; s++)
+        judge_empty(w, (uint32_t)w->ids[s]);
+    SIM_ASSERT(w, fleet_quiet(w->fleet) && w->open_callers == 0);
+    for (size_t n = 0; n < w->engine.count; n++) {
+        const struct container *c = &w->engine.containers[n];
+        if (c->c.state == ENGINE_NONE)
+            SIM_ASSERT(w, c->ours || c->by_hand);
+        else
+            SIM_ASSERT(w, !c->ours || strncmp(c->c.name, "renamed-", 8) == 0);
+    }
+}
+
+/* --- life --- */
+
+void judge_begin(struct world *w)
+{
+    kg_map_init(&w->notes);
+    kg_list_init(&w->tickets_old);
+    for (int n = 0; n < SIM_FRONTS; n++)
+        kg_map_init(&w->tickets_open[n]);
+}
+
+void judge_forget(struct world *w)
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    while (kg_map_next(&w->notes, &at, &key, &value))
+        free(value);
+    kg_map_fini(&w->notes);
+    for (int n = 0; n < SIM_FRONTS; n++)
+        judge_front_down(w, n);
+    for (int s = 0; s < SIM_SERVICES; s++)
+        w->overdue_since_ms[s] = KG_NEVER;
+}
