@@ -7,7 +7,7 @@
 static const char beginning[] =
     ".\\\" SPDX-License-Identifier: Apache-2.0\n"
     ".\\\" Made by `kipgate check --manual`; a test compares.\n"
-    ".TH KIPGATE 8 \"\" \"kipgate " KIPGATE_VERSION "\" \"System Administration\"\n"
+    ".TH KIPGATE 8 \"\" \"Kipgate\" \"System Administration\"\n"
     ".SH NAME\n"
     "kipgate \\- starts a container when a request comes, removes it when nobody uses it\n"
     ".SH SYNOPSIS\n"

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 
 #define FIRST_LIST_RETRY_MS 1000
+#define CLOSE_TIMEOUT_MS 1000
 
 static void ping(struct engine *e);
 static void enter_reach(struct engine *e);
 
-/* --- small services
- * ------------------------------------------------------------------------------------ */
+/* --- small services ----------------------------------------------------------------------- */
 
 uint64_t engine_send(struct engine *e, const struct engine_request *r)
 {
@@ -69,8 +69,15 @@ static void cancel(struct engine *e, uint64_t *call)
     *call = 0;
 }
 
-/* --- down and up
- * --------------------------------------------------------------------------------------- */
+static void cancel_calls(struct engine *e)
+{
+    cancel(e, &e->ping);
+    cancel(e, &e->info);
+    cancel(e, &e->stream);
+    cancel(e, &e->list);
+}
+
+/* --- down and up -------------------------------------------------------------------------- */
 
 static void on_beat(uv_timer_t *timer);
 
@@ -91,10 +98,7 @@ void engine_lost(struct engine *e, const char *why)
         return; /* known, and being looked after */
     e->link = LINK_PING;
     engine_clean_words(e->why, sizeof e->why, kg_str_of(*why ? why : "the engine is gone"));
-    cancel(e, &e->ping);
-    cancel(e, &e->info);
-    cancel(e, &e->stream);
-    cancel(e, &e->list);
+    cancel_calls(e);
     uv_timer_stop(&e->relist);
     engine_reach_stop(e);
     retry_later(e);
@@ -141,8 +145,7 @@ static void on_beat(uv_timer_t *timer)
         ping(e);
 }
 
-/* --- ping, version, facts
- * -------------------------------------------------------------------------------- */
+/* --- ping, version, facts ----------------------------------------------------------------- */
 
 /* "1.41" -> 41; 0 when it is not such. */
 static unsigned minor_of(const char *version)
@@ -439,8 +442,7 @@ const struct kg_histogram *engine_call_times(const struct engine *e, size_t inde
     return &e->times[index];
 }
 
-/* --- open and close
- * ---------------------------------------------------------------------------------------- */
+/* --- open and close ----------------------------------------------------------------------- */
 
 /* "unix:///path" or "tcp://host:port". */
 static int open_transport(struct engine *e, const struct config *c, struct kg_err *err)
@@ -529,6 +531,30 @@ static void on_transport_closed(void *arg)
     engine_let_go(arg);
 }
 
+/* Our network goes with us when nothing is on it any more: the engine refuses where something is.
+ */
+static void on_network_removed(void *arg, const struct transport_answer *a)
+{
+    struct engine *e = arg;
+
+    (void)a;
+    transport_close(e->transport, on_transport_closed, e);
+}
+
+static bool remove_network(struct engine *e)
+{
+    char path[ENGINE_NAME_BYTES + 16];
+    const struct engine_request r = {.method = "DELETE",
+                                     .path = path,
+                                     .timeout_ms = CLOSE_TIMEOUT_MS,
+                                     .own_connection = true,
+                                     .on_done = on_network_removed,
+                                     .arg = e};
+
+    snprintf(path, sizeof path, "/networks/%s", e->reach.network);
+    return e->link == LINK_UP && engine_network_is_own(e) && engine_send(e, &r) != 0;
+}
+
 void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg)
 {
     uv_timer_t *timers[] = {&e->beat, &e->relist, &e->soon};
@@ -537,12 +563,13 @@ void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg)
     e->closing = true;
     e->on_closed = on_closed;
     e->closed_arg = arg;
-    engine_pulls_close(e);
-    engine_verbs_close(e);
+    cancel_calls(e);
+    engine_verbs_close(e); /* pulls end with the last who wants them */
     engine_sockets_close(e);
     e->open_handles = 1 + sizeof timers / sizeof *timers + (e->reach.resolving ? 1 : 0);
     engine_reach_stop(e);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         uv_close((uv_handle_t *)timers[i], on_timer_closed);
-    transport_close(e->transport, on_transport_closed, e);
+    if (!remove_network(e))
+        transport_close(e->transport, on_transport_closed, e);
 }

@@ -86,8 +86,7 @@ struct engine_ops {
     void (*cancel)(void *self, uint64_t operation);
 };
 
-/* --- the real client
- * ------------------------------------------------------------------------------ */
+/* --- the real client ---------------------------------------------------------------------- */
 struct engine;
 struct engine_callbacks {
     void *arg;

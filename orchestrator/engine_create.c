@@ -62,8 +62,7 @@ static void set_labels(struct json *root, const struct config_service *s, const 
     json_set(root, "Labels", labels);
 }
 
-/* --- the profile
- * -------------------------------------------------------------------------------------- */
+/* --- the profile -------------------------------------------------------------------------- */
 
 static bool adds(const struct config_service *s, const char *capability)
 {
@@ -189,8 +188,7 @@ static void set_log(struct json *host, const struct engine_ground *g)
     json_set(host, "LogConfig", log);
 }
 
-/* --- what it sees of the host
- * -------------------------------------------------------------------------- */
+/* --- what it sees of the host ------------------------------------------------------------- */
 
 /* "HOST[:INSIDE[:PERMISSIONS]]" */
 static void set_devices(struct json *host, const struct config_service *s)
@@ -276,8 +274,7 @@ static int set_host(struct engine_body *b, const struct config_service *s,
     return set_binds(b->root, b->host, s, g, err);
 }
 
-/* --- doors
- * --------------------------------------------------------------------------------------------- */
+/* --- doors -------------------------------------------------------------------------------- */
 
 int engine_body_begin(struct engine_body *b, const struct config_service *s,
                       const struct engine_ground *g, struct kg_err *err)

@@ -73,8 +73,7 @@ void engine_parse_listed(const struct json *n, struct engine_container *c)
     c->state = engine_parse_state(json_string(json_get(n, "State"), ""));
 }
 
-/* --- addresses
- * --------------------------------------------------------------------------------------- */
+/* --- addresses ---------------------------------------------------------------------------- */
 
 int engine_parse_port(const struct json *exposed, size_t *count)
 {
@@ -173,8 +172,7 @@ void engine_parse_address(const struct json *inspect, const struct engine_where 
         set_own_address(json_get(settings, "Networks"), where->network, port, c);
 }
 
-/* --- events
- * ------------------------------------------------------------------------------------------ */
+/* --- events ------------------------------------------------------------------------------- */
 
 static bool parse_action(const char *action, enum engine_event_kind *kind)
 {
@@ -245,8 +243,7 @@ void engine_lines_feed(struct engine_lines *l, struct kg_str bytes, engine_line 
     }
 }
 
-/* --- words and codes
- * ----------------------------------------------------------------------------------- */
+/* --- words and codes ---------------------------------------------------------------------- */
 
 /* The end of what fits into n bytes without a torn UTF-8 sequence. */
 static size_t whole_utf8(const char *p, size_t n)
@@ -359,8 +356,7 @@ bool engine_valid_id(const char *id)
     return n > 0 && id[n] == '\0' && n < ENGINE_NAME_BYTES && !strchr("_.-", id[0]);
 }
 
-/* --- references
- * ---------------------------------------------------------------------------------------- */
+/* --- references --------------------------------------------------------------------------- */
 
 /* What goes into a path of the engine's: nothing that could climb out of it or end it. */
 static bool is_plain(const char *image)

@@ -25,8 +25,7 @@
 #define ENGINE_MAX_REFERENCE_BYTES 512    /* of an image */
 #define ENGINE_PROGRESS_EVERY_MS 500
 
-/* --- parsing (engine_parse.c): pure, and fed by strangers
- * ------------------------------------------ */
+/* --- parsing (engine_parse.c): pure, and fed by strangers --------------------------------- */
 
 enum engine_reach { REACH_UNKNOWN, REACH_ADDRESS, REACH_NETWORK, REACH_PUBLISHED };
 
@@ -90,8 +89,7 @@ struct engine_reference {
 };
 int engine_parse_reference(const char *image, struct engine_reference *r);
 
-/* --- a container's body (engine_create.c): pure
- * ----------------------------------------------------- */
+/* --- a container's body (engine_create.c): pure ------------------------------------------- */
 
 struct engine_ground { /* what the engine and the way to it make of a container */
     const char *owner;
@@ -113,8 +111,7 @@ int engine_body_finish(struct engine_body *b, int port, const struct engine_grou
                        struct kg_buf *out);
 void engine_body_fini(struct engine_body *b);
 
-/* --- the client
- * -------------------------------------------------------------------------------------- */
+/* --- the client --------------------------------------------------------------------------- */
 
 enum engine_link { LINK_PING, LINK_INFO, LINK_REACH, LINK_SUBSCRIBE, LINK_UP };
 
@@ -220,13 +217,13 @@ void engine_subscribed(struct engine *e, int status);
 /* pulls (engine_pull.c) */
 uint64_t engine_pull(void *self, const struct config_service *s, engine_done *done, void *arg);
 void engine_pull_leave(struct op *op);
-void engine_pulls_close(struct engine *e);
 
 /* reach (engine_reach.c) */
 /* Finds out how workers are reached; makes our network where one is needed. Ends in engine_reached.
  */
 void engine_reach_start(struct engine *e);
 void engine_reach_stop(struct engine *e);
+bool engine_network_is_own(const struct engine *e); /* made by us, for our workers */
 void engine_reached(struct engine *e, bool found, const char *why);
 /* Where a worker's socket appears for us, below state_dir/sockets. False: no room in an address. */
 bool engine_socket_path(const struct engine *e, const char *container, const char *socket,

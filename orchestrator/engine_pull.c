@@ -47,8 +47,7 @@ static struct op *op_of(const struct pull *p)
     return NULL;
 }
 
-/* --- progress
- * ------------------------------------------------------------------------------------------ */
+/* --- progress ----------------------------------------------------------------------------- */
 
 static struct layer *layer_of(struct pull *p, const char *id)
 {
@@ -125,8 +124,7 @@ static void on_data(void *arg, struct kg_str bytes)
     tell_progress(p);
 }
 
-/* --- the end
- * ------------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------------ */
 
 static void judge(struct pull *p, const struct transport_answer *from, struct engine_answer *to)
 {
@@ -175,14 +173,7 @@ void engine_pull_leave(struct op *op)
     pull_free(p);
 }
 
-void engine_pulls_close(struct engine *e)
-{
-    while (!kg_list_empty(&e->pulls))
-        pull_free(KG_LIST_ENTRY(kg_list_first(&e->pulls), struct pull, link));
-}
-
-/* --- the begin
- * ----------------------------------------------------------------------------------------- */
+/* --- the begin ---------------------------------------------------------------------------- */
 
 static uint64_t send_pull(struct pull *p, const struct engine_reference *r, int64_t timeout_ms)
 {

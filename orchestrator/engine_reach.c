@@ -72,8 +72,7 @@ static void ask(struct engine *e, const char *method, const char *path, const ch
         end(e, false, "out of memory");
 }
 
-/* --- are we one of its containers?
- * --------------------------------------------------------------------- */
+/* --- are we one of its containers? -------------------------------------------------------- */
 
 /* The first run of exactly 64 hexadecimal digits. */
 static bool find_id(const char *text, char id[ENGINE_ID_BYTES])
@@ -222,8 +221,7 @@ static void ask_own(struct engine *e)
     ask(e, "GET", path, NULL, on_own);
 }
 
-/* --- is it on this machine?
- * ------------------------------------------------------------------------------ */
+/* --- is it on this machine? --------------------------------------------------------------- */
 
 static bool same_address(const struct sockaddr *a, const char *ip)
 {
@@ -269,8 +267,7 @@ static bool is_here(const struct json *network)
                            json_string(json_get(network, "Id"), ""), bridge);
 }
 
-/* --- the engine's host, where its published ports are
- * ------------------------------------------------- */
+/* --- the engine's host, where its published ports are ------------------------------------- */
 
 static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
 {
@@ -321,8 +318,7 @@ static void decide(struct engine *e, const struct json *network)
     }
 }
 
-/* --- our network
- * ------------------------------------------------------------------------------------------ */
+/* --- our network -------------------------------------------------------------------------- */
 
 /* Short enough to be read, long enough not to meet another owner's. */
 static void own_network_name(const struct engine *e, char *out, size_t cap)
@@ -424,6 +420,14 @@ static void ask_network(struct engine *e)
     own_network_name(e, e->reach.network, sizeof e->reach.network);
     snprintf(path, sizeof path, "/networks/%s", e->reach.network);
     ask(e, "GET", path, NULL, on_network);
+}
+
+bool engine_network_is_own(const struct engine *e)
+{
+    char name[ENGINE_NAME_BYTES];
+
+    own_network_name(e, name, sizeof name);
+    return strcmp(e->reach.network, name) == 0;
 }
 
 /* --- doors

@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* --- the life of an operation
- * -------------------------------------------------------------------------- */
+/* --- the life of an operation ------------------------------------------------------------- */
 
 struct op *engine_op_new(struct engine *e, enum engine_kind kind, engine_done *done, void *arg,
                          int64_t timeout_ms)
@@ -71,8 +70,7 @@ static bool op_is_late(const struct op *op)
     return kg_clock_mono_ms() >= op->due_ms;
 }
 
-/* --- calls
- * --------------------------------------------------------------------------------------------- */
+/* --- calls -------------------------------------------------------------------------------- */
 
 static void op_call(struct op *op);
 
@@ -233,8 +231,7 @@ static void send_image(struct op *op, transport_done *on_done)
     kg_buf_fini(&path);
 }
 
-/* --- create
- * -------------------------------------------------------------------------------------------- */
+/* --- create ------------------------------------------------------------------------------- */
 
 static void finish_body(struct op *op)
 {
@@ -332,8 +329,7 @@ static uint64_t verb_create(void *self, const struct config_service *s, const ch
     return number;
 }
 
-/* --- the others
- * ---------------------------------------------------------------------------------------- */
+/* --- the others --------------------------------------------------------------------------- */
 
 static uint64_t about(void *self, enum engine_kind kind, const char *id, int64_t timeout_ms,
                       const char *method, const char *tail, engine_done *done, void *arg)
@@ -409,8 +405,7 @@ static uint64_t verb_image(void *self, const struct config_service *s, engine_do
     return number;
 }
 
-/* --- cancelling
- * ---------------------------------------------------------------------------------------- */
+/* --- cancelling --------------------------------------------------------------------------- */
 
 static void drop(struct op *op)
 {
@@ -460,11 +455,10 @@ void engine_verbs_init(struct engine *e)
                                  .cancel = verb_cancel};
 }
 
-/* The transport's close ends their calls untold. */
 void engine_verbs_close(struct engine *e)
 {
     while (!kg_list_empty(&e->running))
-        engine_op_free(KG_LIST_ENTRY(kg_list_first(&e->running), struct op, link));
+        drop(KG_LIST_ENTRY(kg_list_first(&e->running), struct op, link));
     while (!kg_list_empty(&e->finished))
-        engine_op_free(KG_LIST_ENTRY(kg_list_first(&e->finished), struct op, link));
+        drop(KG_LIST_ENTRY(kg_list_first(&e->finished), struct op, link));
 }

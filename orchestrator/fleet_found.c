@@ -116,8 +116,9 @@ void fleet_ended(struct fleet_instance *i, enum instance_event event, const char
 /* Compared as it was noted: the engine client zeroes what an address does not use. */
 static bool has_moved(const struct fleet_instance *i, const struct engine_container *c)
 {
-    return has_address(c) && (c->address_length != i->container.address_length ||
-                              memcmp(&c->address, &i->container.address, c->address_length) != 0);
+    return has_address(c) && i->container.address_length > 0 &&
+           (c->address_length != i->container.address_length ||
+            memcmp(&c->address, &i->container.address, c->address_length) != 0);
 }
 
 static void found_in_use(struct fleet_instance *i, const struct engine_container *c)
@@ -166,8 +167,12 @@ void fleet_found(struct fleet_instance *i, const struct engine_container *c)
             fleet_found_nothing(i);
         return;
     }
-    if (i->container.id[0] == '\0')
+    if (i->container.id[0] == '\0') {
         fleet_instance_is(i, c);
+    } else if (strcmp(i->container.id, c->id) != 0) {
+        fleet_ask_again(i); /* not what was asked about: no answer at all */
+        return;
+    }
     i->is = c->state;
     if (instance_is_provisioning(i->state))
         found_provisioning(i, c);

@@ -84,17 +84,22 @@ static bool is_wanted(const struct fleet_instance *i, const struct engine_contai
 {
     const struct fleet_service *s = i->service;
 
-    return c->state == ENGINE_RUNNING && c->address_length > 0 && s->config &&
+    return i->wanted && c->state == ENGINE_RUNNING && c->address_length > 0 && s->config &&
            strcmp(c->spec, s->config->spec) == 0 && !i->fleet->removing;
 }
 
-static void adopt(struct fleet_instance *i, const struct engine_container *c)
+/* What is due is not adopted: the last run may have told the engine to stop it, and that order may
+ * still be carried out. */
+static bool is_due(const struct fleet_instance *i)
+{
+    return i->clock_ms != KG_NEVER &&
+           i->clock_ms + i->service->config->idle_timeout_ms <= i->fleet->now_ms;
+}
+
+static void adopt(struct fleet_instance *i)
 {
     struct fleet *f = i->fleet;
 
-    i->container.address = c->address;
-    i->container.address_length = c->address_length;
-    i->clock_ms = recall(f, i->name);
     i->deadline_ms = i->held ? KG_NEVER : f->now_ms + i->service->config->start_timeout_ms;
     fleet_step(i, INSTANCE_ON_ADOPTED, NULL);
 }
@@ -104,12 +109,15 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     struct fleet *f = i->fleet;
 
     memcpy(i->spec, c->spec, sizeof i->spec);
+    i->container.address = c->address;
+    i->container.address_length = c->address_length;
     i->epoch = f->epoch;
     i->held = f->hold && is_up(c);
     if (i->held)
         reaper_hold(&f->reaper, &i->idle);
-    if (is_wanted(i, c) && make_way(i->service)) {
-        adopt(i, c);
+    i->clock_ms = recall(f, i->name);
+    if (is_wanted(i, c) && !is_due(i) && make_way(i->service)) {
+        adopt(i);
         return;
     }
     i->wanted = false;

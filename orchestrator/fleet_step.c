@@ -58,6 +58,8 @@ static void leave_current(struct fleet_instance *i)
     i->ready = false;
     i->ready_ms = f->now_ms;
     reaper_forget(&f->reaper, &i->idle);
+    if (f->observer.clock_changed)
+        f->observer.clock_changed(f->observer.self);
     if (i->service->current != i)
         return;
     i->service->current = NULL;

@@ -81,5 +81,7 @@ void fleet_each_clock(const struct fleet *f,
                  i->held || i->clock_ms == KG_NEVER);
         else if (i->state == INSTANCE_DRAINING)
             each(arg, i->name, f->now_ms, true);
+        else if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_REMOVING)
+            each(arg, i->name, 0, false); /* long due: the next run must not adopt it */
     }
 }

@@ -362,10 +362,13 @@ static void on_probe(struct gate_client *g, const struct message_probe *m)
         proxy_worker_probe(l->worker, &m->health);
 }
 
+/* Out of sight first: exchanges whose connects now fail ask for a slot from within the removal. */
 static void on_gone(struct lease *l)
 {
-    proxy_worker_remove(l->worker);
+    struct proxy_worker *worker = l->worker;
+
     lease_free(l);
+    proxy_worker_remove(worker);
 }
 
 void gate_client_message(struct gate_client *g, const struct message_head *head)

@@ -28,7 +28,7 @@ static struct json *out(cJSON *n)
     return (struct json *)(void *)n;
 }
 
-/* --- checking -------------------------------------------------------------------------------- */
+/* --- checking ----------------------------------------------------------------------------- */
 
 struct checker {
     const char *p, *end;
@@ -295,7 +295,7 @@ void json_free(struct json *root)
     cJSON_Delete(own(root));
 }
 
-/* --- reading --------------------------------------------------------------------------------- */
+/* --- reading ------------------------------------------------------------------------------ */
 
 enum json_type json_type(const struct json *n)
 {
@@ -365,7 +365,7 @@ bool json_bool(const struct json *n, bool otherwise)
     return cJSON_IsBool(in(n)) ? cJSON_IsTrue(in(n)) : otherwise;
 }
 
-/* --- building -------------------------------------------------------------------------------- */
+/* --- building ----------------------------------------------------------------------------- */
 
 #define SPOILED (1 << 20) /* beside cJSON's own type bits */
 

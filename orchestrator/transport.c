@@ -65,7 +65,7 @@ struct transport {
     void *closed_arg;
 };
 
-/* --- one easy handle -------------------------------------------------------------------------- */
+/* --- one easy handle ---------------------------------------------------------------------- */
 
 static size_t on_bytes(char *bytes, size_t size, size_t n, void *arg)
 {

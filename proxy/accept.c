@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Listening sockets and the caps on what comes in through them.
- * The difficulty: at a cap, or without descriptors, the loop must neither spin nor go deaf. We accept
- * by ourselves (a uv poll handle): libuv's own way sleeps after each accept and cannot be paused. */
+ * The difficulty: at a cap, or without descriptors, the loop must neither spin nor go deaf. We
+ * accept by ourselves (a uv poll handle): libuv's own way sleeps after each accept and cannot be
+ * paused. */
 #include "base/err.h"
 #include "proxy/client_priv.h"
 #include <arpa/inet.h>
@@ -11,21 +12,19 @@
 
 #define BACKLOG 4096
 #define ACCEPTS_PER_TURN 64
-#define PAUSE_MS 100             /* after descriptors ran out */
+#define PAUSE_MS 100              /* after descriptors ran out */
 #define MAX_LOCAL_CONNECTIONS 256 /* on local listeners: not counted with the clients */
 
+#define OVERLOADED_BODY                                                                            \
+    "{\"type\":\"urn:kipgate:overloaded\",\"title\":\"The front is at its limit\",\"status\":503," \
+    "\"detail\":\"too many connections here\"}\n"
 static const char OVERLOADED[] =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-    "Content-Length: 121\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-    "{\"type\":\"urn:kipgate:overloaded\",\"title\":\"The front is at its limit\",\"status\":503,"
-    "\"detail\":\"too many connections here\"}\n";
-_Static_assert(sizeof "{\"type\":\"urn:kipgate:overloaded\",\"title\":\"The front is at its limit\","
-                      "\"status\":503,\"detail\":\"too many connections here\"}\n" -
-                       1 ==
-                   121,
-               "the length that the head tells");
+    "Content-Length: 120\r\nRetry-After: 1\r\nConnection: close\r\n\r\n" OVERLOADED_BODY;
+_Static_assert(sizeof OVERLOADED_BODY - 1 == 120, "the length that the head tells");
 
-/* --- caps --------------------------------------------------------------------------------------- */
+/* --- caps ---------------------------------------------------------------------------------------
+ */
 
 /* The bytes that stand for one client: an IPv4 address, or the half of an IPv6 one that a client
  * cannot choose at will. Empty: no address, or no cap. */
@@ -75,6 +74,11 @@ void accept_forget(struct proxy *p, struct kg_str key)
         kg_map_set(&p->per_client, key, (void *)(n - 1)); /* replaces: no memory is needed */
 }
 
+struct kg_str accept_overloaded(void)
+{
+    return (struct kg_str){OVERLOADED, sizeof OVERLOADED - 1};
+}
+
 /* Says 503 as well as that goes without waiting for anything. */
 static void shed(struct proxy *p, int fd)
 {
@@ -113,7 +117,8 @@ static void take(struct listener *l, int fd, const struct sockaddr_storage *addr
     }
 }
 
-/* --- accepting ---------------------------------------------------------------------------------- */
+/* --- accepting ----------------------------------------------------------------------------------
+ */
 
 static void on_acceptable(uv_poll_t *poll, int status, int events);
 
@@ -163,17 +168,18 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
     }
 }
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------------
+ */
 
-/* Accepted sockets inherit these, which saves the calls for each. Keep-alive probes tell the clients
- * that are gone without a word from those that only have nothing to say. */
+/* Accepted sockets inherit these, which saves the calls for each. Keep-alive probes tell the
+ * clients that are gone without a word from those that only have nothing to say. */
 static void set_inherited(int fd)
 {
     static const struct {
         int level, name, value;
     } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY, 1},    {SOL_SOCKET, SO_KEEPALIVE, 1},
-        {IPPROTO_TCP, TCP_KEEPIDLE, 60},  {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, 60}, {IPPROTO_TCP, TCP_KEEPINTVL, 10},
         {IPPROTO_TCP, TCP_KEEPCNT, 6},
     };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The access log: one JSON line per exchange.
- * The difficulty: its reader may be slow, and the loop must not wait for it: a descriptor is written
- * only when it says it is ready, in pieces that are taken whole; lines beyond the buffer are lost. */
+ * The difficulty: its reader may be slow, and the loop must not wait for it: a descriptor is
+ * written only when it says it is ready, in pieces that are taken whole; lines beyond the buffer
+ * are lost. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/proxy_priv.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bodies in and out.
- * The difficulty: exactly the bytes of this message, and what is decoded stays in the read buffer. */
-#include "proxy/body_priv.h"
+ * The difficulty: exactly the bytes of this message, and what is decoded stays in the read buffer.
+ */
 #include "base/err.h"
+#include "proxy/body_priv.h"
 
 #define PIECE_BUFS 6 /* head, size line, kept and new payload, its end, the last chunk */
 

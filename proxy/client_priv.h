@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One connection of a client: it cuts the stream into heads and bodies and has one exchange at a time.
- * The difficulty: what a client sends ahead must neither be lost nor be held without bound. */
+/* One connection of a client: it cuts the stream into heads and bodies and has one exchange at a
+ * time. The difficulty: what a client sends ahead must neither be lost nor be held without bound.
+ */
 #ifndef PROXY_CLIENT_PRIV_H
 #define PROXY_CLIENT_PRIV_H
 
@@ -28,7 +29,11 @@ struct client {
     struct wire wire;
     struct kg_list link; /* proxy.clients */
     enum client_state state;
-    bool local, pumping, body_timed, probed;
+    bool local;
+    bool taking, again; /* the taking loop runs; it has another round to go */
+    bool body_timed;    /* its rate is watched; */
+    bool body_grace;    /* not yet held against it */
+    bool probed;        /* it was asked whether it is still there */
     uint8_t key_n, address_n;
     char key[CLIENT_KEY_BYTES];
     char address[INET6_ADDRSTRLEN]; /* as text, without a port; empty on a Unix socket */
@@ -39,7 +44,7 @@ struct client {
     struct exchange *exchange;
     struct local *local_request;
     struct kg_timer deadline, watch;
-    uint64_t rate_bytes;     /* of the body since rate_at_ms */
+    uint64_t rate_bytes; /* of the body since rate_at_ms */
     int64_t rate_at_ms, rate_paused_ms, paused_at_ms;
 };
 
@@ -49,19 +54,35 @@ void client_new(struct listener *l, int fd, const struct sockaddr *address, stru
 void client_resume(struct client *c);
 /* From here on the body of the request under way is asked to come at a certain rate. */
 void client_body_wanted(struct client *c);
-/* The exchange or local request is over (and its pointer NULL); all its bytes are sent or queued. */
+/* Looks now and then whether a client that is not being read is still there. */
+void client_watch(struct client *c);
+/* A problem for a request that has not become an exchange; ends the connection. `h`: as far as it
+ * was understood, or NULL. */
+void client_refuse(struct client *c, struct guard_verdict verdict, const struct http1_head *h);
+/* The same when there is no memory for a better answer. */
+void client_shed(struct client *c);
+/* The exchange or local request is over (and its pointer NULL); all its bytes are sent or queued.
+ */
 void client_next(struct client *c, enum client_next next);
-/* Whether the connection can go on after an answer that is given now, the body unread or not. */
-bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect_continue);
-void client_tunnel(struct client *c); /* the tunnel takes the wire */
-void client_close(struct client *c);  /* at once; whoever has its exchange has ended it */
+/* Whether the connection can go on after an answer that is given now, the body unread or not.
+ * `expect`: the client waits for a 100 before it sends its body. */
+bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect);
+void client_close(struct client *c); /* at once; whoever has its exchange has ended it */
 /* Breaks all clients and what they have under way, or, for a drain, closes the idle ones. */
 void clients_close(struct proxy *p, bool idle_only);
 
-/* --- local.c ------------------------------------------------------------------------------------ */
+/* --- between client.c, client_time.c and tunnel.c ------------------------------------------------
+ */
+void client_timers_init(struct client *c);
+void client_set_state(struct client *c, enum client_state to); /* the only writer of `state` */
+
+/* --- local.c ------------------------------------------------------------------------------------
+ */
 void local_begin(struct client *c, const struct http1_head *h);
-void local_body(struct client *c, struct kg_str payload, bool last);
-void local_client_gone(struct client *c); /* tells whoever still works on it */
-void local_eof(struct client *c);         /* the client ended its half */
+void local_body(struct client *c, struct kg_str payload);
+/* The client left, or is cut off: tells whoever still works on its request. */
+void local_drop(struct client *c, bool tell);
+/* The client ended its half. False: it is taken to be gone. */
+bool local_half_closed(struct client *c);
 
 #endif

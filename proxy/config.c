@@ -43,7 +43,8 @@ void config_unref(struct config *c)
     free(c);
 }
 
-/* --- telling a generation ----------------------------------------------------------------------- */
+/* --- telling a generation -----------------------------------------------------------------------
+ */
 
 int proxy_config_begin(struct proxy *p)
 {
@@ -96,7 +97,8 @@ const char *proxy_service_name(const struct proxy *p, uint32_t service)
     return c->services[service]->name;
 }
 
-/* --- asking it ---------------------------------------------------------------------------------- */
+/* --- asking it ----------------------------------------------------------------------------------
+ */
 
 const struct proxy_service *config_find(const struct config *c, const struct http1_head *h,
                                         struct route_match *match)

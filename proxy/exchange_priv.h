@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One exchange: a request, the slot of a worker that it holds, and its response.
- * The difficulty: whatever the two peers do, the slot goes back once, and there is one way to end. */
+ * The difficulty: whatever the two peers do, the slot goes back once, and there is one way to end.
+ */
 #ifndef PROXY_EXCHANGE_PRIV_H
 #define PROXY_EXCHANGE_PRIV_H
 
@@ -8,7 +9,8 @@
 #include "proxy/rewrite.h"
 #include "proxy/upstream_priv.h"
 
-#define EXCHANGE_MAX_ACQUIRES 4 /* the first, and three after a worker that could not be reached */
+#define EXCHANGE_MAX_ACQUIRES 4 /* the first, and three after a worker that could not be reached   \
+                                 */
 
 enum exchange_state {
     EXCHANGE_NEW,        /* being checked; nothing is held */
@@ -43,7 +45,7 @@ struct exchange {
     struct upstream *upstream;
     struct kg_timer timer; /* PAUSED: to ask again; else until the response head */
     unsigned acquires;
-    bool retried;  /* sent a second time because a kept connection had ended */
+    bool retried; /* sent a second time because a kept connection had ended */
     bool quiet;
 
     /* what is known of the request */
@@ -73,46 +75,54 @@ struct exchange {
     uint64_t bytes_in, bytes_out;
 };
 
-/* --- exchange.c --------------------------------------------------------------------------------- */
+/* --- exchange.c ---------------------------------------------------------------------------------
+ */
 /* A head is in and fine. Answers it, or begins to. */
 void exchange_begin(struct client *c, const struct http1_head *h);
 /* Asks the gate for a slot: goes on at once, or waits. */
 void exchange_acquire(struct exchange *ex);
 void exchange_slot_back(struct exchange *ex);
-/* How much of the body it takes now. */
+void exchange_drop_upstream(struct exchange *ex); /* closes its connection to the worker */
+/* Asks the gate again in a moment. */
+void exchange_pause(struct exchange *ex);
+/* How much of the body it takes now, of bytes still to be read and of bytes that are here. */
 size_t exchange_room(const struct exchange *ex);
+size_t exchange_takes(const struct exchange *ex);
 /* The next piece of the body. The exchange may be over after it. */
 void exchange_body(struct exchange *ex, struct kg_str payload);
 /* What came in one read is handed over: sends what is left to send of it. */
 void exchange_flush(struct exchange *ex);
-/* The client ended its half, or is gone. */
-void exchange_client_gone(struct exchange *ex);
+/* The client broke a rule or was too slow: refused if that is still possible, else broken off. */
+void exchange_blame(struct exchange *ex, enum proxy_reason reason, const char *words);
+/* The client ended its half some time ago: finds out whether it is still there, by a 102 that a
+ * dead connection answers with a reset. False: it cannot be asked. */
+bool exchange_ask_client(struct exchange *ex);
 /* Ends it with a problem. `detail` may lie in the arena; NULL: the row's title. */
 void exchange_refuse(struct exchange *ex, enum proxy_reason reason, const char *detail);
 /* The same in words of ours about the worker: "service 'a': WORDS". */
 void exchange_refuse_worker(struct exchange *ex, enum proxy_reason reason, const char *words);
-/* The only way to end: gives back what it holds, counts, frees, and tells the client's connection. */
+/* The only way to end: gives back what it holds, counts, frees, and tells the client's connection.
+ */
 void exchange_end(struct exchange *ex, enum exchange_end how);
 /* The loop's turn after an answer of the gate. */
 void exchange_go_on(struct exchange *ex);
-/* Counts a request that never became an exchange. */
-void exchange_log_refused(struct client *c, const struct http1_head *h, int status,
-                          struct kg_str id);
 
-/* --- forward.c: the request's way to the worker ------------------------------------------------- */
+/* --- forward.c: the request's way to the worker -------------------------------------------------
+ */
 void forward_begin(struct exchange *ex); /* holds a slot: takes or makes a connection */
 /* Sends the head if that is still to be done, and a piece of the body. */
 void forward_piece(struct exchange *ex, struct kg_str payload);
 /* The connection ended or broke before a byte of the response: tries again or refuses. */
 void forward_lost(struct exchange *ex);
 
-/* --- answer.c: the response's way to the client ------------------------------------------------- */
+/* --- answer.c: the response's way to the client -------------------------------------------------
+ */
 extern const struct wire_kind answer_wire; /* an upstream's, with an exchange */
 void answer_client_drained(struct exchange *ex);
 
-/* --- tunnel.c ----------------------------------------------------------------------------------- */
+/* --- tunnel.c -----------------------------------------------------------------------------------
+ */
 /* The 101 is sent. `early` are bytes of the worker behind it. */
 void tunnel_begin(struct exchange *ex, struct kg_str early);
-void tunnel_client_watch(struct exchange *ex); /* the client's connection is known to be dead */
 
 #endif

@@ -2,11 +2,13 @@
 /* Probes of a worker's address.
  * The difficulty: the first request waits for this, so each pause is as short as it can be. libuv's
  * timers count milliseconds: the first pause, meant to be 0.5 ms, is 1. */
-#include "proxy/probe_priv.h"
 #include "base/err.h"
+#include "proxy/probe_priv.h"
+#include <stdio.h>
 #include <stdlib.h>
 
-#define MAX_BODY_BYTES KG_READ_BUFFER_BYTES /* of a health answer that is read to keep its connection */
+#define MAX_BODY_BYTES                                                                             \
+    KG_READ_BUFFER_BYTES /* of a health answer that is read to keep its connection */
 
 enum probe_state {
     PROBE_PAUSING,
@@ -36,7 +38,8 @@ uint64_t probe_pause_ms(unsigned attempt, int64_t age_ms)
     return attempt <= sizeof first / sizeof *first ? first[attempt - 1] : 5;
 }
 
-/* --- one attempt -------------------------------------------------------------------------------- */
+/* --- one attempt --------------------------------------------------------------------------------
+ */
 
 static const struct wire_kind probe_wire;
 static void on_connected(struct upstream *u, int status);
@@ -80,7 +83,8 @@ static void through(struct probe *b, bool whole)
 static void ask(struct probe *b)
 {
     char text[KG_MAX_HEALTH_PATH_BYTES + 64];
-    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", b->health.path);
+    int n =
+        snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", b->health.path);
     uv_buf_t buf = uv_buf_init(text, (unsigned)n);
 
     b->state = PROBE_ASKED;
@@ -122,7 +126,8 @@ static void on_timer(uv_timer_t *t)
         again(b); /* no answer in time */
 }
 
-/* --- its answer --------------------------------------------------------------------------------- */
+/* --- its answer ---------------------------------------------------------------------------------
+ */
 
 static struct upstream *upstream_of(struct wire *w)
 {
@@ -131,7 +136,10 @@ static struct upstream *upstream_of(struct wire *w)
 
 static size_t on_room(struct wire *w)
 {
-    return KG_MAX_HEAD_BYTES - upstream_of(w)->in.len;
+    const struct upstream *u = upstream_of(w);
+    const struct probe *b = u->user;
+
+    return b->state == PROBE_READING ? KG_READ_BUFFER_BYTES : KG_MAX_HEAD_BYTES - u->in.len;
 }
 
 static void read_body(struct probe *b, char *in, size_t n)
@@ -236,7 +244,8 @@ static const struct wire_kind probe_wire = {.room = on_room,
                                             .on_drained = on_drained,
                                             .on_broken = on_over};
 
-/* --- begin and end ------------------------------------------------------------------------------ */
+/* --- begin and end ------------------------------------------------------------------------------
+ */
 
 static void on_probe_closed(uv_handle_t *h)
 {

@@ -6,8 +6,8 @@
 
 #include "proxy/upstream_priv.h"
 
-#define PROBE_CONNECT_MS 1000   /* one attempt to connect */
-#define PROBE_ANSWER_MS 5000    /* and its answer, where one is asked for */
+#define PROBE_CONNECT_MS 1000    /* one attempt to connect */
+#define PROBE_ANSWER_MS 5000     /* and its answer, where one is asked for */
 #define PROBE_WIDE_AFTER_MS 1000 /* from then on every PROBE_WIDE_MS */
 #define PROBE_WIDE_MS 50
 

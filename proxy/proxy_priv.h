@@ -70,15 +70,18 @@ int64_t proxy_wall_ms(struct proxy *p); /* read from the system twice a second a
 void proxy_soon(struct proxy *p);
 void proxy_handle_closed(struct proxy *p); /* one of `handles` is gone */
 
-/* --- accept.c ----------------------------------------------------------------------------------- */
+/* --- accept.c -----------------------------------------------------------------------------------
+ */
 int listener_open(struct listener *l, struct proxy *p, const struct proxy_listener *what,
                   struct kg_err *err);
 void listener_close(struct listener *l); /* no-op when closed */
 void listeners_resume(uv_timer_t *t);    /* the accept_again timer */
+struct kg_str accept_overloaded(void);   /* a whole 503, ready-made */
 /* A client of that address is gone. */
 void accept_forget(struct proxy *p, struct kg_str address_key);
 
-/* --- config.c ----------------------------------------------------------------------------------- */
+/* --- config.c -----------------------------------------------------------------------------------
+ */
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c); /* frees the last; NULL is fine */
 /* The service a request is for, or NULL. The row lives as long as a reference to c. */
@@ -86,7 +89,8 @@ const struct proxy_service *config_find(const struct config *c, const struct htt
                                         struct route_match *match);
 bool config_is_quiet(const struct proxy_service *s, const struct http1_head *h);
 
-/* --- access_log.c ------------------------------------------------------------------------------- */
+/* --- access_log.c -------------------------------------------------------------------------------
+ */
 struct access_line {
     struct kg_str id, client, method, target, host, service;
     const char *outcome; /* a fixed word */

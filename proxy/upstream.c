@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Workers and their connections: made, kept, taken, closed.
- * The difficulty: a kept connection may end at any time, also between two reads of ours; whoever takes
- * one must be able to live with that. */
-#include "proxy/upstream_priv.h"
+ * The difficulty: a kept connection may end at any time, also between two reads of ours; whoever
+ * takes one must be able to live with that. */
 #include "base/err.h"
 #include "proxy/probe_priv.h"
+#include "proxy/upstream_priv.h"
 #include <stdlib.h>
 #include <sys/un.h>
 
-/* --- workers ------------------------------------------------------------------------------------ */
+/* --- workers ------------------------------------------------------------------------------------
+ */
 
 struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
                                       const struct sockaddr *address, socklen_t length)
@@ -86,7 +87,8 @@ void workers_close(struct proxy *p)
     proxy_worker_remove(KG_LIST_ENTRY(it, struct proxy_worker, link));
 }
 
-/* --- idle connections --------------------------------------------------------------------------- */
+/* --- idle connections ---------------------------------------------------------------------------
+ */
 
 static struct upstream *upstream_of(struct wire *w)
 {
@@ -139,7 +141,8 @@ static bool can_be_kept(const struct upstream *u)
     const struct wire *w = &u->wire;
 
     return u->keep_alive && !w->eof && !w->broken && !w->unwritable && !w->closing && !w->writing &&
-           !u->worker->removed && !w->proxy->closing && u->worker->idle_count < KG_MAX_UPSTREAM_IDLE;
+           !u->worker->removed && !w->proxy->closing &&
+           u->worker->idle_count < KG_MAX_UPSTREAM_IDLE;
 }
 
 void upstream_give(struct upstream *u)
@@ -159,7 +162,8 @@ void upstream_give(struct upstream *u)
     wire_read(&u->wire, true);
 }
 
-/* --- life of a connection ----------------------------------------------------------------------- */
+/* --- life of a connection -----------------------------------------------------------------------
+ */
 
 static void on_closed(struct wire *w)
 {
@@ -211,7 +215,8 @@ static int start_connect(struct upstream *u)
     const struct sockaddr_storage *to = &u->worker->address;
 
     if (!u->wire.unix_socket)
-        return uv_tcp_connect(&u->connect, &u->wire.uv.tcp, (const struct sockaddr *)to, on_connect);
+        return uv_tcp_connect(&u->connect, &u->wire.uv.tcp, (const struct sockaddr *)to,
+                              on_connect);
     uv_pipe_connect(&u->connect, &u->wire.uv.pipe, ((const struct sockaddr_un *)to)->sun_path,
                     on_connect);
     return 0;

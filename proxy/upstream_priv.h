@@ -40,7 +40,7 @@ struct upstream {
     uv_connect_t connect;
     struct kg_timer deadline; /* of the connect; afterwards the user's */
     void (*on_connected)(struct upstream *u, int status);
-    void *user;       /* the exchange or the probe */
+    void *user; /* the exchange or the probe */
     bool connecting;
     bool reused;      /* it has carried an exchange before */
     bool keep_alive;  /* the worker's last head allows another one */
@@ -49,8 +49,8 @@ struct upstream {
     struct body body; /* of the response */
 };
 
-/* Begins to connect; on_connected is called once, later, unless upstream_close comes first. A status
- * below 0 means that it failed; it must then be closed. NULL: no memory or no descriptor. */
+/* Begins to connect; on_connected is called once, later, unless upstream_close comes first. A
+ * status below 0 means that it failed; it must then be closed. NULL: no memory or no descriptor. */
 struct upstream *upstream_connect(struct proxy_worker *w, int64_t timeout_ms, void *user,
                                   void (*on_connected)(struct upstream *u, int status));
 /* An idle connection, the last used one, or NULL. */
@@ -58,13 +58,5 @@ struct upstream *upstream_take(struct proxy_worker *w);
 /* Back to the pool, or closed if it cannot be used again. Its user forgets it. */
 void upstream_give(struct upstream *u);
 void upstream_close(struct upstream *u);
-
-/* Finds the next whole head in what came, kept from before or in `bytes`. A value that says what to
- * do, so that answers and probes read alike. */
-enum upstream_head_result { UPSTREAM_HEAD_MORE, UPSTREAM_HEAD_DONE, UPSTREAM_HEAD_BAD };
-enum upstream_head_result upstream_head(struct upstream *u, const char *bytes, size_t n,
-                                        const struct http1_asked *asked, struct http1_head *out,
-                                        struct guard_verdict *verdict);
-size_t upstream_room(const struct upstream *u); /* while a head is awaited */
 
 #endif

@@ -2,10 +2,10 @@
 /* A socket with a send queue, on a uv stream.
  * The difficulty: the common case must be one write call and nothing else; queue, timer and libuv's
  * own queue come in only when the kernel is full. */
-#include "proxy/wire_priv.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "proxy/proxy_priv.h"
+#include "proxy/wire_priv.h"
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -14,7 +14,8 @@
 /* Where every read of this process lands. What must live longer than the callback is copied. */
 static char read_buffer[KG_READ_BUFFER_BYTES];
 
-/* --- life --------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------------
+ */
 
 static void on_stall(struct kg_timer *t);
 
@@ -84,7 +85,8 @@ int wire_fd(const struct wire *w)
     return uv_fileno(&w->uv.handle, &fd) == 0 ? fd : -1;
 }
 
-/* --- reading ------------------------------------------------------------------------------------ */
+/* --- reading ------------------------------------------------------------------------------------
+ */
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
@@ -92,7 +94,8 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     size_t room = w->kind->room(w);
 
     (void)suggested;
-    *buf = uv_buf_init(read_buffer, room < sizeof read_buffer ? (unsigned)room : sizeof read_buffer);
+    *buf =
+        uv_buf_init(read_buffer, room < sizeof read_buffer ? (unsigned)room : sizeof read_buffer);
 }
 
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
@@ -143,7 +146,8 @@ bool wire_readable(const struct wire *w)
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
 }
 
-/* --- writing ------------------------------------------------------------------------------------ */
+/* --- writing ------------------------------------------------------------------------------------
+ */
 
 static void drained(struct wire *w)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One socket with a send queue: all that the proxy does with libuv's streams.
- * The difficulty: a write that the kernel does not take whole must neither block nor lose its place,
- * and whoever feeds it has to learn when to go on. */
+ * The difficulty: a write that the kernel does not take whole must neither block nor lose its
+ * place, and whoever feeds it has to learn when to go on. */
 #ifndef PROXY_WIRE_PRIV_H
 #define PROXY_WIRE_PRIV_H
 
@@ -45,8 +45,9 @@ struct wire {
     bool unix_socket, reading, eof, writing, fin_wanted, unwritable, broken, closing;
 };
 
-/* Makes the handle, without a socket yet. on_closed frees the wire, also after a later failure: from
- * here on it ends by wire_close only. 0 or KG_EIO (then there is no handle, and nothing to close). */
+/* Makes the handle, without a socket yet. on_closed frees the wire, also after a later failure:
+ * from here on it ends by wire_close only. 0 or KG_EIO (then there is no handle, and nothing to
+ * close). */
 int wire_init(struct wire *w, struct proxy *p, bool unix_socket, size_t max_queue_bytes,
               const struct wire_kind *kind, void (*on_closed)(struct wire *w));
 /* Takes fd over, always: on KG_EIO it is closed. */
@@ -54,17 +55,17 @@ int wire_open(struct wire *w, int fd);
 
 void wire_read(struct wire *w, bool on);
 /* Gives all bytes to the kernel, or copies what it does not take. Never calls back. 0; KG_EIO: the
- * peer takes no more (no callback follows for it; reading may go on); KG_ENOMEM, KG_ELIMIT: the queue
- * cannot hold it. After a failure nothing more can be sent. */
+ * peer takes no more (no callback follows for it; reading may go on); KG_ENOMEM, KG_ELIMIT: the
+ * queue cannot hold it. After a failure nothing more can be sent. */
 int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count);
 size_t wire_pending(const struct wire *w); /* bytes that the kernel has not taken yet */
 /* Bytes that the kernel may have taken since taken_bytes was last set to 0. */
 uint64_t wire_taken(const struct wire *w);
-void wire_fin(struct wire *w);             /* ends our half once all is out; wire_send fails after */
-void wire_trim(struct wire *w);            /* gives queue memory back; nothing may be pending */
-int wire_fd(const struct wire *w);         /* -1: none */
-/* Whether the connection is dead or the peer has ended its half, asked of the kernel without reading:
- * poll(2)'s POLLERR, POLLHUP, POLLRDHUP bits. For a wire that is not being read. */
+void wire_fin(struct wire *w);     /* ends our half once all is out; wire_send fails after */
+void wire_trim(struct wire *w);    /* gives queue memory back; nothing may be pending */
+int wire_fd(const struct wire *w); /* -1: none */
+/* Whether the connection is dead or the peer has ended its half, asked of the kernel without
+ * reading: poll(2)'s POLLERR, POLLHUP, POLLRDHUP bits. For a wire that is not being read. */
 short wire_poll(const struct wire *w);
 /* Whether bytes or an end are waiting to be read: one recv. */
 bool wire_readable(const struct wire *w);

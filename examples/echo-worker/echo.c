@@ -73,14 +73,17 @@ static void read_settings(void)
 /* What we wrote must not be lost to a reset for what we did not read: half-close, then read. */
 static void close_gently(struct conn *c)
 {
-    const char *data;
-    int64_t until = task_now_ms() + 1000;
+    static char unread[65536];
+    int64_t until = task_now_ms() + 1000, left;
 
     shutdown(c->fd, SHUT_WR);
-    c->at = c->end;
-    while (task_now_ms() < until && !task_hung_up() && task_wait(until - task_now_ms()) &&
-           conn_take(c, 1 << 20, &data) > 0)
-        ;
+    do {
+        ssize_t n = recv(c->fd, unread, sizeof unread, 0);
+
+        left = until - task_now_ms();
+        if (n == 0 || (n < 0 && (errno != EAGAIN || left <= 0 || !task_wait(left))))
+            return;
+    } while (left > 0);
 }
 
 static void end_connection(struct conn *c)

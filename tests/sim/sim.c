@@ -407,7 +407,7 @@ static void begin(struct world *w, uint64_t seed)
 static void end(struct world *w)
 {
     world_drop_fronts(w);
-    judge_forget(w);
+    judge_end(w);
     fleet_free(w->fleet);
     engine_end(w);
     KG_LIST_EACH_SAFE(it, &w->all_tasks)
@@ -556,6 +556,9 @@ int main(int argc, char **argv)
         }
     }
     signal(SIGABRT, on_abort);
+#ifndef KG_SANITIZE
+    signal(SIGSEGV, on_abort);
+#endif
     kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "sim");
     kg_map_init(&transitions);
     for (uint64_t seed = first; seed < first + count; seed++)

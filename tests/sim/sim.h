@@ -246,12 +246,14 @@ void judge_rest(struct world *w); /* at the end of the calm */
 /* True: the exchange counts, for it is where its instance says. */
 bool judge_exchange(struct world *w, struct container *c, uint64_t instance, uint32_t service);
 void judge_stop(struct world *w, const struct container *c);
+void judge_create(struct world *w, int service, const char *spec);
 void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service);
 void judge_withdrawn(struct world *w, int front, uint64_t ticket);
 void judge_answered(struct world *w, int front, uint64_t ticket);
 void judge_granted(struct world *w, uint32_t service, uint64_t instance);
 void judge_front_down(struct world *w, int front);
 void judge_forget(struct world *w); /* control died: a new fleet knows nothing */
+void judge_end(struct world *w);
 struct container *engine_named(struct world *w, const char *name); /* also a removed one */
 
 #endif

@@ -244,6 +244,31 @@ static enum boot choose_boot(struct world *w, int service)
     return (enum boot)sim_between(w, BOOT_EXITS, BOOT_BAD_COMMAND);
 }
 
+/* Somebody starts or removes what we just made. */
+static void run_meddle_early(struct world *w, struct task *t)
+{
+    struct container *c = &w->engine.containers[t->number];
+
+    if (c->c.state != ENGINE_CREATED || t->other != strtoull(c->c.id + 16, NULL, 16))
+        return;
+    c->by_hand = true;
+    if (sim_chance(w, 50))
+        destroy(w, c);
+    else if (c->boot != BOOT_BAD_COMMAND && give_address(w, c))
+        boot(w, c);
+}
+
+static void meddle_early(struct world *w, const struct container *c)
+{
+    struct task *t;
+
+    if (w->calm || !sim_chance(w, 3))
+        return;
+    t = sim_later(w, sim_between(w, 0, 10), run_meddle_early, NULL,
+                  (uint64_t)(c - w->engine.containers));
+    t->other = strtoull(c->c.id + 16, NULL, 16);
+}
+
 static void do_create(struct world *w, struct call *call)
 {
     struct container *c;
@@ -261,6 +286,8 @@ static void do_create(struct world *w, struct call *call)
         call->answer.code = KG_ECONFLICT;
         return;
     }
+    if (!call->cancelled)
+        judge_create(w, call->service, call->spec);
     c = container_new(w, call->target, SIM_OWNER, w->services[call->service].name, call->spec);
     c->service = call->service;
     c->ours = true;
@@ -269,6 +296,7 @@ static void do_create(struct world *w, struct call *call)
     w->counts->creates++;
     call->answer.container = c->c;
     tell(w, c, ENGINE_EVENT_CREATE);
+    meddle_early(w, c);
 }
 
 static void do_start(struct world *w, struct call *call)
@@ -366,8 +394,9 @@ static void run_nothing(struct world *w, struct task *t)
 static void note_told(struct world *w, const struct call *call, const struct engine_answer *a)
 {
     struct container *c = call->verb == VERB_LOOK ? find(w, call->target) : NULL;
+    bool up = a->container.state == ENGINE_RUNNING || a->container.state == ENGINE_PAUSED;
 
-    if (c && a->code == 0 && !is_up(c) && c->told_ms == 0)
+    if (c && a->code == 0 && !up && !is_up(c) && c->told_ms == 0)
         c->told_ms = w->now_ms;
 }
 
@@ -378,8 +407,9 @@ static void run_answer(struct world *w, struct task *t)
 
     if (!call->answered && !call->cancelled) {
         call->answered = true;
-        if (!call->forced_code)
-            call->forced_code = (int)t->number ? (int)(int64_t)t->number : 0;
+        call->forced_code = (int)(int64_t)t->number;
+        if (!call->forced_code && !call->done_effect)
+            call->forced_code = KG_ECLOSED; /* the engine went in the same instant */
         if (call->forced_code) {
             answer = (struct engine_answer){.code = call->forced_code};
             snprintf(answer.words, sizeof answer.words, "forced");
@@ -470,7 +500,7 @@ static uint64_t call_new(struct world *w, enum verb verb, const struct config_se
         go_wrong(w, call, ms);
     } else {
         later(w, call, ms, run_effect, 0);
-        later(w, call, ms + sim_between(w, 0, 2), run_answer, 0);
+        later(w, call, ms + sim_between(w, 1, 3), run_answer, 0);
     }
     return call->number;
 }
@@ -557,7 +587,7 @@ void engine_forget_calls(struct world *w)
 
 static void run_state(struct world *w, struct task *t)
 {
-    if (t->other != w->fleet_generation || w->engine.up != (t->number != 0))
+    if (!w->fleet || t->other != w->fleet_generation || w->engine.up != (t->number != 0))
         return;
     fleet_engine_state(w->fleet, t->number != 0, "as the simulator says", w->now_ms);
     if (t->number)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define KNOWS_MS 1000      /* a front may use a dead address so long after control knew */
+#define KNOWS_MS 300       /* a front may use a dead address so long after control knew */
 #define WAIT_LAST_MS 90000 /* no request waits longer than this without a disturbance */
 #define HEALTHY_MS 3000
 
@@ -246,6 +246,29 @@ void judge_stop(struct world *w, const struct container *c)
     SIM_ASSERT(w, c->old_exchanges == 0);
 }
 
+static bool is_known(struct world *w, const char *name)
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    while (kg_map_next(&w->notes, &at, &key, &value))
+        if (strcmp(((const struct note *)value)->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* I10: nothing is made while what it would be runs already, unseen since the last run. */
+void judge_create(struct world *w, int service, const char *spec)
+{
+    for (size_t n = 0; n < w->engine.count; n++) {
+        const struct container *c = &w->engine.containers[n];
+        if (c->ours && !c->by_hand && c->service == service && c->c.state == ENGINE_RUNNING &&
+            strcmp(c->c.spec, spec) == 0)
+            SIM_ASSERT(w, is_known(w, c->c.name));
+    }
+}
+
 /* --- always --- */
 
 /* Healthy engine: what is due is gone within a second. */
@@ -332,4 +355,11 @@ void judge_forget(struct world *w)
         judge_front_down(w, n);
     for (int s = 0; s < SIM_SERVICES; s++)
         w->overdue_since_ms[s] = KG_NEVER;
+}
+
+void judge_end(struct world *w)
+{
+    judge_forget(w);
+    for (int n = 0; n < SIM_FRONTS; n++)
+        kg_map_fini(&w->tickets_open[n]);
 }

@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A client's connection: cuts its stream into heads and bodies, one exchange at a time.
+ * The difficulty: an exchange may end inside any call made from here, and the next request may
+ * already lie in the buffer; so all taking happens in one loop that is never entered twice. */
+#include "base/err.h"
+#include "proxy/client_priv.h"
+#include "proxy/exchange_priv.h"
+#include "proxy/problem.h"
+#include <stdlib.h>
+#include <unistd.h>
+
+#define IN_BYTES (KG_MAX_HEAD_BYTES + KG_READ_BUFFER_BYTES)
+#define LOCAL_QUEUE_BYTES (16 * 1024 * 1024) /* local.c has its own, lower limit */
+#define CLIENT_QUEUE_BYTES (512 * 1024)      /* one read's worth of body, its head, trailers */
+
+static struct client *client_of(struct wire *w)
+{
+    return KG_CONTAINER_OF(w, struct client, wire);
+}
+
+static void arm(struct client *c, int64_t after_ms)
+{
+    kg_timer_arm(&c->wire.proxy->wheel, &c->deadline, proxy_now(c->wire.proxy) + after_ms);
+}
+
+static bool is_busy(enum client_state s)
+{
+    return s != CLIENT_IDLE && s != CLIENT_HEAD && s != CLIENT_CLOSED;
+}
+
+void client_set_state(struct client *c, enum client_state to)
+{
+    struct proxy *p = c->wire.proxy;
+
+    if (!c->local && is_busy(to) != is_busy(c->state)) {
+        p->busy += is_busy(to) ? 1 : (size_t)-1;
+        if (p->on_drained)
+            proxy_soon(p);
+    }
+    c->state = to;
+}
+
+/* --- the end of a connection --------------------------------------------------------------------
+ */
+
+void client_close(struct client *c)
+{
+    struct proxy *p = c->wire.proxy;
+
+    if (c->state == CLIENT_CLOSED)
+        return;
+    KG_ASSERT(!c->exchange && !c->local_request);
+    client_set_state(c, CLIENT_CLOSED);
+    kg_timer_disarm(&p->wheel, &c->deadline);
+    kg_timer_disarm(&p->wheel, &c->watch);
+    kg_list_remove(&c->link);
+    accept_forget(p, (struct kg_str){c->key, c->key_n});
+    if (c->local)
+        p->local_connections--;
+    else
+        p->stats->connections = --p->connections;
+    wire_close(&c->wire);
+}
+
+/* The client left in the middle of something, or is thrown out. */
+static void abandon(struct client *c)
+{
+    if (c->exchange)
+        exchange_end(c->exchange, EXCHANGE_CLIENT_GONE);
+    if (c->local_request)
+        local_drop(c, true);
+    client_close(c);
+}
+
+static const struct wire_kind client_wire;
+
+/* Our half ends; what still comes is read and dropped for a while, for closing with unread bytes
+ * would turn into a reset, which may overtake the answer. */
+static void linger(struct client *c)
+{
+    body_fini(&c->body);
+    c->wire.kind = &client_wire;
+    c->dropped = 0;
+    client_set_state(c, CLIENT_LINGER);
+    wire_fin(&c->wire);
+    if (wire_pending(&c->wire) == 0)
+        arm(c, KG_LINGER_CLOSE_MS);
+    if (wire_pending(&c->wire) == 0 && (c->wire.eof || c->wire.unwritable))
+        client_close(c);
+}
+
+static void become_idle(struct client *c)
+{
+    body_fini(&c->body);
+    client_set_state(c, CLIENT_IDLE);
+    arm(c, KG_KEEPALIVE_TIMEOUT_MS);
+    if (!c->wire.writing)
+        wire_trim(&c->wire);
+}
+
+static void drain_body(struct client *c)
+{
+    c->dropped = 0;
+    client_set_state(c, CLIENT_DRAIN);
+    arm(c, KG_HEAD_TIMEOUT_MS);
+}
+
+void client_next(struct client *c, enum client_next next)
+{
+    c->body_timed = c->probed = false;
+    if (c->state == CLIENT_CLOSED)
+        return;
+    if (next == CLIENT_RESET) {
+        wire_reset(&c->wire);
+        client_close(c);
+    } else if (next == CLIENT_END) {
+        linger(c);
+    } else if (c->body.done) {
+        become_idle(c);
+    } else {
+        drain_body(c);
+    }
+    client_resume(c);
+}
+
+bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect)
+{
+    const struct proxy *p = c->wire.proxy;
+
+    if (!head_keep_alive || p->closing || (p->draining && !c->local))
+        return false;
+    if (c->body.done)
+        return true;
+    return !expect && (c->body.framing == HTTP1_CHUNKED || c->body.left <= KG_LINGER_CLOSE_BYTES);
+}
+
+/* --- refusals before there is an exchange -------------------------------------------------------
+ */
+
+static void log_refused(struct client *c, const struct http1_head *h, int status, struct kg_str id)
+{
+    struct access_line line = {
+        .id = id, .client = {c->address, c->address_n}, .outcome = "refused", .status = status};
+
+    if (h)
+        line.method = h->method;
+    access_log_write(c->wire.proxy, &line);
+}
+
+void client_refuse(struct client *c, struct guard_verdict verdict, const struct http1_head *h)
+{
+    struct proxy *p = c->wire.proxy;
+    char id[REWRITE_ID_MAX + 1];
+    struct problem problem = {.row = proxy_reason_row(verdict.reason),
+                              .detail = verdict.words,
+                              .id = rewrite_request_id(NULL, id),
+                              .wall_ms = proxy_wall_ms(p),
+                              .client_minor = h ? h->minor : 1,
+                              .head = h && h->method_id == HTTP1_HEAD};
+    struct kg_buf out;
+
+    kg_buf_init(&out, KG_READ_BUFFER_BYTES);
+    p->stats->refused[problem.row->index]++;
+    log_refused(c, h, problem.row->status, problem.id);
+    if (problem_write(&out, &problem, NULL) == 0)
+        wire_send(&c->wire, &(uv_buf_t){.base = out.data, .len = out.len}, 1);
+    kg_buf_fini(&out);
+    client_next(c, CLIENT_END);
+}
+
+void client_shed(struct client *c)
+{
+    struct kg_str text = accept_overloaded();
+
+    wire_send(&c->wire, &(uv_buf_t){.base = (char *)text.p, .len = text.n}, 1);
+    client_next(c, CLIENT_END);
+}
+
+/* The head was too broken to be understood, yet a HEAD must not be answered with a body. */
+static void refuse_head(struct client *c, struct kg_str in, struct guard_verdict verdict)
+{
+    static const struct kg_str head = {"HEAD ", 5};
+    struct http1_head h = {.minor = 1};
+    struct kg_str line = {in.p + c->guard.start, in.n - c->guard.start};
+
+    if (kg_str_has_prefix(line, head))
+        h.method_id = HTTP1_HEAD;
+    client_set_state(c, CLIENT_BUSY);
+    client_refuse(c, verdict, &h);
+}
+
+/* --- taking what came ---------------------------------------------------------------------------
+ */
+
+static void begin(struct client *c, const struct http1_head *h)
+{
+    body_init(&c->body, h, false);
+    client_set_state(c, CLIENT_BUSY);
+    if (c->local)
+        local_begin(c, h);
+    else
+        exchange_begin(c, h);
+}
+
+/* A head that is whole begins a request. Gives the bytes that were taken; 0: more is needed. */
+static size_t take_head(struct client *c, struct kg_str in)
+{
+    enum guard_result result = guard_scan(&c->guard, in.p, in.n);
+    struct guard_verdict verdict = c->guard.verdict;
+    struct http1_head head;
+    size_t end = c->guard.end;
+
+    if (result == GUARD_MORE) {
+        if (c->state == CLIENT_IDLE) {
+            client_set_state(c, CLIENT_HEAD);
+            arm(c, KG_HEAD_TIMEOUT_MS);
+        }
+        return 0;
+    }
+    if (result == GUARD_REFUSED) {
+        refuse_head(c, in, verdict);
+        return in.n;
+    }
+    verdict = http1_parse_request(&c->guard, in.p, &head);
+    guard_init(&c->guard, GUARD_REQUEST);
+    if (verdict.reason == PROXY_NONE) {
+        begin(c, &head);
+        return end;
+    }
+    client_set_state(c, CLIENT_BUSY);
+    client_refuse(c, verdict, &head);
+    return in.n;
+}
+
+static void refuse_body(struct client *c)
+{
+    const struct guard_verdict *verdict = &c->body.chunk.verdict;
+
+    if (c->exchange) {
+        exchange_blame(c->exchange, verdict->reason, verdict->words);
+        return;
+    }
+    if (c->local_request)
+        local_drop(c, false);
+    client_refuse(c, *verdict, NULL);
+}
+
+static size_t take_body(struct client *c, struct kg_str in)
+{
+    size_t takes = c->exchange ? exchange_takes(c->exchange) : in.n, used;
+    struct kg_str payload;
+
+    if (in.n > takes)
+        in.n = takes;
+    if (in.n == 0)
+        return 0;
+    if (body_take(&c->body, (char *)in.p, in.n, &used, &payload) == BODY_REFUSED) {
+        refuse_body(c);
+        return in.n;
+    }
+    c->rate_bytes += used;
+    if (c->exchange)
+        exchange_body(c->exchange, payload);
+    else if (c->local_request)
+        local_body(c, payload);
+    return used;
+}
+
+/* The rest of a body that was answered already. */
+static size_t take_unwanted(struct client *c, struct kg_str in)
+{
+    struct kg_str payload;
+    size_t used;
+    enum body_result r = body_take(&c->body, (char *)in.p, in.n, &used, &payload);
+
+    c->dropped += used;
+    if (r == BODY_REFUSED || (r == BODY_MORE && c->dropped > KG_LINGER_CLOSE_BYTES))
+        client_next(c, CLIENT_END);
+    else if (r == BODY_END)
+        become_idle(c);
+    return used;
+}
+
+static size_t drop(struct client *c, size_t n)
+{
+    c->dropped += n;
+    if (c->dropped > KG_LINGER_CLOSE_BYTES && wire_pending(&c->wire) == 0)
+        client_close(c);
+    return n;
+}
+
+static size_t take(struct client *c, struct kg_str in)
+{
+    switch (c->state) {
+    case CLIENT_IDLE:
+    case CLIENT_HEAD:
+        return take_head(c, in);
+    case CLIENT_BUSY:
+        return c->body.done ? 0 : take_body(c, in);
+    case CLIENT_DRAIN:
+        return take_unwanted(c, in);
+    case CLIENT_LINGER:
+        return drop(c, in.n);
+    case CLIENT_TUNNEL:
+    case CLIENT_CLOSED:
+        break;
+    }
+    return 0;
+}
+
+/* Takes as long as something is taken; gives how much. */
+static size_t take_all(struct client *c, char *bytes, size_t n)
+{
+    size_t at = 0, step = 1;
+
+    while (step > 0 && at < n) {
+        step = take(c, (struct kg_str){bytes + at, n - at});
+        at += step;
+    }
+    return at;
+}
+
+/* A connection on which something has come meanwhile is not idle. */
+static void close_idle(struct client *c)
+{
+    if (!c->local && c->state == CLIENT_IDLE && c->in.len == 0 && !wire_readable(&c->wire))
+        client_close(c);
+}
+
+/* What was taken together goes out together. */
+static void settle(struct client *c)
+{
+    if (c->exchange)
+        exchange_flush(c->exchange);
+    if ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && c->wire.eof)
+        client_close(c); /* no next request can become whole */
+    if (c->wire.proxy->draining)
+        close_idle(c);
+}
+
+static size_t room(struct wire *w)
+{
+    const struct client *c = client_of(w);
+
+    switch (c->state) {
+    case CLIENT_IDLE:
+    case CLIENT_HEAD:
+        return KG_MAX_HEAD_BYTES - c->in.len;
+    case CLIENT_BUSY:
+        if (c->body.done)
+            return c->in.len < CLIENT_AHEAD_BYTES ? CLIENT_AHEAD_BYTES - c->in.len : 0;
+        if (c->in.len > 0)
+            return 0; /* what is kept comes first */
+        return c->exchange ? exchange_room(c->exchange) : KG_READ_BUFFER_BYTES;
+    default:
+        return KG_READ_BUFFER_BYTES;
+    }
+}
+
+static void take_kept(struct client *c)
+{
+    size_t used = c->in.len > 0 ? take_all(c, c->in.data, c->in.len) : 0;
+
+    kg_buf_drop_front(&c->in, used);
+    if (used > 0 && c->in.len == 0)
+        kg_buf_fini(&c->in);
+}
+
+void client_resume(struct client *c)
+{
+    c->again = true;
+    if (c->taking)
+        return; /* the loop below, or on_bytes, goes on */
+    c->taking = true;
+    while (c->again && c->state != CLIENT_CLOSED) {
+        c->again = false;
+        take_kept(c);
+        settle(c);
+    }
+    c->taking = false;
+    if (c->state == CLIENT_CLOSED || room(&c->wire) == 0)
+        return;
+    if (c->paused_at_ms > 0) {
+        c->rate_paused_ms += proxy_now(c->wire.proxy) - c->paused_at_ms;
+        c->paused_at_ms = 0;
+    }
+    wire_read(&c->wire, true);
+}
+
+/* The usual case takes all from the read buffer; what is left is kept. */
+static void on_bytes(struct wire *w, char *bytes, size_t n)
+{
+    struct client *c = client_of(w);
+    size_t used = 0;
+
+    c->taking = true;
+    if (c->in.len == 0)
+        used = take_all(c, bytes, n);
+    c->taking = false;
+    if (used < n && c->state != CLIENT_CLOSED &&
+        kg_buf_append(&c->in, bytes + used, n - used) != 0) {
+        abandon(c);
+        return;
+    }
+    client_resume(c);
+}
+
+/* --- the client's end ---------------------------------------------------------------------------
+ */
+
+/* A client that ended its half after a whole request waits for its answer, as is its right. */
+static void on_eof(struct wire *w)
+{
+    struct client *c = client_of(w);
+
+    if (c->state == CLIENT_LINGER) {
+        if (wire_pending(w) == 0)
+            client_close(c);
+    } else if (c->state != CLIENT_BUSY || !c->body.done) {
+        abandon(c);
+    } else if (c->exchange) {
+        client_watch(c);
+    } else if (!local_half_closed(c)) {
+        abandon(c);
+    }
+}
+
+static void on_broken(struct wire *w)
+{
+    abandon(client_of(w));
+}
+
+static void on_paused(struct wire *w)
+{
+    struct client *c = client_of(w);
+
+    if (c->state != CLIENT_BUSY)
+        return;
+    if (c->paused_at_ms == 0)
+        c->paused_at_ms = proxy_now(w->proxy);
+    client_watch(c);
+}
+
+static void on_drained(struct wire *w)
+{
+    struct client *c = client_of(w);
+
+    if (c->state == CLIENT_LINGER && w->eof)
+        client_close(c);
+    else if (c->state == CLIENT_LINGER)
+        arm(c, KG_LINGER_CLOSE_MS);
+    else if (c->exchange)
+        answer_client_drained(c->exchange);
+}
+
+static const struct wire_kind client_wire = {.room = room,
+                                             .on_bytes = on_bytes,
+                                             .on_eof = on_eof,
+                                             .on_drained = on_drained,
+                                             .on_broken = on_broken,
+                                             .on_paused = on_paused};
+
+/* --- the next one's begin -----------------------------------------------------------------------
+ */
+
+static void on_closed(struct wire *w)
+{
+    struct client *c = client_of(w);
+
+    kg_buf_fini(&c->in);
+    body_fini(&c->body);
+    free(c);
+}
+
+static void set_address(struct client *c, const struct sockaddr *address)
+{
+    const struct sockaddr_in6 *six = (const void *)address;
+
+    if (address->sa_family == AF_INET)
+        uv_ip4_name((const void *)address, c->address, sizeof c->address);
+    else if (address->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
+        uv_inet_ntop(AF_INET, &six->sin6_addr.s6_addr[12], c->address, sizeof c->address);
+    else if (address->sa_family == AF_INET6)
+        uv_ip6_name(six, c->address, sizeof c->address);
+    c->address_n = (uint8_t)strlen(c->address);
+}
+
+static void count(struct client *c)
+{
+    struct proxy *p = c->wire.proxy;
+
+    kg_list_push_back(&p->clients, &c->link);
+    if (c->local)
+        p->local_connections++;
+    else
+        p->stats->connections = ++p->connections;
+}
+
+void client_new(struct listener *l, int fd, const struct sockaddr *address, struct kg_str key)
+{
+    struct proxy *p = l->proxy;
+    struct client *c = calloc(1, sizeof *c);
+
+    if (!c ||
+        wire_init(&c->wire, p, l->unix_socket, l->local ? LOCAL_QUEUE_BYTES : CLIENT_QUEUE_BYTES,
+                  &client_wire, on_closed) != 0) {
+        free(c);
+        close(fd);
+        accept_forget(p, key);
+        return;
+    }
+    c->local = l->local;
+    c->key_n = (uint8_t)key.n;
+    memcpy(c->key, key.p, key.n);
+    if (!l->unix_socket)
+        set_address(c, address);
+    kg_buf_init(&c->in, IN_BYTES);
+    guard_init(&c->guard, GUARD_REQUEST);
+    client_timers_init(c);
+    count(c);
+    if (wire_open(&c->wire, fd) != 0) {
+        client_close(c);
+        return;
+    }
+    arm(c, KG_FIRST_BYTE_TIMEOUT_MS);
+    wire_read(&c->wire, true);
+}
+
+void clients_close(struct proxy *p, bool idle_only)
+{
+    KG_LIST_EACH_SAFE(it, &p->clients)
+    {
+        struct client *c = KG_LIST_ENTRY(it, struct client, link);
+        if (idle_only) {
+            close_idle(c);
+            continue;
+        }
+        if (c->exchange)
+            exchange_end(c->exchange, EXCHANGE_CLOSED);
+        if (c->local_request)
+            local_drop(c, false);
+        client_close(c);
+    }
+}

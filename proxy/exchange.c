@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An exchange from its head to its end: checks, the gate, refusals, the books.
+ * The difficulty: it can end at every step, and must then have given back exactly what it held. */
+#include "base/err.h"
+#include "proxy/exchange_priv.h"
+#include "proxy/problem.h"
+#include "proxy/route.h"
+#include <stdarg.h>
+#include <stdio.h>
+
+#define ARENA_MAX_BYTES (512 * 1024)
+#define DETAIL_BYTES 256
+#define US_PER_MS 1000
+#define NS_PER_US 1000
+
+static struct proxy *proxy_of(const struct exchange *ex)
+{
+    return ex->client->wire.proxy;
+}
+
+static struct proxy_service_stats *stats_of(const struct exchange *ex)
+{
+    return ex->service ? &proxy_of(ex)->stats->services[ex->service->id] : NULL;
+}
+
+/* --- begin --------------------------------------------------------------------------------------
+ */
+
+static void on_timer(struct kg_timer *t);
+static void on_answer(struct proxy_waiter *w, const struct proxy_answer *answer);
+
+static struct exchange *exchange_new(struct client *c)
+{
+    struct proxy *p = c->wire.proxy;
+    struct kg_arena arena;
+    struct exchange *ex;
+
+    kg_arena_init(&arena, &p->arenas, ARENA_MAX_BYTES);
+    ex = kg_arena_alloc(&arena, sizeof *ex);
+    if (!ex)
+        return NULL;
+    memset(ex, 0, sizeof *ex);
+    ex->arena = arena;
+    ex->client = c;
+    ex->began_ms = proxy_now(p);
+    ex->replay_whole = true;
+    kg_buf_init(&ex->replay, KG_READ_BUFFER_BYTES + KG_REPLAY_BODY_BYTES);
+    kg_list_init(&ex->soon);
+    kg_timer_init(&ex->timer, on_timer);
+    c->exchange = ex;
+    p->stats->exchanges = ++p->exchanges;
+    return ex;
+}
+
+static struct kg_str keep(struct exchange *ex, struct kg_str s)
+{
+    char *copy = kg_arena_copy(&ex->arena, s.p, s.n);
+
+    return copy ? (struct kg_str){copy, s.n} : (struct kg_str){"", 0};
+}
+
+/* What must outlive the head's bytes. False: no memory. */
+static bool remember(struct exchange *ex, const struct http1_head *h)
+{
+    char *id = kg_arena_alloc(&ex->arena, REWRITE_ID_MAX + 1);
+
+    ex->minor = h->minor;
+    ex->is_head = h->method_id == HTTP1_HEAD;
+    ex->keep_alive = h->keep_alive;
+    ex->idempotent = h->idempotent;
+    ex->websocket = h->websocket;
+    ex->te_trailers = h->te_trailers;
+    ex->expect = h->expect_continue;
+    if (id)
+        ex->id = rewrite_request_id(h, id);
+    if (proxy_of(ex)->log.fd >= 0) {
+        ex->method = keep(ex, h->method);
+        ex->target = keep(ex, h->raw_target);
+        ex->host = keep(ex, target_host(&h->target));
+    }
+    return id != NULL;
+}
+
+/* Everything is checked before a slot is asked for: a bad request must not start anything. */
+static void check_and_acquire(struct exchange *ex, const struct http1_head *h,
+                              const struct route_match *match)
+{
+    const struct client *c = ex->client;
+    struct rewrite_to_worker with = {.peer = {c->address, c->address_n},
+                                     .id = ex->id,
+                                     .strip_bytes =
+                                         ex->service->strip_prefix ? match->prefix_n : 0};
+
+    if (ex->service->max_body_bytes >= 0 && h->framing == HTTP1_LENGTH &&
+        h->content_length > ex->service->max_body_bytes) {
+        exchange_refuse_worker(ex, PROXY_BODY_TOO_LARGE, "the body is larger than max_body");
+        return;
+    }
+    ex->request_head = rewrite_request(&ex->arena, h, &with);
+    if (!ex->request_head.p) {
+        exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
+        return;
+    }
+    ex->quiet = config_is_quiet(ex->service, h);
+    ex->waiter = (struct proxy_waiter){
+        .service = ex->service->id, .quiet = ex->quiet, .on_answer = on_answer};
+    exchange_acquire(ex);
+}
+
+void exchange_begin(struct client *c, const struct http1_head *h)
+{
+    struct proxy *p = c->wire.proxy;
+    struct exchange *ex = exchange_new(c);
+    struct route_match match;
+
+    if (!ex) {
+        client_shed(c);
+        return;
+    }
+    if (p->config) {
+        ex->config = config_ref(p->config);
+        ex->service = config_find(ex->config, h, &match);
+    }
+    if (!remember(ex, h))
+        exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
+    else if (!ex->service)
+        exchange_refuse(ex, PROXY_NO_ROUTE, "no service has a route for this host and path");
+    else
+        check_and_acquire(ex, h, &match);
+}
+
+/* --- the gate -----------------------------------------------------------------------------------
+ */
+
+static void slot_taken(struct exchange *ex, struct proxy_worker *worker)
+{
+    KG_ASSERT(!ex->worker && !worker->removed);
+    ex->worker = worker;
+    worker_ref(worker);
+    stats_of(ex)->exchanges++;
+}
+
+void exchange_slot_back(struct exchange *ex)
+{
+    struct proxy_worker *worker = ex->worker;
+    struct proxy *p = proxy_of(ex);
+
+    if (!worker)
+        return;
+    ex->worker = NULL;
+    stats_of(ex)->exchanges--;
+    if (!worker->removed)
+        p->gate.release(p->gate.self, worker, ex->quiet);
+    worker_unref(worker);
+}
+
+static void left_queue(struct exchange *ex)
+{
+    proxy_of(ex)->waiting--;
+    stats_of(ex)->waiting--;
+}
+
+void exchange_acquire(struct exchange *ex)
+{
+    struct proxy *p = proxy_of(ex);
+    struct proxy_worker *worker = p->gate.acquire(p->gate.self, &ex->waiter);
+
+    ex->acquires++;
+    if (worker) {
+        slot_taken(ex, worker);
+        forward_begin(ex);
+        return;
+    }
+    ex->state = EXCHANGE_WAITING;
+    ex->wait_began_ns = uv_hrtime();
+    stats_of(ex)->waiting++;
+    if (++p->waiting > KG_MAX_WAITING_PER_FRONT)
+        exchange_refuse(ex, PROXY_OVERLOADED, "too many requests wait here");
+}
+
+/* Called by the gate, perhaps in the middle of something: the loop goes on with it. */
+static void on_answer(struct proxy_waiter *w, const struct proxy_answer *answer)
+{
+    struct exchange *ex = KG_CONTAINER_OF(w, struct exchange, waiter);
+
+    KG_ASSERT(ex->state == EXCHANGE_WAITING);
+    left_queue(ex);
+    ex->state = EXCHANGE_ANSWERED;
+    ex->warmth = answer->warmth;
+    ex->waited_us += (int64_t)((uv_hrtime() - ex->wait_began_ns) / NS_PER_US);
+    if (answer->worker) {
+        slot_taken(ex, answer->worker);
+    } else {
+        ex->refusal = answer->reason;
+        ex->retry_after_ms = answer->retry_after_ms;
+        if (answer->detail)
+            ex->detail = kg_arena_copy(&ex->arena, answer->detail, strlen(answer->detail));
+    }
+    kg_list_push_back(&proxy_of(ex)->soon, &ex->soon);
+    proxy_soon(proxy_of(ex));
+}
+
+/* --- refusals -----------------------------------------------------------------------------------
+ */
+
+static void count_refusal(struct exchange *ex, const struct proxy_reason_row *row)
+{
+    KG_ASSERT(row->index < PROXY_REASON_MAX);
+    if (ex->service)
+        stats_of(ex)->refused[row->index]++;
+    else
+        proxy_of(ex)->stats->refused[row->index]++;
+}
+
+static void refuse(struct exchange *ex, const struct proxy_reason_row *row, const char *detail,
+                   int status)
+{
+    struct proxy *p = proxy_of(ex);
+    struct client *c = ex->client;
+    struct problem problem = {.row = row,
+                              .detail = detail,
+                              .id = ex->id,
+                              .retry_after_ms = ex->retry_after_ms,
+                              .wall_ms = proxy_wall_ms(p),
+                              .status = status,
+                              .warmth = ex->warmth,
+                              .waited_us = ex->waited_us,
+                              .client_minor = ex->minor,
+                              .head = ex->is_head,
+                              .keep_alive = client_can_keep(c, ex->keep_alive, ex->expect)};
+    struct kg_buf out;
+    int rc;
+
+    KG_ASSERT(ex->state < EXCHANGE_RESPONDING);
+    kg_buf_init(&out, KG_READ_BUFFER_BYTES);
+    rc = problem_write(&out, &problem, &ex->client_keep);
+    if (rc == 0)
+        rc = wire_send(&c->wire, &(uv_buf_t){.base = out.data, .len = out.len}, 1);
+    kg_buf_fini(&out);
+    if (rc != 0)
+        ex->client_keep = false; /* nothing or half of it went out: the connection just ends */
+    count_refusal(ex, row);
+    ex->status = status ? status : row->status;
+    exchange_end(ex, EXCHANGE_REFUSED);
+}
+
+void exchange_refuse(struct exchange *ex, enum proxy_reason reason, const char *detail)
+{
+    refuse(ex, proxy_reason_row(reason), detail, 0);
+}
+
+void exchange_refuse_worker(struct exchange *ex, enum proxy_reason reason, const char *words)
+{
+    char detail[DETAIL_BYTES];
+
+    snprintf(detail, sizeof detail, "service '%s': %s", ex->service->name, words);
+    exchange_refuse(ex, reason, detail);
+}
+
+void exchange_blame(struct exchange *ex, enum proxy_reason reason, const char *words)
+{
+    if (ex->state < EXCHANGE_RESPONDING)
+        exchange_refuse_worker(ex, reason, words);
+    else
+        exchange_end(ex, EXCHANGE_CLIENT_GONE);
+}
+
+void exchange_go_on(struct exchange *ex)
+{
+    struct client *c = ex->client;
+
+    if (ex->state == EXCHANGE_PAUSED)
+        exchange_acquire(ex);
+    else if (ex->worker)
+        forward_begin(ex);
+    else
+        refuse(ex, ex->refusal, ex->detail, ex->quiet ? ex->service->quiet_status : 0);
+    client_resume(c);
+}
+
+static void on_timer(struct kg_timer *t)
+{
+    struct exchange *ex = KG_CONTAINER_OF(t, struct exchange, timer);
+    char words[64];
+
+    if (ex->state == EXCHANGE_PAUSED) {
+        exchange_go_on(ex);
+    } else if (ex->state == EXCHANGE_CONNECTING || ex->state == EXCHANGE_ASKED) {
+        snprintf(words, sizeof words, "no response head within %lld ms",
+                 (long long)ex->service->request_timeout_ms);
+        exchange_refuse_worker(ex, PROXY_UPSTREAM_TIMEOUT, words);
+    }
+}
+
+/* --- the request's body -------------------------------------------------------------------------
+ */
+
+static bool is_forwarding(const struct exchange *ex)
+{
+    return ex->upstream && (ex->state == EXCHANGE_ASKED || ex->state == EXCHANGE_RESPONDING);
+}
+
+size_t exchange_takes(const struct exchange *ex)
+{
+    if (is_forwarding(ex))
+        return ex->upload_over ? 0 : SIZE_MAX;
+    if (ex->state >= EXCHANGE_RESPONDING || ex->replay.len >= KG_REPLAY_BODY_BYTES)
+        return 0;
+    return KG_REPLAY_BODY_BYTES - ex->replay.len;
+}
+
+size_t exchange_room(const struct exchange *ex)
+{
+    size_t takes = exchange_takes(ex);
+
+    if (is_forwarding(ex) && wire_pending(&ex->upstream->wire) > 0)
+        return 0;
+    return takes < KG_READ_BUFFER_BYTES ? takes : KG_READ_BUFFER_BYTES;
+}
+
+void exchange_body(struct exchange *ex, struct kg_str payload)
+{
+    int64_t max = ex->service->max_body_bytes;
+
+    ex->bytes_in += payload.n;
+    if (max >= 0 && ex->bytes_in > (uint64_t)max)
+        exchange_blame(ex, PROXY_BODY_TOO_LARGE, "the body is larger than max_body");
+    else if (is_forwarding(ex))
+        forward_piece(ex, payload);
+    else if (kg_buf_append(&ex->replay, payload.p, payload.n) != 0)
+        exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
+}
+
+void exchange_flush(struct exchange *ex)
+{
+    if (ex->state == EXCHANGE_ASKED && !ex->request_head_sent)
+        forward_piece(ex, (struct kg_str){NULL, 0});
+}
+
+bool exchange_ask_client(struct exchange *ex)
+{
+    static const char processing[] = "HTTP/1.1 102 Processing\r\n\r\n";
+
+    if (ex->state >= EXCHANGE_RESPONDING || ex->minor == 0)
+        return false;
+    wire_send(&ex->client->wire,
+              &(uv_buf_t){.base = (char *)processing, .len = sizeof processing - 1}, 1);
+    return true;
+}
+
+/* --- the end ------------------------------------------------------------------------------------
+ */
+
+static enum client_next next_of(const struct exchange *ex, enum exchange_end how)
+{
+    if (how == EXCHANGE_CLIENT_GONE || how == EXCHANGE_CLOSED)
+        return CLIENT_RESET;
+    if (how == EXCHANGE_BROKEN) /* where a missing end would not be seen, only a reset says it */
+        return ex->client_framing == HTTP1_LENGTH || ex->client_framing == HTTP1_CHUNKED
+                   ? CLIENT_END
+                   : CLIENT_RESET;
+    return ex->client_keep ? CLIENT_KEEP : CLIENT_END;
+}
+
+static void count(const struct exchange *ex, enum exchange_end how)
+{
+    struct proxy_service_stats *s = stats_of(ex);
+
+    if (!s || ex->status < PROXY_STATUS_MIN)
+        return;
+    s->requests[ex->status - PROXY_STATUS_MIN]++;
+    if (how != EXCHANGE_DONE && how != EXCHANGE_REFUSED)
+        s->broken++;
+    kg_histogram_add_us(&s->duration, (proxy_now(proxy_of(ex)) - ex->began_ms) * US_PER_MS);
+}
+
+static void write_log(const struct exchange *ex, enum exchange_end how)
+{
+    static const char *const outcomes[] = {[EXCHANGE_DONE] = "done",
+                                           [EXCHANGE_REFUSED] = "refused",
+                                           [EXCHANGE_BROKEN] = "broken",
+                                           [EXCHANGE_CLIENT_GONE] = "client-gone",
+                                           [EXCHANGE_CLOSED] = "closed"};
+    struct proxy *p = proxy_of(ex);
+    struct access_line line = {.id = ex->id,
+                               .client = {ex->client->address, ex->client->address_n},
+                               .method = ex->method,
+                               .target = ex->target,
+                               .host = ex->host,
+                               .service = ex->service ? kg_str_of(ex->service->name)
+                                                      : (struct kg_str){"", 0},
+                               .outcome = outcomes[how],
+                               .status = ex->status,
+                               .bytes_in = ex->bytes_in,
+                               .bytes_out = ex->bytes_out,
+                               .total_ms = proxy_now(p) - ex->began_ms,
+                               .waited_ms = ex->waited_us / US_PER_MS,
+                               .warmth = ex->warmth};
+
+    access_log_write(p, &line);
+}
+
+/* What it holds at the gate, in the loop's queues and of a worker goes back here and only here. A
+ * connection that can be used again has been given back when its response ended. */
+static void give_back(struct exchange *ex)
+{
+    struct proxy *p = proxy_of(ex);
+
+    if (ex->state == EXCHANGE_WAITING) {
+        left_queue(ex);
+        p->gate.cancel(p->gate.self, &ex->waiter);
+    }
+    kg_list_remove(&ex->soon);
+    kg_timer_disarm(&p->wheel, &ex->timer);
+    if (ex->upstream)
+        upstream_close(ex->upstream);
+    ex->upstream = NULL;
+    exchange_slot_back(ex);
+}
+
+void exchange_end(struct exchange *ex, enum exchange_end how)
+{
+    struct client *c = ex->client;
+    struct proxy *p = proxy_of(ex);
+    enum client_next next = next_of(ex, how);
+    struct kg_arena arena;
+
+    give_back(ex);
+    count(ex, how);
+    if (p->log.fd >= 0)
+        write_log(ex, how);
+    config_unref(ex->config);
+    kg_buf_fini(&ex->replay);
+    c->exchange = NULL;
+    p->stats->exchanges = --p->exchanges;
+    arena = ex->arena;
+    kg_arena_fini(&arena); /* the exchange lies in it */
+    if (p->on_drained)
+        proxy_soon(p);
+    client_next(c, next);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The request's way to its worker: a kept connection or a new one, head and body, and the second
+ * try. The difficulty: a request may be sent twice only if the first time can have had no effect.
+ */
+#include "base/err.h"
+#include "proxy/exchange_priv.h"
+
+static struct proxy *proxy_of(const struct exchange *ex)
+{
+    return ex->client->wire.proxy;
+}
+
+static void suspect(struct exchange *ex)
+{
+    struct proxy *p = proxy_of(ex);
+
+    if (ex->worker && !ex->worker->removed)
+        p->gate.suspect(p->gate.self, ex->worker);
+}
+
+/* --- a connection -------------------------------------------------------------------------------
+ */
+
+static void attach(struct exchange *ex, struct upstream *u)
+{
+    ex->upstream = u;
+    ex->state = EXCHANGE_ASKED;
+    ex->request_head_sent = false;
+    u->user = ex;
+    u->wire.kind = &answer_wire;
+    u->wire.taken_bytes = 0;
+    guard_init(&u->guard, GUARD_RESPONSE);
+    client_body_wanted(ex->client);
+}
+
+/* The worker could not be reached: not a byte went out, so the gate may be asked again. It may not
+ * know yet that this worker is gone, hence the pauses; where it does know there is none. */
+static void ask_again(struct exchange *ex)
+{
+    static const int64_t pause_ms[EXCHANGE_MAX_ACQUIRES - 1] = {30, 100, 300};
+    struct proxy *p = proxy_of(ex);
+    bool removed = ex->worker->removed;
+
+    suspect(ex);
+    exchange_slot_back(ex);
+    if (ex->acquires >= EXCHANGE_MAX_ACQUIRES) {
+        exchange_refuse_worker(ex, PROXY_UPSTREAM_FAILED, "the worker cannot be reached");
+        return;
+    }
+    ex->state = EXCHANGE_PAUSED;
+    if (!removed) {
+        kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + pause_ms[ex->acquires - 1]);
+        return;
+    }
+    kg_list_push_back(&p->soon, &ex->soon);
+    proxy_soon(p);
+}
+
+static void on_connected(struct upstream *u, int status)
+{
+    struct exchange *ex = u->user;
+    struct client *c = ex->client;
+
+    if (status == 0) {
+        attach(ex, u);
+    } else {
+        upstream_close(u);
+        ex->upstream = NULL;
+        ask_again(ex);
+    }
+    client_resume(c);
+}
+
+static void connect_new(struct exchange *ex)
+{
+    ex->state = EXCHANGE_CONNECTING;
+    ex->upstream = upstream_connect(ex->worker, UPSTREAM_CONNECT_MS, ex, on_connected);
+    if (!ex->upstream)
+        exchange_refuse(ex, PROXY_OVERLOADED, "no memory or descriptor for another connection");
+}
+
+/* A kept connection may have ended unseen. A request that cannot be repeated is worth the call that
+ * finds out. */
+static struct upstream *take_kept(struct exchange *ex)
+{
+    bool repeatable = ex->idempotent && ex->client->body.framing == HTTP1_NONE;
+    struct upstream *u;
+
+    while ((u = upstream_take(ex->worker)) != NULL) {
+        if (repeatable || !wire_readable(&u->wire))
+            return u;
+        upstream_close(u);
+    }
+    return NULL;
+}
+
+void forward_begin(struct exchange *ex)
+{
+    struct proxy *p = proxy_of(ex);
+    int64_t timeout_ms = ex->service->request_timeout_ms;
+    struct upstream *u = take_kept(ex);
+
+    if (timeout_ms > 0)
+        kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + timeout_ms);
+    if (!u) {
+        connect_new(ex);
+        return;
+    }
+    p->stats->upstream_reuses++;
+    attach(ex, u);
+}
+
+/* --- head and body ------------------------------------------------------------------------------
+ */
+
+/* Once a worker has the request, a client that asked for it is told to send its body. */
+static void send_continue(struct exchange *ex)
+{
+    if (ex->expect && ex->bytes_in == 0 && !ex->client->body.done)
+        wire_send(&ex->client->wire,
+                  &(uv_buf_t){.base = (char *)REWRITE_CONTINUE, .len = sizeof REWRITE_CONTINUE - 1},
+                  1);
+    ex->expect = false;
+}
+
+/* What was sent is kept as long as it might have to be sent again: all of a small body of a request
+ * that may be repeated, and in any case what not one byte of went out. */
+static int keep_for_replay(struct exchange *ex, struct kg_str payload, bool unsent)
+{
+    bool fits = ex->replay.len + payload.n <= KG_REPLAY_BODY_BYTES;
+
+    if (!ex->replay_whole || payload.n == 0)
+        return 0;
+    if (unsent || (ex->idempotent && fits))
+        return kg_buf_append(&ex->replay, payload.p, payload.n);
+    ex->replay_whole = false;
+    kg_buf_fini(&ex->replay);
+    return 0;
+}
+
+/* The worker takes no more. It may have answered before it stopped, which reading will show. */
+static void upload_failed(struct exchange *ex)
+{
+    if (ex->state == EXCHANGE_ASKED && wire_taken(&ex->upstream->wire) == 0)
+        forward_lost(ex);
+    else
+        ex->upload_over = true;
+}
+
+void forward_piece(struct exchange *ex, struct kg_str payload)
+{
+    struct body *body = &ex->client->body;
+    struct wire *to = &ex->upstream->wire;
+    struct body_piece piece = {.payload = payload,
+                               .chunked = body->framing == HTTP1_CHUNKED,
+                               .last = body->done,
+                               .trailers = kg_buf_str(&body->trailers)};
+    bool first = !ex->request_head_sent;
+    int rc, kept;
+
+    if (first) {
+        piece.head = ex->request_head;
+        piece.kept = kg_buf_str(&ex->replay);
+    }
+    rc = body_send(to, &piece);
+    ex->request_head_sent = true;
+    kept = keep_for_replay(ex, payload, rc == KG_EIO && wire_taken(to) == 0);
+    if (first && rc == 0)
+        send_continue(ex);
+    if (rc == KG_EIO && kept == 0)
+        upload_failed(ex);
+    else if (rc != 0 || kept != 0)
+        exchange_blame(ex, PROXY_OVERLOADED, "out of memory");
+}
+
+/* --- the second try -----------------------------------------------------------------------------
+ */
+
+void forward_lost(struct exchange *ex)
+{
+    struct upstream *u = ex->upstream;
+    bool unsent = wire_taken(&u->wire) == 0, reused = u->reused;
+    bool repeatable = ex->replay_whole && (unsent || ex->idempotent);
+
+    upstream_close(u);
+    ex->upstream = NULL;
+    if (reused && repeatable && !ex->retried) {
+        ex->retried = true; /* a kept connection had ended: that says nothing about the worker */
+        proxy_of(ex)->stats->upstream_retries++;
+        if (!ex->worker->removed)
+            connect_new(ex);
+        else
+            ask_again(ex);
+    } else if (unsent && ex->replay_whole) {
+        ask_again(ex);
+    } else {
+        suspect(ex);
+        exchange_refuse_worker(ex, PROXY_UPSTREAM_FAILED,
+                               "the worker closed the connection before it answered");
+    }
+}

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quickstart, as a newcomer runs it: what it says, and that it leaves nothing behind."""
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from harness import settings
+from harness.witness import OWNER, client
+
+ROOT = pathlib.Path(__file__).parents[2]
+QUICKSTART = ROOT / "examples/quickstart.sh"
+IMAGE = "kipgate-image-worker:quickstart"
+
+
+def quickstart(**env):
+    """Runs it with the program under test on the tests' engine."""
+    return subprocess.run(
+        [str(QUICKSTART)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        env=settings.clean_environment(DOCKER_HOST=settings.docker_host(), **env))
+
+
+@pytest.fixture
+def sdk():
+    """Also forgets the image that the quickstart leaves on its user's engine."""
+    made = client(settings.docker_host())
+    yield made
+    for image in made.images.list(IMAGE):
+        made.images.remove(image.id, force=True)
+
+
+def left_on(sdk):
+    """What would be left of a quickstart's Kipgate."""
+    owned = {"label": OWNER}
+    names = [c.name for c in sdk.containers.list(all=True, filters=owned)]
+    names += [n.name for n in sdk.networks.list(filters=owned)]
+    return {name for name in names if name.startswith("kipgate-qs") or "images" in name}
+
+
+def in_tmp():
+    """Its working directories."""
+    return set(pathlib.Path("/tmp").glob("kgq.*"))
+
+
+def test_quickstart_shows_a_cold_a_warm_request_and_the_removal(sdk):
+    """Twice: safe to run again, and the second finds everything built."""
+    before = in_tmp()
+    for _ in range(2):
+        done = quickstart(KIPGATE_BIN=settings.kipgate_bin())
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r'^cold request: 200 in [\d.]+ s '
+                         r'\(Server-Timing: kipgate;desc="cold";dur=[\d.]+\)$', done.stdout, re.M)
+        assert re.search(r"^warm request: 200 in [\d.]+ s *$", done.stdout, re.M)
+        assert "1600x1200 -> 200x150" in done.stdout
+        assert re.search(r"^removed: kipgate-images-\w+", done.stdout, re.M)
+        assert done.stdout.endswith("quickstart: done\n")
+        assert left_on(sdk) == set() and in_tmp() == before
+
+
+def test_quickstart_says_what_failed_and_cleans_up(sdk, tmp_path):
+    """A program that ends at once: one line says so, and nothing is left."""
+    broken = tmp_path / "kipgate"
+    broken.write_text("#!/bin/sh\n[ \"$1\" = version ] && echo broken || exit 1\n")
+    broken.chmod(0o755)
+    before = in_tmp()
+    done = quickstart(KIPGATE_BIN=str(broken))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "quickstart: Kipgate did not become ready"
+    assert left_on(sdk) == set() and in_tmp() == before
+    assert os.path.exists(broken)

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The admin API's calls: health, services, by hand, changes. The difficulty: an answer may be due
+ * at once, later, or to nobody any more, and each case must show which. */
+#include "admin_case.h"
+
+/* --- health
+ * --------------------------------------------------------------------------------------- */
+
+/* D13: health was always 200. */
+START_TEST(test_d13_readiness_tells_the_truth)
+{
+    ck_assert_int_eq(ask("GET", "/healthz", "")->status, 200);
+    ck_assert_int_eq(ask("GET", "/readyz", "")->status, 200);
+    engine_up = false;
+    is_problem(ask("GET", "/readyz", ""), 503, "engine-unavailable", "connection refused");
+    ck_assert_int_eq(ask("GET", "/healthz", "")->status, 200);
+    listening = false;
+    is_problem(ask("GET", "/readyz", ""), 503, "not-listening", "");
+    draining = true;
+    is_problem(ask("GET", "/readyz", ""), 503, "draining", "");
+    engine_up = listening = true;
+    draining = false;
+    ck_assert_int_eq(ask("HEAD", "/readyz", "")->status, 200);
+}
+END_TEST
+
+START_TEST(test_unknown_calls)
+{
+    static const struct {
+        const char *method, *path;
+        int status;
+    } cases[] = {
+        {"GET", "/", 404},
+        {"GET", "/v1", 404},
+        {"GET", "/v1/servicesx", 404},
+        {"GET", "/v1/services/", 404},
+        {"GET", "/v1/services/none", 404},
+        {"DELETE", "/v1/services/none", 404},
+        {"POST", "/v1/services/none/wake", 404},
+        {"POST", "/v1/services/a/dance", 404},
+        {"POST", "/v1/services/a/wake/", 404},
+        {"POST", "/v1/services", 405},
+        {"POST", "/v1/services/a", 405},
+        {"GET", "/v1/services/a/wake", 405},
+        {"GET", "/v1/reload", 405},
+        {"POST", "/metrics", 405},
+        {"DELETE", "/healthz", 405},
+        {"HEAD", "/v1/events", 405},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        is_problem(ask(cases[i].method, cases[i].path, ""), cases[i].status,
+                   cases[i].status == 404 ? "not-found" : "method-not-allowed", "");
+}
+END_TEST
+
+/* --- services
+ * ------------------------------------------------------------------------------------- */
+
+START_TEST(test_d4_services_show_their_effective_configuration)
+{
+    struct json *all = parsed(ask("GET", "/v1/services", ""));
+    struct json *b = parsed(ask("GET", "/v1/services/b", ""));
+
+    ck_assert_uint_eq(json_count(all), 2);
+    ck_assert_str_eq(json_string(json_get(json_first(all), "name"), ""), "a");
+    ck_assert_str_eq(json_string(json_path(b, "config.idle_timeout"), ""), "5m");
+    ck_assert_int_eq((int)json_number(json_path(b, "config.concurrency"), 0), 100);
+    ck_assert_uint_eq(json_count(json_get(b, "instances")), 0);
+    ck_assert_int_eq((int)json_number(json_get(b, "waiting"), -1), 0);
+    json_free(all);
+    json_free(b);
+}
+END_TEST
+
+START_TEST(test_a_life_by_hand)
+{
+    struct json *n;
+    const struct json *i;
+
+    ck_assert_int_eq(wake("/v1/services/a/wake"), 200);
+    pages[0]->services[fleet_service_id(fleet, "a")].exchanges = 0;
+    n = parsed(ask("GET", "/v1/services/a", ""));
+    ck_assert_uint_eq(json_count(json_get(n, "instances")), 1);
+    i = json_first(json_get(n, "instances"));
+    ck_assert_str_eq(json_string(json_get(i, "id"), ""), "c0ffee");
+    ck_assert_str_eq(json_string(json_get(i, "state"), ""), "ready");
+    ck_assert_str_eq(json_string(json_get(i, "address"), ""), "10.1.2.3:8080");
+    ck_assert_int_eq((int)json_number(json_get(i, "exchanges"), -1), 0);
+    ck_assert(json_number(json_get(i, "reap_in_seconds"), -1) > 1.9);
+    ck_assert(json_number(json_get(i, "idle_seconds"), -1) >= 0);
+    json_free(n);
+    ck_assert_int_eq(wake("/v1/services/a/wake"), 200); /* awake already */
+    ck_assert_int_eq(wake("/v1/services/a/sleep"), 200);
+    ck_assert(!exists);
+    ck_assert_int_eq(wake("/v1/services/a/sleep"), 200); /* asleep already */
+}
+END_TEST
+
+START_TEST(test_in_use_is_not_due)
+{
+    uint32_t id = (uint32_t)fleet_service_id(fleet, "a");
+    struct json *n;
+    const struct json *i;
+
+    ck_assert_int_eq(wake("/v1/services/a/wake"), 200);
+    fleet_acquire(fleet, 0, 1ull << 32 | id, id, false, now_ms);
+    pages[1]->services[id].exchanges = 1;
+    n = parsed(ask("GET", "/v1/services/a", ""));
+    i = json_first(json_get(n, "instances"));
+    ck_assert_int_eq(json_type(json_get(i, "reap_in_seconds")), JSON_NULL);
+    ck_assert_int_eq((int)json_number(json_get(i, "exchanges"), -1), 1);
+    ck_assert(json_number(json_get(i, "idle_seconds"), -1) == 0);
+    json_free(n);
+}
+END_TEST
+
+START_TEST(test_a_wake_that_fails)
+{
+    uint64_t request;
+
+    dies = true;
+    request = ask_for("POST", "/v1/services/a/wake", "");
+    loop(5);
+    fleet_engine_event(
+        fleet,
+        &(struct engine_event){.kind = ENGINE_EVENT_DIE,
+                               .container = {.id = "c0ffee", .service = "a", .exit_code = 7}},
+        now_ms);
+    loop(500);
+    ck_assert_ptr_nonnull(reply_to(request));
+    is_problem(reply_to(request), 502, "instance-exited", "a");
+}
+END_TEST
+
+START_TEST(test_an_asker_may_leave)
+{
+    uint64_t request = ask_for("POST", "/v1/services/a/wake", "");
+
+    admin_gone(admin, request);
+    loop(50);
+    ck_assert_ptr_null(reply_to(request));
+    ask_for("POST", "/v1/services/b/wake", ""); /* and the API may end before the answer */
+}
+END_TEST
+
+START_TEST(test_put_and_delete)
+{
+    const struct reply *r =
+        ask("PUT", "/v1/services/c", "{\"image\": \"y\", \"routes\": [\"/c\"]}");
+    struct json *n = parsed(r);
+
+    ck_assert_int_eq(r->status, 201);
+    ck_assert_str_eq(json_string(json_get(n, "name"), ""), "c");
+    ck_assert_str_eq(json_string(json_path(n, "config.idle_timeout"), ""), "5m");
+    json_free(n);
+    ck_assert_int_ge(fleet_service_id(fleet, "c"), 0);
+    r = ask("PUT", "/v1/services/c", "{\"image\": \"y\", \"routes\": [\"/c\"], \"queue\": 7}");
+    ck_assert_int_eq(r->status, 200);
+    ck_assert_int_eq(ask("DELETE", "/v1/services/c", "")->status, 200);
+    is_problem(ask("GET", "/v1/services/c", ""), 404, "not-found", "c");
+    ck_assert_int_eq(fleet_service_id(fleet, "c"), -1);
+}
+END_TEST
+
+START_TEST(test_a_put_that_is_wrong)
+{
+    const struct reply *r = ask("PUT", "/v1/services/c", "{\"nonsense\": 1,\n\"queue\": -1}");
+
+    is_problem(r, 400, "bad-configuration", "PUT /v1/services/c:1:2: nonsense: unknown key");
+    is_problem(r, 400, "bad-configuration", "PUT /v1/services/c:2:10: queue: must be");
+    is_problem(ask("PUT", "/v1/services/c", "{\"image\": \"x\", \"routes\": [\"/a\"]}"), 400,
+               "bad-configuration", "the route /a is a route of service a too");
+    is_problem(ask("PUT", "/v1/services/BAD", "{\"image\": \"x\", \"routes\": [\"/c\"]}"), 400,
+               "bad-configuration", "the name must be");
+    is_problem(ask("PUT", "/v1/services/c", "{"), 400, "bad-configuration", "not valid JSON");
+    ck_assert_uint_eq(config->service_count, 2);
+}
+END_TEST
+
+START_TEST(test_reload)
+{
+    ck_assert_int_eq(ask("POST", "/v1/reload", "")->status, 200);
+    reload_fails = true;
+    is_problem(ask("POST", "/v1/reload", ""), 400, "bad-configuration",
+               "k.json:1:2: a: \"wrong\"\nk.json:3:4: b: worse");
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        test_d13_readiness_tells_the_truth,
+        test_unknown_calls,
+        test_d4_services_show_their_effective_configuration,
+        test_a_life_by_hand,
+        test_in_use_is_not_due,
+        test_a_wake_that_fails,
+        test_an_asker_may_leave,
+        test_put_and_delete,
+        test_a_put_that_is_wrong,
+        test_reload,
+    };
+
+    return run_cases("admin", tests, sizeof tests / sizeof *tests);
+}

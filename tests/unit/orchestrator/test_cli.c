@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command line without a server: what is printed, where it goes, and the exit status.
+ * The difficulty: commands write to the process's own output, so it is caught in files. */
+#include "config_case.h"
+#include "orchestrator/cli.h"
+#include "orchestrator/cli_priv.h"
+#include <fcntl.h>
+
+#define MAX_LINE 100
+#define THIS_FILE "tests/unit/orchestrator/test_cli.c"
+
+static char caught[2][1024 * 1024]; /* standard output and error of the last command */
+
+static void read_back(int fd, char *into, size_t cap)
+{
+    ssize_t n = pread(fd, into, cap - 1, 0);
+
+    ck_assert_int_ge(n, 0);
+    into[n] = '\0';
+    close(fd);
+}
+
+/* Redirects, runs, restores. */
+static int run(char **words)
+{
+    char *argv[MAX_FLAGS] = {(char *)(uintptr_t) "kipgate"};
+    int argc = 1, status, saved[2], fds[2];
+
+    for (; *words; words++)
+        argv[argc++] = *words;
+    for (int i = 0; i < 2; i++) {
+        fflush(i ? stderr : stdout);
+        fds[i] = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+        saved[i] = dup(1 + i);
+        ck_assert_int_ge(dup2(fds[i], 1 + i), 0);
+    }
+    status = cli_run(argc, argv);
+    for (int i = 0; i < 2; i++) {
+        fflush(i ? stderr : stdout);
+        dup2(saved[i], 1 + i);
+        close(saved[i]);
+        read_back(fds[i], caught[i], sizeof caught[i]);
+    }
+    return status;
+}
+
+static void holds(const char *text, const char *words)
+{
+    ck_assert_msg(strstr(text, words) != NULL, "\"%s\" not in: %s", words, text);
+}
+
+/* --- help
+ * ----------------------------------------------------------------------------------------- */
+
+static void fits_a_terminal(const char *text)
+{
+    while (*text) {
+        size_t n = strcspn(text, "\n");
+        ck_assert_msg(n <= MAX_LINE, "%.*s", (int)n, text);
+        text += n + (text[n] == '\n');
+    }
+}
+
+START_TEST(test_help_names_every_command_and_key)
+{
+    char flag[64];
+
+    ck_assert_int_eq(run(FLAGS("--help")), 0);
+    fits_a_terminal(caught[0]);
+    for (const struct cli_command *c = cli_commands; c->name; c++)
+        holds(caught[0], c->words);
+    holds(caught[0], "--config FILE");
+    holds(caught[0], "--name NAME");
+    CONFIG_EACH_KEY(k, config_top_keys)
+    {
+        config_flag_name(k->name, flag);
+        holds(caught[0], flag);
+    }
+    CONFIG_EACH_KEY(k, config_service_keys)
+    {
+        config_flag_name(k->name, flag);
+        holds(caught[0], flag);
+    }
+}
+END_TEST
+
+START_TEST(test_help_wherever_it_is_asked_for)
+{
+    ck_assert_int_eq(run(FLAGS("help")), 0);
+    ck_assert_int_eq(run(FLAGS("-h")), 0);
+    ck_assert_int_eq(run(FLAGS("serve", "--fronts", "two", "--help")), 0);
+    ck_assert_int_eq(run(FLAGS("wake", "--help")), 0);
+    holds(caught[0], "kipgate wake NAME");
+    ck_assert_int_eq(run(FLAGS("--image", "x", "--command", "--help")), -1); /* a value */
+}
+END_TEST
+
+/* --- which command
+ * -------------------------------------------------------------------------------- */
+
+START_TEST(test_serve_is_the_default)
+{
+    char *argv[] = {(char *)(uintptr_t) "kipgate", (char *)(uintptr_t) "serve",
+                    (char *)(uintptr_t) "--image", NULL};
+
+    ck_assert_int_eq(cli_run(1, argv), -1);
+    ck_assert_int_eq(cli_options_at(1, argv), 1);
+    ck_assert_int_eq(cli_run(2, argv), -1);
+    ck_assert_int_eq(cli_options_at(2, argv), 2);
+    argv[1] = argv[2];
+    ck_assert_int_eq(cli_options_at(2, argv), 1);
+    ck_assert_int_eq(run(FLAGS("--image", "x")), -1);
+}
+END_TEST
+
+START_TEST(test_misuse_is_2_and_says_so)
+{
+    static const struct {
+        const char *words[3], *told;
+    } cases[] = {
+        {{"dance"}, "there is no command \"dance\""},
+        {{"wake"}, "needs the name of a service"},
+        {{"sleep", "--json"}, "--json: unknown option"},
+        {{"ps", "x"}, "x: unexpected argument"},
+        {{"wake", "a", "b"}, "b: unexpected argument"},
+        {{"health", "--redy"}, "--redy: unknown option"},
+        {{"ps", "--fronts=2"}, "--fronts=2: unknown option"},
+        {{"ps", "--admin=nowhere"}, "--admin: \"nowhere\" is not host:port"},
+        {{"ps", "--config"}, "--config: needs a value"},
+        {{"ps", "--config=/nonexistent"}, "/nonexistent: cannot be read"},
+        {{"version", "x"}, "takes no arguments"},
+        {{"check", "--imgae", "x"}, "did you mean --image?"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *words[4] = {cases[i].words[0], cases[i].words[1], cases[i].words[2], NULL};
+        ck_assert_int_eq(run((char **)(uintptr_t)words), 2);
+        holds(caught[1], cases[i].told);
+        ck_assert_str_eq(caught[0], "");
+    }
+}
+END_TEST
+
+START_TEST(test_what_cannot_be_reached_is_1)
+{
+    ck_assert_int_eq(run(FLAGS("ps", "--admin", "127.0.0.1:1")), 1);
+    holds(caught[1], "kipgate ps: ");
+    ck_assert_int_eq(run(FLAGS("health", "--admin=unix:/nonexistent/admin.sock")), 1);
+    ck_assert_int_eq(run(FLAGS("wake", "a", "--admin=off")), 1);
+    holds(caught[1], "the admin API is off");
+    setenv("KIPGATE_ADMIN", "127.0.0.1:1", 1);
+    ck_assert_int_eq(run(FLAGS("events")), 1);
+}
+END_TEST
+
+START_TEST(test_version)
+{
+    ck_assert_int_eq(run(FLAGS("version")), 0);
+    ck_assert_str_eq(caught[0], "kipgate " KIPGATE_VERSION "\n");
+    ck_assert_int_eq(run(FLAGS("--version")), 0);
+    ck_assert_str_eq(caught[0], "kipgate " KIPGATE_VERSION "\n");
+}
+END_TEST
+
+/* --- check
+ * ---------------------------------------------------------------------------------------- */
+
+/* D4 at the command line: the effective value, not the one somebody remembers. */
+START_TEST(test_d4_check_shows_the_effective_configuration)
+{
+    ck_assert_int_eq(run(FLAGS("check", "--image", "a/b", "--cap-add", "NET_ADMIN")), 0);
+    holds(caught[0], "\"idle_timeout\": \"5m\"");
+    ck_assert_str_eq(caught[1], "service b: cap_add NET_ADMIN\n");
+    ck_assert_int_eq(run(FLAGS("check", "--image", "a/b", "--idle-timeout", "20m")), 0);
+    holds(caught[0], "\"idle_timeout\": \"20m\"");
+}
+END_TEST
+
+START_TEST(test_check_of_a_wrong_configuration)
+{
+    ck_assert_int_eq(run(FLAGS("check", "--image", "a", "--port", "0", "--queue=-1")), 2);
+    ck_assert_str_eq(caught[0], "");
+    holds(caught[1], "--port: must be a whole number from 1 to 65535, not 0\n");
+    holds(caught[1], "--queue: must be a whole number from 0 to 1000000, not \"-1\"\n");
+}
+END_TEST
+
+/* --- what is kept in the repository
+ * ----------------------------------------------------------------- */
+
+/* The file beside this test's source tree must be what the program prints now. */
+static void is_current(const char *name, const char *option)
+{
+    static char kept[1024 * 1024];
+    const char *here = __FILE__;
+    char path[512];
+    FILE *f;
+    size_t n;
+
+    snprintf(path, sizeof path, "%.*s%s", (int)(strlen(here) - strlen(THIS_FILE)), here, name);
+    f = fopen(path, "r");
+    ck_assert_msg(f != NULL, "%s cannot be read", path);
+    n = fread(kept, 1, sizeof kept - 1, f);
+    kept[n] = '\0';
+    fclose(f);
+    ck_assert_int_eq(run(FLAGS("check", option)), 0);
+    ck_assert_msg(strcmp(kept, caught[0]) == 0,
+                  "%s is not what `kipgate check %s` prints: renew it", name, option);
+}
+
+START_TEST(test_the_schema_is_current)
+{
+    is_current("packaging/kipgate.schema.json", "--schema");
+}
+END_TEST
+
+START_TEST(test_the_manual_is_current)
+{
+    is_current("packaging/kipgate.8", "--manual");
+}
+END_TEST
+
+/* troff would take such a line for a request of its own. */
+START_TEST(test_no_line_of_the_manual_is_taken_for_a_request)
+{
+    static const char *const requests[] = {".\\\"", ".TH ", ".SH ", ".SS ", ".TP", ".B ", ".BR ",
+                                           ".I ",   ".PP",  ".RS",  ".RE",  ".nf", ".fi", NULL};
+
+    ck_assert_int_eq(run(FLAGS("check", "--manual")), 0);
+    for (const char *line = caught[0]; *line;) {
+        size_t n = strcspn(line, "\n"), i = 0;
+        while (*line == '.' && requests[i] && strncmp(line, requests[i], strlen(requests[i])) != 0)
+            i++;
+        ck_assert_msg(*line != '\'' && (*line != '.' || requests[i]), "%.*s", (int)n, line);
+        line += n + (line[n] == '\n');
+    }
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        test_help_names_every_command_and_key,
+        test_help_wherever_it_is_asked_for,
+        test_serve_is_the_default,
+        test_misuse_is_2_and_says_so,
+        test_what_cannot_be_reached_is_1,
+        test_version,
+        test_d4_check_shows_the_effective_configuration,
+        test_check_of_a_wrong_configuration,
+        test_the_schema_is_current,
+        test_the_manual_is_current,
+        test_no_line_of_the_manual_is_taken_for_a_request,
+    };
+
+    return run_cases("cli", tests, sizeof tests / sizeof *tests);
+}
