@@ -430,9 +430,7 @@ bool engine_network_is_own(const struct engine *e)
     return strcmp(e->reach.network, name) == 0;
 }
 
-/* --- doors
- * -----------------------------------------------------------------------------------------------
- */
+/* --- doors -------------------------------------------------------------------------------- */
 
 void engine_reach_start(struct engine *e)
 {

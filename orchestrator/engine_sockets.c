@@ -38,8 +38,7 @@ bool engine_socket_path(const struct engine *e, const char *container, const cha
     return n > 0 && (size_t)n < cap && slash && slash[1];
 }
 
-/* --- permissions -------------------------------------------------------------------------------
- */
+/* --- permissions -------------------------------------------------------------------------- */
 
 struct watch { /* one directory in which a worker makes its socket */
     struct kg_list link;
@@ -126,8 +125,7 @@ void engine_sockets_close(struct engine *e)
         unwatch(KG_LIST_ENTRY(kg_list_first(&e->watches), struct watch, link));
 }
 
-/* --- directories -------------------------------------------------------------------------------
- */
+/* --- directories -------------------------------------------------------------------------- */
 
 static int make_dir(const char *dir, mode_t mode, struct kg_err *err)
 {

@@ -423,8 +423,7 @@ void json_push_string(struct json *array, const char *value)
     json_push(array, out(cJSON_CreateString(value)));
 }
 
-/* --- printing: depth is bounded by the parser's check or by our own building --------------------
- */
+/* --- printing: depth is bounded by the parser's check or by our own building -------------- */
 
 static void print_string(const char *text, struct kg_buf *to)
 {

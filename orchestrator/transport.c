@@ -261,8 +261,7 @@ static void fill_answer(struct call *c, CURLcode rc, struct transport_answer *a)
                                    .refused = rc != CURLE_OK && asked_bytes == 0};
 }
 
-/* --- calls wait, run, end ----------------------------------------------------------------------
- */
+/* --- calls wait, run, end ----------------------------------------------------------------- */
 
 static void arm_deadline(struct transport *t);
 
@@ -425,8 +424,7 @@ static void arm_deadline(struct transport *t)
         uv_timer_start(&t->deadline, on_deadline, first > now ? first - now : 0, 0);
 }
 
-/* --- libcurl's sockets and timers on the loop ----------------------------------------------------
- */
+/* --- libcurl's sockets and timers on the loop --------------------------------------------- */
 
 static void on_timer(uv_timer_t *t)
 {
@@ -503,8 +501,7 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *k
     return uv_poll_start(&w->poll, events, on_poll) == 0 ? 0 : -1;
 }
 
-/* --- doors ---------------------------------------------------------------------------------------
- */
+/* --- doors -------------------------------------------------------------------------------- */
 
 static void lane_open(struct lane *lane, struct transport *t, size_t most)
 {

@@ -101,7 +101,7 @@ static void check_and_acquire(struct exchange *ex, const struct http1_head *h,
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
         return;
     }
-    ex->quiet = config_is_quiet(ex->service, h);
+    ex->quiet = generation_is_quiet(ex->service, h);
     ex->waiter = (struct proxy_waiter){
         .service = ex->service->id, .quiet = ex->quiet, .on_answer = on_answer};
     exchange_acquire(ex);
@@ -118,8 +118,8 @@ void exchange_begin(struct client *c, const struct http1_head *h)
         return;
     }
     if (p->config) {
-        ex->config = config_ref(p->config);
-        ex->service = config_find(ex->config, h, &match);
+        ex->config = generation_ref(p->config);
+        ex->service = generation_find(ex->config, h, &match);
     }
     if (!remember(ex, h))
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
@@ -429,7 +429,7 @@ void exchange_end(struct exchange *ex, enum exchange_end how)
     count(ex, how);
     if (p->log.fd >= 0)
         write_log(ex, how);
-    config_unref(ex->config);
+    generation_unref(ex->config);
     kg_buf_fini(&ex->replay);
     c->exchange = NULL;
     p->stats->exchanges = --p->exchanges;

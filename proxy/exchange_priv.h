@@ -35,7 +35,7 @@ enum exchange_end {
 struct exchange {
     struct kg_arena arena; /* the exchange itself lies in it */
     struct client *client;
-    struct config *config;
+    struct generation *config;
     const struct proxy_service *service; /* of config; NULL: no route */
     enum exchange_state state;
     struct kg_list soon; /* proxy.soon */

@@ -7,15 +7,15 @@
 #include "proxy/route.h"
 #include <stdlib.h>
 
-struct config {
+struct generation {
     size_t refs;
     struct route_table *routes;
     struct proxy_service *services[KG_MAX_SERVICES]; /* by id */
 };
 
-static struct config *config_new(void)
+static struct generation *config_new(void)
 {
-    struct config *c = calloc(1, sizeof *c);
+    struct generation *c = calloc(1, sizeof *c);
 
     if (!c)
         return NULL;
@@ -27,13 +27,13 @@ static struct config *config_new(void)
     return NULL;
 }
 
-struct config *config_ref(struct config *c)
+struct generation *generation_ref(struct generation *c)
 {
     c->refs++;
     return c;
 }
 
-void config_unref(struct config *c)
+void generation_unref(struct generation *c)
 {
     if (!c || --c->refs > 0)
         return;
@@ -48,14 +48,14 @@ void config_unref(struct config *c)
 
 int proxy_config_begin(struct proxy *p)
 {
-    config_unref(p->next_config); /* one that was begun and never committed */
+    generation_unref(p->next_config); /* one that was begun and never committed */
     p->next_config = config_new();
     return p->next_config ? 0 : KG_ENOMEM;
 }
 
 int proxy_config_service(struct proxy *p, const struct proxy_service *s)
 {
-    struct config *c = p->next_config;
+    struct generation *c = p->next_config;
 
     if (!c)
         return KG_ENOMEM;
@@ -82,7 +82,7 @@ int proxy_config_commit(struct proxy *p)
 {
     if (!p->next_config)
         return KG_ENOMEM;
-    config_unref(p->config);
+    generation_unref(p->config);
     p->config = p->next_config;
     p->next_config = NULL;
     return 0;
@@ -90,7 +90,7 @@ int proxy_config_commit(struct proxy *p)
 
 const char *proxy_service_name(const struct proxy *p, uint32_t service)
 {
-    const struct config *c = p->config;
+    const struct generation *c = p->config;
 
     if (!c || service >= KG_MAX_SERVICES || !c->services[service])
         return "?";
@@ -100,8 +100,8 @@ const char *proxy_service_name(const struct proxy *p, uint32_t service)
 /* --- asking it ----------------------------------------------------------------------------------
  */
 
-const struct proxy_service *config_find(const struct config *c, const struct http1_head *h,
-                                        struct route_match *match)
+const struct proxy_service *generation_find(const struct generation *c, const struct http1_head *h,
+                                            struct route_match *match)
 {
     if (!c || !route_table_find(c->routes, target_host(&h->target), h->target.path, match))
         return NULL;
@@ -113,7 +113,7 @@ static bool matches(const char *pattern, struct kg_str text)
     return *pattern == '\0' || kg_glob(kg_str_of(pattern), text);
 }
 
-bool config_is_quiet(const struct proxy_service *s, const struct http1_head *h)
+bool generation_is_quiet(const struct proxy_service *s, const struct http1_head *h)
 {
     for (unsigned i = 0; i < s->quiet_count; i++) {
         const struct proxy_quiet *q = &s->quiet[i];
