@@ -168,7 +168,12 @@ const char *config_check_socket(const char *text)
 
 const char *config_check_cap(const char *text)
 {
-    return only(text, ALNUM "_") && strlen(text) < 64 ? NULL : "is not a capability's name";
+    bool prefixed = strncasecmp(text, "CAP_", 4) == 0;
+    const char *name = prefixed ? text + 4 : text;
+
+    return only(name, ALNUM "_") && strlen(name) < 64 && strncasecmp(name, "CAP_", 4) != 0
+               ? NULL
+               : "is not a capability's name";
 }
 
 const char *config_check_tmpfs(const char *text)

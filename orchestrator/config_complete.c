@@ -13,6 +13,7 @@
 #define SPEC_FORMAT 1 /* raised when the same configuration shall mean another container */
 #define DEFAULT_ENGINE "unix:///var/run/docker.sock"
 #define DEFAULT_STATE_DIR "/var/lib/kipgate"
+#define MAX_STATE_DIR_BYTES 200 /* as of the key */
 
 /* --- one service
  * ---------------------------------------------------------------------------------- */
@@ -218,7 +219,7 @@ static void default_engine(struct config_loading *l)
 static void default_state_dir(struct config_loading *l)
 {
     const char *given = variable("STATE_DIRECTORY"), *state = variable("XDG_STATE_HOME");
-    const char *home = variable("HOME"), *words;
+    const char *home = variable("HOME");
     struct kg_buf dir;
 
     if (l->c->state_dir)
@@ -230,10 +231,11 @@ static void default_state_dir(struct config_loading *l)
         kg_buf_puts(&dir, DEFAULT_STATE_DIR);
     else if (state)
         kg_buf_printf(&dir, "%s/kipgate", state);
-    else
-        kg_buf_printf(&dir, "%s/.local/state/kipgate", home ? home : "");
-    words = home || state || given || dir.data[1] != '.' ? config_check_state_dir(dir.data) : "";
-    if (words || dir.len > 200)
+    else if (home)
+        kg_buf_printf(&dir, "%s/.local/state/kipgate", home);
+    if (dir.error == KG_ENOMEM)
+        config_fail_plain(l->errors, "out of memory");
+    else if (dir.len == 0 || dir.len > MAX_STATE_DIR_BYTES || config_check_state_dir(dir.data))
         config_fail_plain(l->errors, "state_dir: no directory is known: set --state-dir");
     else
         l->c->state_dir = kg_buf_take(&dir);

@@ -7,7 +7,8 @@
 #include "base/buf.h"
 
 void digest_sha256_hex(struct kg_str bytes, char out[65]);
-void digest_random_hex(char *out, size_t digits); /* digits + NUL; aborts when there is no randomness */
+void digest_random_hex(char *out,
+                       size_t digits); /* digits + NUL; aborts when there is no randomness */
 void digest_base64url(struct kg_str bytes, struct kg_buf *out); /* for X-Registry-Auth */
 
 #endif

@@ -10,15 +10,16 @@
 #include <netinet/in.h>
 #include <sys/un.h>
 
-enum engine_state { /* of a container */
-                    ENGINE_CREATED,
-                    ENGINE_RUNNING,
-                    ENGINE_PAUSED,
-                    ENGINE_RESTARTING,
-                    ENGINE_REMOVING,
-                    ENGINE_EXITED,
-                    ENGINE_DEAD,
-                    ENGINE_NONE, /* there is no such container */
+/* Of a container. */
+enum engine_state {
+    ENGINE_CREATED,
+    ENGINE_RUNNING,
+    ENGINE_PAUSED,
+    ENGINE_RESTARTING,
+    ENGINE_REMOVING,
+    ENGINE_EXITED,
+    ENGINE_DEAD,
+    ENGINE_NONE, /* there is no such container */
 };
 
 #define ENGINE_ID_BYTES 65
@@ -37,30 +38,31 @@ struct engine_container {
 };
 
 struct engine_answer {
-    int code;     /* 0; KG_ENOTFOUND (404), KG_ECONFLICT (409), KG_EINVAL (400: permanent), KG_EIO
-                     (5xx),     KG_ETIMEOUT and KG_ECLOSED (outcome unknown), KG_ELIMIT, KG_EPROTO */
-    int status;   /* HTTP status; 0: none came */
-    bool already; /* 304: it was so already; counted as success (code 0) */
-    char words[256];                   /* the engine's message, cut; "" when fine */
+    /* 0; KG_ENOTFOUND (404), KG_ECONFLICT (409), KG_EINVAL (400: permanent), KG_EIO (403, 5xx),
+     * KG_ETIMEOUT and KG_ECLOSED (outcome unknown), KG_ELIMIT, KG_EPROTO */
+    int code;
+    int status;      /* HTTP status; 0: none came */
+    bool already;    /* it was so already (304, or gone when it was to go): success (code 0) */
+    char words[256]; /* the engine's message, cut; "" when fine */
     struct engine_container container; /* for inspect and create (id) */
 };
 typedef void engine_done(void *arg, const struct engine_answer *answer);
 
-enum engine_event_kind { /* hints; all carry a container id */
-                         ENGINE_EVENT_CREATE,
-                         ENGINE_EVENT_START,
-                         ENGINE_EVENT_DIE, /* exit_code */
-                         ENGINE_EVENT_OOM,
-                         ENGINE_EVENT_PAUSE,
-                         ENGINE_EVENT_UNPAUSE,
-                         ENGINE_EVENT_RENAME,
-                         ENGINE_EVENT_DISCONNECT, /* from its network */
-                         ENGINE_EVENT_DESTROY,
+/* Hints; all carry a container id. */
+enum engine_event_kind {
+    ENGINE_EVENT_CREATE,
+    ENGINE_EVENT_START,
+    ENGINE_EVENT_DIE, /* exit_code */
+    ENGINE_EVENT_OOM,
+    ENGINE_EVENT_PAUSE,
+    ENGINE_EVENT_UNPAUSE,
+    ENGINE_EVENT_RENAME,
+    ENGINE_EVENT_DISCONNECT, /* from its network */
+    ENGINE_EVENT_DESTROY,
 };
 struct engine_event {
     enum engine_event_kind kind;
-    struct engine_container
-        container; /* id, name and labels as far as the event has them; exit_code */
+    struct engine_container container; /* id, name, labels and exit_code, as the event has them */
 };
 
 /* The verbs. Every call returns an operation number > 0 and answers exactly once, later, from the

@@ -29,18 +29,19 @@
 
 enum engine_reach { REACH_UNKNOWN, REACH_ADDRESS, REACH_NETWORK, REACH_PUBLISHED };
 
-enum engine_kind { /* of a call, for its metric and for what its status means */
-                   KIND_PING,
-                   KIND_LIST,
-                   KIND_CREATE,
-                   KIND_START,
-                   KIND_INSPECT,
-                   KIND_STOP,
-                   KIND_KILL,
-                   KIND_REMOVE,
-                   KIND_PULL,
-                   KIND_IMAGE,
-                   KINDS
+/* Of a call: for its metric and for what its status means. */
+enum engine_kind {
+    KIND_PING,
+    KIND_LIST,
+    KIND_CREATE,
+    KIND_START,
+    KIND_INSPECT,
+    KIND_STOP,
+    KIND_KILL,
+    KIND_REMOVE,
+    KIND_PULL,
+    KIND_IMAGE,
+    KINDS
 };
 
 /* How an instance's address is read from an inspect. */

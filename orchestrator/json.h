@@ -18,8 +18,10 @@ struct json *json_parse(struct kg_str text, size_t max_bytes, unsigned max_depth
 void json_free(struct json *root);
 
 enum json_type json_type(const struct json *n);
-const struct json *json_get(const struct json *object, const char *key); /* NULL when absent; exact case */
-const struct json *json_path(const struct json *object, const char *dotted); /* "State.Health.Status" */
+const struct json *json_get(const struct json *object,
+                            const char *key); /* NULL when absent; exact case */
+const struct json *json_path(const struct json *object,
+                             const char *dotted);    /* "State.Health.Status" */
 const struct json *json_first(const struct json *n); /* first child of an array or object */
 const struct json *json_next(const struct json *child);
 const char *json_key(const struct json *child); /* of a member */

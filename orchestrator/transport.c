@@ -45,6 +45,7 @@ struct call {
     size_t header_bytes;
     bool news;        /* of a stream: begun_status or bytes to tell */
     int begun_status; /* 0: told, or not there yet */
+    bool head_ended;
     char api_version[16];
     char error[CURL_ERROR_SIZE];
 };
@@ -85,7 +86,10 @@ static void on_head_end(struct call *c)
     long status = 0;
 
     curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
-    if (status < 200 || !c->asked.on_begun || !c->lane)
+    if (c->head_ended || status < 200) /* trailers end likewise, and 1xx heads */
+        return;
+    c->head_ended = true;
+    if (!c->asked.on_begun || !c->lane)
         return;
     c->begun_status = (int)status;
     c->news = c->lane->transport->news = true;
@@ -225,11 +229,12 @@ static struct call *call_new(const struct transport_target *target,
     return NULL;
 }
 
+/* libcurl takes a head that breaks off for a short one. */
 static int code_of(CURLcode rc, const struct call *c)
 {
     switch (rc) {
     case CURLE_OK:
-        return 0;
+        return c->head_ended ? 0 : KG_ECLOSED;
     case CURLE_OPERATION_TIMEDOUT:
         return KG_ETIMEOUT;
     case CURLE_OUT_OF_MEMORY:
@@ -256,7 +261,9 @@ static void fill_answer(struct call *c, CURLcode rc, struct transport_answer *a)
     *a = (struct transport_answer){.code = code_of(rc, c),
                                    .status = (int)status,
                                    .body = kg_buf_str(&c->answer),
-                                   .words = c->error[0] ? c->error : curl_easy_strerror(rc),
+                                   .words = c->error[0]      ? c->error
+                                            : rc == CURLE_OK ? "the answer broke off"
+                                                             : curl_easy_strerror(rc),
                                    .api_version = c->api_version,
                                    .refused = rc != CURLE_OK && asked_bytes == 0};
 }

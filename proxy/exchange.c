@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An exchange from its head to its end: checks, the gate, refusals, the books.
  * The difficulty: it can end at every step, and must then have given back exactly what it held. */
+#include "base/clock.h"
 #include "base/err.h"
 #include "proxy/exchange_priv.h"
 #include "proxy/problem.h"
@@ -8,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define FIRST_CHUNK_MS 200 /* behind a head */
 #define ARENA_MAX_BYTES (512 * 1024)
 #define DETAIL_BYTES 256
 #define US_PER_MS 1000
@@ -82,7 +84,7 @@ static bool remember(struct exchange *ex, const struct http1_head *h)
 }
 
 /* Everything is checked before a slot is asked for: a bad request must not start anything. */
-static void check_and_acquire(struct exchange *ex, const struct http1_head *h,
+static void check(struct exchange *ex, const struct http1_head *h,
                               const struct route_match *match)
 {
     const struct client *c = ex->client;
@@ -104,7 +106,7 @@ static void check_and_acquire(struct exchange *ex, const struct http1_head *h,
     ex->quiet = generation_is_quiet(ex->service, h);
     ex->waiter = (struct proxy_waiter){
         .service = ex->service->id, .quiet = ex->quiet, .on_answer = on_answer};
-    exchange_acquire(ex);
+    /* exchange_flush goes on, once what came of the body with the head is checked, too */
 }
 
 void exchange_begin(struct client *c, const struct http1_head *h)
@@ -117,16 +119,16 @@ void exchange_begin(struct client *c, const struct http1_head *h)
         client_shed(c);
         return;
     }
-    if (p->config) {
-        ex->config = generation_ref(p->config);
-        ex->service = generation_find(ex->config, h, &match);
+    if (p->current) {
+        ex->generation = generation_ref(p->current);
+        ex->service = generation_find(ex->generation, h, &match);
     }
     if (!remember(ex, h))
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
     else if (!ex->service)
         exchange_refuse(ex, PROXY_NO_ROUTE, "no service has a route for this host and path");
     else
-        check_and_acquire(ex, h, &match);
+        check(ex, h, &match);
 }
 
 /* --- the gate -----------------------------------------------------------------------------------
@@ -278,12 +280,25 @@ void exchange_go_on(struct exchange *ex)
     client_resume(c);
 }
 
+/* What is at hand goes out with the head, when there is a slot at once. */
+static void acquire_and_send(struct exchange *ex)
+{
+    struct client *c = ex->client;
+
+    exchange_acquire(ex);
+    if (c->exchange == ex && ex->state == EXCHANGE_ASKED && !ex->request_head_sent)
+        forward_piece(ex, (struct kg_str){NULL, 0});
+    client_resume(c); /* there may be room for more of the body now */
+}
+
 static void on_timer(struct kg_timer *t)
 {
     struct exchange *ex = KG_CONTAINER_OF(t, struct exchange, timer);
     char words[64];
 
-    if (ex->state == EXCHANGE_PAUSED) {
+    if (ex->state == EXCHANGE_NEW) {
+        acquire_and_send(ex);
+    } else if (ex->state == EXCHANGE_PAUSED) {
         exchange_go_on(ex);
     } else if (ex->state == EXCHANGE_CONNECTING || ex->state == EXCHANGE_ASKED) {
         snprintf(words, sizeof words, "no response head within %lld ms",
@@ -331,9 +346,25 @@ void exchange_body(struct exchange *ex, struct kg_str payload)
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
 }
 
+/* A chunked body shows its first chunk before anything is started for it: what is malformed costs
+ * nothing. A client that sends its head alone (it may wait for us) is not held up for long. */
+static bool first_chunk_awaited(struct exchange *ex)
+{
+    const struct body *b = &ex->client->body;
+    struct proxy *p = proxy_of(ex);
+
+    if (b->framing != HTTP1_CHUNKED || b->done || ex->expect || ex->replay.len > 0)
+        return false;
+    if (ex->timer.due_ms == KG_NEVER)
+        kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + FIRST_CHUNK_MS);
+    return true;
+}
+
 void exchange_flush(struct exchange *ex)
 {
-    if (ex->state == EXCHANGE_ASKED && !ex->request_head_sent)
+    if (ex->state == EXCHANGE_NEW && !first_chunk_awaited(ex))
+        acquire_and_send(ex);
+    else if (ex->state == EXCHANGE_ASKED && !ex->request_head_sent)
         forward_piece(ex, (struct kg_str){NULL, 0});
 }
 
@@ -429,7 +460,7 @@ void exchange_end(struct exchange *ex, enum exchange_end how)
     count(ex, how);
     if (p->log.fd >= 0)
         write_log(ex, how);
-    generation_unref(ex->config);
+    generation_unref(ex->generation);
     kg_buf_fini(&ex->replay);
     c->exchange = NULL;
     p->stats->exchanges = --p->exchanges;

@@ -9,8 +9,9 @@
 #include "proxy/rewrite.h"
 #include "proxy/upstream_priv.h"
 
-#define EXCHANGE_MAX_ACQUIRES 4 /* the first, and three after a worker that could not be reached   \
-                                 */
+#define EXCHANGE_MAX_ACQUIRES                                                                      \
+    4 /* the first, and three after a worker that could not be reached                             \
+       */
 
 enum exchange_state {
     EXCHANGE_NEW,        /* being checked; nothing is held */
@@ -35,8 +36,8 @@ enum exchange_end {
 struct exchange {
     struct kg_arena arena; /* the exchange itself lies in it */
     struct client *client;
-    struct generation *config;
-    const struct proxy_service *service; /* of config; NULL: no route */
+    struct generation *generation;
+    const struct proxy_service *service; /* of generation; NULL: no route */
     enum exchange_state state;
     struct kg_list soon; /* proxy.soon */
 

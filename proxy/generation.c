@@ -13,7 +13,7 @@ struct generation {
     struct proxy_service *services[KG_MAX_SERVICES]; /* by id */
 };
 
-static struct generation *config_new(void)
+static struct generation *generation_new(void)
 {
     struct generation *c = calloc(1, sizeof *c);
 
@@ -48,14 +48,14 @@ void generation_unref(struct generation *c)
 
 int proxy_config_begin(struct proxy *p)
 {
-    generation_unref(p->next_config); /* one that was begun and never committed */
-    p->next_config = config_new();
-    return p->next_config ? 0 : KG_ENOMEM;
+    generation_unref(p->next); /* one that was begun and never committed */
+    p->next = generation_new();
+    return p->next ? 0 : KG_ENOMEM;
 }
 
 int proxy_config_service(struct proxy *p, const struct proxy_service *s)
 {
-    struct generation *c = p->next_config;
+    struct generation *c = p->next;
 
     if (!c)
         return KG_ENOMEM;
@@ -71,26 +71,26 @@ int proxy_config_service(struct proxy *p, const struct proxy_service *s)
 
 int proxy_config_route(struct proxy *p, struct kg_str host, struct kg_str prefix, uint32_t service)
 {
-    if (!p->next_config)
+    if (!p->next)
         return KG_ENOMEM;
     if (service >= KG_MAX_SERVICES)
         return KG_ELIMIT;
-    return route_table_add(p->next_config->routes, host, prefix, service);
+    return route_table_add(p->next->routes, host, prefix, service);
 }
 
 int proxy_config_commit(struct proxy *p)
 {
-    if (!p->next_config)
+    if (!p->next)
         return KG_ENOMEM;
-    generation_unref(p->config);
-    p->config = p->next_config;
-    p->next_config = NULL;
+    generation_unref(p->current);
+    p->current = p->next;
+    p->next = NULL;
     return 0;
 }
 
 const char *proxy_service_name(const struct proxy *p, uint32_t service)
 {
-    const struct generation *c = p->config;
+    const struct generation *c = p->current;
 
     if (!c || service >= KG_MAX_SERVICES || !c->services[service])
         return "?";

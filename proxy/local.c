@@ -1,116 +1,146 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests on a local listener: gathered whole, answered by whoever opened the proxy, at once or in
- * pieces. The difficulty: the answer comes when it comes, and its asker may be gone by then. */
+/* Requests on a local listener: read whole, handed over as values, answered in one piece or in
+ * many. The difficulty: the answers come at any later time, for clients that may be gone by then.
+ */
 #include "base/err.h"
 #include "proxy/client_priv.h"
+#include "proxy/exchange_priv.h"
 #include "proxy/problem.h"
-#include "proxy/rewrite.h"
-#include <stdio.h>
 #include <stdlib.h>
 
-#define UNREAD_MAX_BYTES (1024 * 1024) /* of an answer in pieces that its asker does not read */
+#define QUEUED_BYTES (1024 * 1024) /* a client that leaves more unread is cut off */
+#define OK_STATUS 200
 
 struct local {
     struct kg_list link; /* proxy.locals */
     struct client *client;
     uint64_t id;
-    char *method, *path, *query;
-    struct kg_buf body;
+    struct kg_str method, path, query; /* in `text` */
+    struct kg_buf text, body;
+    bool handed, replied; /* to whoever answers; the head of the answer is sent */
+    bool is_head, keep_alive, chunked;
     uint8_t minor;
-    bool is_head, keep_alive, expect, told, begun, chunked;
 };
+
+/* --- who may ask --------------------------------------------------------------------------------
+ */
+
+/* A web page can make a browser ask any address under a name of the page's own (DNS rebinding); it
+ * cannot make it ask under "localhost", an address, or a name without a dot. */
+static bool is_local_host(struct kg_str host)
+{
+    bool digits_and_dots = true;
+
+    if (kg_str_eq(host, KG_STR("localhost")) || (host.n > 0 && host.p[0] == '['))
+        return true;
+    for (size_t i = 0; i < host.n; i++)
+        digits_and_dots &= (host.p[i] >= '0' && host.p[i] <= '9') || host.p[i] == '.';
+    return digits_and_dots || !memchr(host.p, '.', host.n);
+}
+
+static bool is_local_origin(struct kg_str origin)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    struct target target;
+
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        struct kg_str scheme = kg_str_of(schemes[i]);
+        if (!kg_str_has_prefix(origin, scheme))
+            continue;
+        origin.p += scheme.n;
+        origin.n -= scheme.n;
+        return origin.n > 0 && target_check_host(origin, &target) == NULL &&
+               is_local_host(target_host(&target));
+    }
+    return false;
+}
+
+static bool may_ask(const struct client *c, const struct http1_head *h)
+{
+    if (c->wire.unix_socket)
+        return true; /* no browser gets there */
+    for (uint32_t i = 0; i < h->field_count; i++)
+        if (kg_str_eq_nocase(h->fields[i].name, KG_STR("origin")) &&
+            !is_local_origin(h->fields[i].value))
+            return false;
+    return is_local_host(target_host(&h->target));
+}
+
+/* --- the request --------------------------------------------------------------------------------
+ */
 
 static void local_free(struct local *l)
 {
     l->client->local_request = NULL;
     kg_list_remove(&l->link);
+    kg_buf_fini(&l->text);
     kg_buf_fini(&l->body);
-    free(l->method);
-    free(l->path);
-    free(l->query);
     free(l);
-}
-
-static void refuse(struct client *c, enum proxy_reason reason, const char *words)
-{
-    if (c->local_request)
-        local_free(c->local_request);
-    client_refuse(c, (struct guard_verdict){reason, words}, NULL);
-}
-
-/* --- the request
- * ------------------------------------------------------------------------------------ */
-
-/* A page of somebody else's, shown by a browser on this machine, must not reach us by a name that
- * it made to point here: only names and numbers of this machine are answered. */
-static bool host_is_ours(struct kg_str host)
-{
-    char text[256];
-    struct sockaddr_in6 any;
-
-    if (host.n == 0 || kg_str_eq_nocase(host, KG_STR("localhost")))
-        return true;
-    if (host.p[0] == '[')
-        return true;
-    return kg_str_copy(text, sizeof text, host) &&
-           uv_ip4_addr(text, 1, (struct sockaddr_in *)(void *)&any) == 0;
-}
-
-static char *copy(struct kg_str s)
-{
-    return strndup(s.p ? s.p : "", s.n);
 }
 
 static struct local *local_new(struct client *c, const struct http1_head *h)
 {
     struct proxy *p = c->wire.proxy;
+    const struct target *t = &h->target;
     struct local *l = calloc(1, sizeof *l);
-    struct kg_str query = h->target.query;
+    size_t question_mark = t->query.n > 0;
 
     if (!l)
         return NULL;
-    l->client = c;
-    l->id = ++p->last_local_id;
-    l->method = copy(h->method);
-    l->path = copy(h->target.path);
-    l->query =
-        copy(query.n > 0 && query.p[0] == '?' ? (struct kg_str){query.p + 1, query.n - 1} : query);
-    l->minor = h->minor;
+    kg_buf_init(&l->text, KG_MAX_HEAD_BYTES);
+    kg_buf_init(&l->body, KG_LOCAL_BODY_BYTES);
+    kg_buf_append(&l->text, h->method.p, h->method.n);
+    kg_buf_append(&l->text, t->path.p, t->path.n);
+    if (kg_buf_append(&l->text, t->query.p + question_mark, t->query.n - question_mark) != 0) {
+        kg_buf_fini(&l->text);
+        free(l);
+        return NULL;
+    }
+    l->method = (struct kg_str){l->text.data, h->method.n};
+    l->path = (struct kg_str){l->method.p + l->method.n, t->path.n};
+    l->query = (struct kg_str){l->path.p + l->path.n, t->query.n - question_mark};
     l->is_head = h->method_id == HTTP1_HEAD;
     l->keep_alive = h->keep_alive;
-    l->expect = h->expect_continue;
-    kg_buf_init(&l->body, KG_LOCAL_BODY_BYTES);
-    kg_list_push_back(&p->locals, &l->link);
+    l->minor = h->minor;
+    l->id = ++p->last_local_id;
+    l->client = c;
     c->local_request = l;
-    if (l->method && l->path && l->query)
-        return l;
-    local_free(l);
-    return NULL;
+    kg_list_push_back(&p->locals, &l->link);
+    return l;
 }
 
+/* May be answered, and so be gone, before this returns. */
 static void hand_over(struct local *l)
 {
-    const struct proxy *p = l->client->wire.proxy;
+    struct proxy *p = l->client->wire.proxy;
     struct proxy_local_request r = {.id = l->id,
-                                    .method = kg_str_of(l->method),
-                                    .path = kg_str_of(l->path),
-                                    .query = kg_str_of(l->query),
+                                    .method = l->method,
+                                    .path = l->path,
+                                    .query = l->query,
                                     .body = kg_buf_str(&l->body)};
 
-    l->told = true;
+    l->handed = true;
     p->params.local_request(p->params.local_arg, &r);
+}
+
+static void refuse(struct client *c, enum proxy_reason reason, const char *words,
+                   const struct http1_head *h)
+{
+    if (c->local_request)
+        local_drop(c, false);
+    client_refuse(c, (struct guard_verdict){reason, words}, h);
 }
 
 void local_begin(struct client *c, const struct http1_head *h)
 {
     struct local *l;
 
-    if (!c->wire.unix_socket && !host_is_ours(kg_str_of(h->target.host))) {
-        refuse(c, PROXY_BAD_REQUEST, "this host name is not one of the admin API's");
+    if (!may_ask(c, h)) {
+        refuse(c, PROXY_BAD_REQUEST, "the Host or Origin is not a local one", h);
         return;
     }
     if (h->framing == HTTP1_LENGTH && h->content_length > KG_LOCAL_BODY_BYTES) {
-        refuse(c, PROXY_BODY_TOO_LARGE, NULL);
+        refuse(c, PROXY_BODY_TOO_LARGE, "the body is larger than 256 KiB", h);
         return;
     }
     l = local_new(c, h);
@@ -118,124 +148,138 @@ void local_begin(struct client *c, const struct http1_head *h)
         client_shed(c);
         return;
     }
-    if (l->expect && !c->body.done)
+    if (h->expect_continue)
         wire_send(&c->wire,
-                  &(uv_buf_t){.base = (char *)REWRITE_CONTINUE, .len = strlen(REWRITE_CONTINUE)},
+                  &(uv_buf_t){.base = (char *)REWRITE_CONTINUE, .len = sizeof REWRITE_CONTINUE - 1},
                   1);
-    l->expect = false;
+    client_body_wanted(c);
     if (c->body.done)
         hand_over(l);
-    else
-        client_body_wanted(c);
 }
 
 void local_body(struct client *c, struct kg_str payload)
 {
     struct local *l = c->local_request;
+    int rc = kg_buf_append(&l->body, payload.p, payload.n);
 
-    if (kg_buf_append(&l->body, payload.p, payload.n) != 0)
-        refuse(c, PROXY_BODY_TOO_LARGE, NULL);
+    if (rc == KG_ELIMIT)
+        refuse(c, PROXY_BODY_TOO_LARGE, "the body is larger than 256 KiB", NULL);
+    else if (rc != 0)
+        refuse(c, PROXY_OVERLOADED, "out of memory", NULL);
     else if (c->body.done)
         hand_over(l);
 }
 
+/* --- its end ------------------------------------------------------------------------------------
+ */
+
 void local_drop(struct client *c, bool tell)
 {
-    const struct proxy *p = c->wire.proxy;
     struct local *l = c->local_request;
+    struct proxy *p = c->wire.proxy;
     uint64_t id = l->id;
+    bool handed = l->handed;
 
-    tell = tell && l->told;
     local_free(l);
-    if (tell)
+    if (tell && handed && p->params.local_gone)
         p->params.local_gone(p->params.local_arg, id);
 }
 
+/* Who waits for one answer may have ended its half; who follows a stream and does so has left. */
 bool local_half_closed(struct client *c)
 {
-    return c->local_request && !c->local_request->begun;
+    return c->local_request && !c->local_request->replied;
 }
 
-/* --- the answer
- * ------------------------------------------------------------------------------------- */
+/* --- replies ------------------------------------------------------------------------------------
+ */
 
-static struct local *find(struct proxy *p, uint64_t id)
+static struct local *local_find(struct proxy *p, uint64_t id)
 {
     KG_LIST_EACH(it, &p->locals)
     {
         struct local *l = KG_LIST_ENTRY(it, struct local, link);
-        if (l->id == id && l->told)
+        if (l->id == id && l->handed)
             return l;
     }
     return NULL;
 }
 
-static void put_head(struct local *l, struct kg_buf *out, int status, const char *type, size_t n,
-                     bool last)
+/* One piece: Content-Length. More to come: chunks, or for HTTP/1.0 until the close. */
+static void write_head(struct local *l, struct kg_buf *out, int status, const char *type, size_t n,
+                       bool last)
 {
     struct kg_str date = rewrite_date(proxy_wall_ms(l->client->wire.proxy));
+    bool keep = client_can_keep(l->client, l->keep_alive, false);
 
-    l->begun = true;
     l->chunked = !last && l->minor > 0;
-    l->keep_alive = client_can_keep(l->client, l->keep_alive, false) && (last || l->chunked);
-    kg_buf_printf(out, "HTTP/1.1 %d %s\r\nDate: %.*s\r\nContent-Type: %s\r\n", status,
-                  problem_phrase(status), (int)date.n, date.p, type);
-    kg_buf_puts(out, "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
-    if (last)
-        kg_buf_printf(out, "Content-Length: %zu\r\n", n);
-    else if (l->chunked)
+    l->keep_alive = keep && (last || l->chunked);
+    kg_buf_printf(out, "HTTP/1.1 %d %s\r\nDate: ", status, problem_phrase(status));
+    kg_buf_append(out, date.p, date.n);
+    kg_buf_puts(out, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (type && *type)
+        kg_buf_printf(out, "Content-Type: %s\r\n", type);
+    if (l->chunked)
         kg_buf_puts(out, "Transfer-Encoding: chunked\r\n");
-    kg_buf_puts(out, l->keep_alive ? "\r\n" : "Connection: close\r\n\r\n");
+    else if (last && status != 204)
+        kg_buf_printf(out, "Content-Length: %zu\r\n", n);
+    if (!l->keep_alive)
+        kg_buf_puts(out, "Connection: close\r\n");
+    else if (l->minor == 0)
+        kg_buf_puts(out, "Connection: keep-alive\r\n");
+    kg_buf_puts(out, "\r\n");
 }
 
-static void put_piece(const struct local *l, struct kg_buf *out, const void *body, size_t n,
-                      bool last)
+static int send_reply(struct local *l, int status, const char *type, struct kg_str body, bool last)
 {
+    struct body_piece piece = {.payload = body, .last = last};
+    struct kg_buf head;
+    int rc;
+
+    kg_buf_init(&head, KG_MAX_HEAD_BYTES);
+    if (!l->replied)
+        write_head(l, &head, status, type, body.n, last);
+    l->replied = true;
+    piece.head = kg_buf_str(&head);
+    piece.chunked = l->chunked && !l->is_head;
     if (l->is_head)
-        return;
-    if (l->chunked && n > 0)
-        kg_buf_printf(out, "%zx\r\n", n);
-    kg_buf_append(out, body, n);
-    if (l->chunked && n > 0)
-        kg_buf_puts(out, "\r\n");
-    if (l->chunked && last)
-        kg_buf_puts(out, "0\r\n\r\n");
+        piece.payload.n = 0;
+    rc = head.error ? head.error : body_send(&l->client->wire, &piece);
+    kg_buf_fini(&head);
+    return rc;
 }
 
-static void cut_off(struct local *l)
+/* Whether the client can take n bytes more of an answer. */
+static int may_reply(const struct local *l, size_t n, bool last)
 {
-    struct client *c = l->client;
+    const struct wire *w = &l->client->wire;
+    size_t pending = wire_pending(w);
 
-    local_free(l);
-    client_next(c, CLIENT_RESET);
+    if (pending > 0 && pending + n > QUEUED_BYTES)
+        return KG_ELIMIT;
+    /* a stream for a client that has ended its half: it has left */
+    return w->eof && !last && !l->replied ? KG_EIO : 0;
 }
 
 int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *content_type,
                       const void *body, size_t n, bool last)
 {
-    struct local *l = find(p, id);
+    struct local *l = local_find(p, id);
     struct client *c;
-    struct kg_buf out;
-    bool keep, failed;
+    enum client_next next;
+    int rc;
 
     if (!l)
         return KG_ENOTFOUND;
     c = l->client;
-    kg_buf_init(&out, n + 4096);
-    if (!l->begun)
-        put_head(l, &out, status, content_type, n, last);
-    put_piece(l, &out, body, n, last);
-    failed =
-        out.error || wire_send(&c->wire, &(uv_buf_t){.base = out.data, .len = out.len}, 1) != 0;
-    kg_buf_fini(&out);
-    if (failed || (!last && wire_pending(&c->wire) > UNREAD_MAX_BYTES)) {
-        cut_off(l);
-        return KG_ELIMIT;
-    }
-    if (!last)
+    rc = may_reply(l, n, last);
+    if (rc == 0)
+        rc = send_reply(l, status ? status : OK_STATUS, content_type, (struct kg_str){body, n},
+                        last);
+    if (rc == 0 && !last)
         return 0;
-    keep = l->keep_alive;
+    next = rc != 0 ? CLIENT_RESET : l->keep_alive ? CLIENT_KEEP : CLIENT_END;
     local_free(l);
-    client_next(c, keep ? CLIENT_KEEP : CLIENT_END);
-    return 0;
+    client_next(c, next);
+    return rc == KG_ELIMIT ? KG_ELIMIT : rc != 0 ? KG_ENOTFOUND : 0;
 }

@@ -142,8 +142,8 @@ static void proxy_free(struct proxy *p)
 
     KG_ASSERT(p->exchanges == 0 && p->waiting == 0 && p->connections == 0);
     KG_ASSERT(kg_list_empty(&p->clients) && kg_list_empty(&p->workers));
-    generation_unref(p->config);
-    generation_unref(p->next_config);
+    generation_unref(p->current);
+    generation_unref(p->next);
     kg_map_fini(&p->per_client);
     kg_arena_pool_fini(&p->arenas);
     free(p);

@@ -34,7 +34,7 @@ struct proxy {
     struct proxy_gate gate;
     struct proxy_stats *stats;
 
-    struct generation *config, *next_config;
+    struct generation *current, *next; /* services and routes */
     struct listener listeners[KG_MAX_LISTEN + 1];
     size_t listener_count;
     uv_timer_t accept_again; /* after descriptors ran out */
@@ -80,13 +80,14 @@ struct kg_str accept_overloaded(void);   /* a whole 503, ready-made */
 /* A client of that address is gone. */
 void accept_forget(struct proxy *p, struct kg_str address_key);
 
-/* --- generation.c -----------------------------------------------------------------------------------
+/* --- generation.c
+ * -----------------------------------------------------------------------------------
  */
 struct generation *generation_ref(struct generation *c);
 void generation_unref(struct generation *c); /* frees the last; NULL is fine */
 /* The service a request is for, or NULL. The row lives as long as a reference to c. */
 const struct proxy_service *generation_find(const struct generation *c, const struct http1_head *h,
-                                        struct route_match *match);
+                                            struct route_match *match);
 bool generation_is_quiet(const struct proxy_service *s, const struct http1_head *h);
 
 /* --- access_log.c -------------------------------------------------------------------------------

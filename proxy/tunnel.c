@@ -1,153 +1,178 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An upgraded connection: bytes both ways until both have ended.
- * The difficulty: each half ends by itself, and the slower side holds the faster one. */
+/* An upgraded connection: bytes both ways, whatever they mean.
+ * The difficulty: each half ends by itself, and what is on its way must still arrive. */
 #include "base/err.h"
 #include "proxy/exchange_priv.h"
-
-#define HALF_CLOSED_MS 60000 /* one side has ended: how long the other may be silent */
 
 static struct client *client_of(struct wire *w)
 {
     return KG_CONTAINER_OF(w, struct client, wire);
 }
 
-static struct exchange *of_client(struct wire *w)
-{
-    return client_of(w)->exchange;
-}
-
-static struct exchange *of_worker(struct wire *w)
+static struct exchange *exchange_of(struct wire *w)
 {
     return KG_CONTAINER_OF(w, struct upstream, wire)->user;
 }
 
-static void pass(struct exchange *ex, struct wire *to, const char *bytes, size_t n, uint64_t *count)
+static struct wire *worker_wire(struct client *c)
 {
-    *count += n;
-    if (n > 0 && wire_send(to, &(uv_buf_t){.base = (char *)bytes, .len = n}, 1) != 0)
+    return &c->exchange->upstream->wire;
+}
+
+static struct wire *client_wire(struct wire *w)
+{
+    return &exchange_of(w)->client->wire;
+}
+
+/* A tunnel of which only one half is open lives as long as something moves. */
+static void arm_half_open(struct exchange *ex)
+{
+    struct client *c = ex->client;
+    struct proxy *p = c->wire.proxy;
+
+    if (c->wire.eof || ex->upstream->wire.eof)
+        kg_timer_arm(&p->wheel, &c->deadline, proxy_now(p) + KG_KEEPALIVE_TIMEOUT_MS);
+}
+
+static void end_if_over(struct exchange *ex)
+{
+    const struct wire *client = &ex->client->wire, *worker = &ex->upstream->wire;
+
+    if (client->eof && worker->eof && wire_pending(client) + wire_pending(worker) == 0)
+        exchange_end(ex, EXCHANGE_DONE);
+}
+
+/* --- bytes --------------------------------------------------------------------------------------
+ */
+
+static void from_client(struct wire *w, char *bytes, size_t n)
+{
+    struct exchange *ex = client_of(w)->exchange;
+
+    ex->bytes_in += n;
+    arm_half_open(ex);
+    if (wire_send(worker_wire(client_of(w)), &(uv_buf_t){.base = bytes, .len = n}, 1) != 0)
         exchange_end(ex, EXCHANGE_BROKEN);
 }
 
-/* One side has ended: so does our half to the other; when both have, all is over. */
-static void half_over(struct exchange *ex, struct wire *from, struct wire *to)
+static void from_worker(struct wire *w, char *bytes, size_t n)
 {
-    struct proxy *p = from->proxy;
+    struct exchange *ex = exchange_of(w);
 
-    if (to->eof) {
-        ex->client_keep = false;
-        exchange_end(ex, EXCHANGE_DONE);
-        return;
-    }
-    wire_fin(to);
-    kg_timer_arm(&p->wheel, &ex->client->deadline, proxy_now(p) + HALF_CLOSED_MS);
+    ex->bytes_out += n;
+    arm_half_open(ex);
+    if (wire_send(client_wire(w), &(uv_buf_t){.base = bytes, .len = n}, 1) != 0)
+        exchange_end(ex, EXCHANGE_CLIENT_GONE);
 }
 
-/* --- the client's side
- * ------------------------------------------------------------------------------ */
-
-static size_t client_room(struct wire *w)
+static size_t room_from_client(struct wire *w)
 {
-    return wire_pending(&of_client(w)->upstream->wire) == 0 ? KG_READ_BUFFER_BYTES : 0;
+    return wire_pending(worker_wire(client_of(w))) > 0 ? 0 : KG_READ_BUFFER_BYTES;
 }
 
-static void client_bytes(struct wire *w, char *bytes, size_t n)
+static size_t room_from_worker(struct wire *w)
 {
-    struct exchange *ex = of_client(w);
-
-    pass(ex, &ex->upstream->wire, bytes, n, &ex->bytes_in);
-}
-
-static void client_eof(struct wire *w)
-{
-    struct exchange *ex = of_client(w);
-
-    half_over(ex, w, &ex->upstream->wire);
+    return wire_pending(client_wire(w)) > 0 ? 0 : KG_READ_BUFFER_BYTES;
 }
 
 static void client_drained(struct wire *w)
 {
-    wire_read(&of_client(w)->upstream->wire, true);
-}
-
-static void client_broken(struct wire *w)
-{
-    exchange_end(of_client(w), EXCHANGE_CLIENT_GONE);
-}
-
-static const struct wire_kind client_side = {.room = client_room,
-                                             .on_bytes = client_bytes,
-                                             .on_eof = client_eof,
-                                             .on_drained = client_drained,
-                                             .on_broken = client_broken};
-
-/* --- the worker's side
- * ------------------------------------------------------------------------------ */
-
-static size_t worker_room(struct wire *w)
-{
-    return wire_pending(&of_worker(w)->client->wire) == 0 ? KG_READ_BUFFER_BYTES : 0;
-}
-
-static void worker_bytes(struct wire *w, char *bytes, size_t n)
-{
-    struct exchange *ex = of_worker(w);
-
-    pass(ex, &ex->client->wire, bytes, n, &ex->bytes_out);
-}
-
-static void worker_eof(struct wire *w)
-{
-    struct exchange *ex = of_worker(w);
-
-    half_over(ex, w, &ex->client->wire);
+    wire_read(worker_wire(client_of(w)), true);
+    end_if_over(client_of(w)->exchange);
 }
 
 static void worker_drained(struct wire *w)
 {
-    wire_read(&of_worker(w)->client->wire, true);
+    wire_read(client_wire(w), true);
+    end_if_over(exchange_of(w));
+}
+
+/* --- ends ---------------------------------------------------------------------------------------
+ */
+
+static void client_eof(struct wire *w)
+{
+    struct client *c = client_of(w);
+
+    wire_fin(worker_wire(c));
+    client_watch(c);
+    arm_half_open(c->exchange);
+    end_if_over(c->exchange);
+}
+
+static void worker_eof(struct wire *w)
+{
+    wire_fin(client_wire(w));
+    arm_half_open(exchange_of(w));
+    end_if_over(exchange_of(w));
+}
+
+static void client_broken(struct wire *w)
+{
+    exchange_end(client_of(w)->exchange, EXCHANGE_CLIENT_GONE);
 }
 
 static void worker_broken(struct wire *w)
 {
-    exchange_end(of_worker(w), EXCHANGE_BROKEN);
+    exchange_end(exchange_of(w), EXCHANGE_BROKEN);
 }
 
-static const struct wire_kind worker_side = {.room = worker_room,
-                                             .on_bytes = worker_bytes,
-                                             .on_eof = worker_eof,
-                                             .on_drained = worker_drained,
-                                             .on_broken = worker_broken};
+static void client_paused(struct wire *w)
+{
+    client_watch(client_of(w));
+}
 
-/* --- the switch
- * -------------------------------------------------------------------------------------- */
+static const struct wire_kind tunnel_client = {.room = room_from_client,
+                                               .on_bytes = from_client,
+                                               .on_eof = client_eof,
+                                               .on_drained = client_drained,
+                                               .on_broken = client_broken,
+                                               .on_paused = client_paused};
+static const struct wire_kind tunnel_worker = {.room = room_from_worker,
+                                               .on_bytes = from_worker,
+                                               .on_eof = worker_eof,
+                                               .on_drained = worker_drained,
+                                               .on_broken = worker_broken};
 
-/* The head and what the worker sent behind it go out; so does what the client sent ahead. */
+/* --- begin --------------------------------------------------------------------------------------
+ */
+
+/* What the client sent ahead of the 101 was kept, and is the tunnel's first bytes. */
+static int send_kept(struct client *c, struct wire *worker)
+{
+    int rc = 0;
+
+    if (c->in.len > 0)
+        rc = wire_send(worker, &(uv_buf_t){.base = c->in.data, .len = c->in.len}, 1);
+    c->exchange->bytes_in += c->in.len;
+    kg_buf_fini(&c->in);
+    return rc;
+}
+
 void tunnel_begin(struct exchange *ex, struct kg_str early)
 {
     struct client *c = ex->client;
-    struct upstream *u = ex->upstream;
-    struct proxy *p = c->wire.proxy;
-    uv_buf_t out[2] = {{.base = (char *)ex->response_head.p, .len = ex->response_head.n},
-                       {.base = (char *)early.p, .len = early.n}};
-    struct kg_buf ahead = c->in;
+    struct wire *worker = &ex->upstream->wire;
+    struct body_piece first = {.head = ex->response_head, .payload = early};
 
+    KG_ASSERT(!c->taking);
     ex->state = EXCHANGE_TUNNEL;
+    ex->response_head.n = 0;
     ex->bytes_out += early.n;
-    kg_timer_disarm(&p->wheel, &c->deadline);
-    kg_timer_disarm(&p->wheel, &c->watch);
     client_set_state(c, CLIENT_TUNNEL);
-    c->wire.kind = &client_side;
-    u->wire.kind = &worker_side;
-    kg_buf_init(&c->in, ahead.max);
-    if (wire_send(&c->wire, out, 2) != 0)
+    c->wire.kind = &tunnel_client;
+    worker->kind = &tunnel_worker;
+    if (body_send(&c->wire, &first) != 0) {
         exchange_end(ex, EXCHANGE_CLIENT_GONE);
-    else
-        pass(ex, &u->wire, ahead.data, ahead.len, &ex->bytes_in);
-    kg_buf_fini(&ahead);
-    if (c->exchange != ex || c->state != CLIENT_TUNNEL)
         return;
-    wire_read(&c->wire, true);
-    wire_read(&u->wire, true);
+    }
+    if (send_kept(c, worker) != 0) {
+        exchange_end(ex, EXCHANGE_BROKEN);
+        return;
+    }
     if (c->wire.eof)
-        half_over(ex, &c->wire, &u->wire);
+        wire_fin(worker);
+    arm_half_open(ex);
+    wire_read(&c->wire, true);
+    wire_read(worker, true);
 }

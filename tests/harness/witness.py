@@ -94,9 +94,18 @@ class Witness:
         return wait_until(one, timeout, f"one running container of {service or self.owner}", 0.02)
 
     def remove_all(self):
-        """Clean-up after a test."""
+        """Clean-up after a test: containers, and the network that was made for them."""
         for container in self.containers():
             try:
                 self.client.api.remove_container(container["Id"], force=True)
             except docker.errors.APIError:
                 pass
+        for network in self.networks():
+            try:
+                self.client.api.remove_network(network["Id"])
+            except docker.errors.APIError:
+                pass
+
+    def networks(self):
+        """Networks of this owner."""
+        return self.client.api.networks(filters={"label": f"{OWNER}={self.owner}"})

@@ -219,6 +219,8 @@ static const struct {
     {"cpus", "0.001", false},
     {"cap_add", "[\"CAP_NET_ADMIN\", \"sys_time\"]", true},
     {"cap_add", "[\"NET ADMIN\"]", false},
+    {"cap_add", "[\"cap_\"]", false},
+    {"cap_add", "[\"CAP_CAP_KILL\"]", false},
     {"tmpfs", "[\"/run\", \"/tmp:size=64m,noexec\"]", true},
     {"tmpfs", "[\"run\"]", false},
     {"devices", "[\"/dev/fuse\", \"/dev/a:/dev/b:rw\"]", true},

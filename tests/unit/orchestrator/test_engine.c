@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine client against an engine that misbehaves as no real one can be made to: at each stage
+ * of connecting, in its event stream, in its lists; and close and cancel from within every
+ * callback. */
+#include "base/clock.h"
+#include "fake_peer.h"
+#include "orchestrator/engine_priv.h"
+#include <signal.h>
+
+#define OK_JSON "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+#define PONG "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK"
+#define LABELS "{\"io.kipgate.owner\":\"me\",\"io.kipgate.service\":\"a\"}"
+
+static uv_loop_t loop;
+static struct fake_peer peer;
+static struct engine *engine;
+static const struct engine_ops *ops;
+static struct config config;
+
+/* What the fake answers, and what was seen. */
+static const char *ping_answer, *list_body, *events_text, *inspect_answer;
+static bool drip_events, close_in_state, close_in_event, close_in_list;
+static int events, lists, ups, downs, closed, answers;
+static size_t listed;
+static char why[300];
+static struct engine_event last_event;
+static struct engine_answer last;
+static char last_create[8192];
+
+static void say_json(struct fake_conn *c, const char *body)
+{
+    char head[128];
+
+    snprintf(head, sizeof head, OK_JSON "Content-Length: %zu\r\n\r\n", strlen(body));
+    fake_say(c, head);
+    fake_say(c, body);
+}
+
+/* A stream without end: chunks of one size each, then silence. */
+static void say_events(struct fake_conn *c)
+{
+    static char text[512 * 1024];
+    size_t n = strlen(events_text);
+
+    snprintf(text, sizeof text, OK_JSON "Transfer-Encoding: chunked\r\n\r\n%zx\r\n%s\r\n", n,
+             events_text);
+    if (n == 0)
+        fake_say(c, OK_JSON "Transfer-Encoding: chunked\r\n\r\n");
+    else if (drip_events)
+        fake_drip(c, text, strlen(text), false);
+    else
+        fake_say(c, text);
+}
+
+static bool asks(const char *request, const char *method_and_path)
+{
+    return strncmp(request, method_and_path, strlen(method_and_path)) == 0;
+}
+
+static void on_request(struct fake_conn *c, const char *r)
+{
+    if (asks(r, "GET /_ping")) {
+        fake_say(c, ping_answer);
+    } else if (asks(r, "GET /v1.41/info")) {
+        say_json(c, "{\"InitCommit\":{\"ID\":\"N/A\"},\"LoggingDriver\":\"journald\"}");
+    } else if (asks(r, "GET /v1.41/networks/")) {
+        say_json(c, "{\"Id\":\"1\",\"Labels\":{\"io.kipgate.owner\":\"me\"},\"IPAM\":{\"Config\":"
+                    "[{\"Gateway\":\"192.0.2.1\"}]}}");
+    } else if (asks(r, "GET /v1.41/events")) {
+        say_events(c);
+    } else if (asks(r, "GET /v1.41/containers/json")) {
+        say_json(c, list_body);
+    } else if (asks(r, "POST /v1.41/containers/create")) {
+        snprintf(last_create, sizeof last_create, "%s", r);
+        say_json(c, "{\"Id\":\"0123\"}");
+    } else if (asks(r, "GET /v1.41/containers/x/json")) {
+        fake_say(c, inspect_answer);
+    } else {
+        fake_say(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}");
+    }
+}
+
+static void on_closed(void *arg)
+{
+    (void)arg;
+    closed++;
+}
+
+static void close_engine(void)
+{
+    engine_close(engine, on_closed, NULL);
+    engine = NULL;
+}
+
+static void on_state(void *arg, bool up, const char *reason)
+{
+    (void)arg;
+    ups += up;
+    downs += !up;
+    snprintf(why, sizeof why, "%s", reason);
+    if (close_in_state)
+        close_engine();
+}
+
+static void on_event(void *arg, const struct engine_event *event)
+{
+    (void)arg;
+    events++;
+    last_event = *event;
+    if (close_in_event)
+        close_engine();
+}
+
+static void on_list(void *arg, const struct engine_container *all, size_t count, int64_t began_ms)
+{
+    (void)arg;
+    (void)all;
+    ck_assert(began_ms <= kg_clock_mono_ms());
+    lists++;
+    listed = count;
+    if (close_in_list)
+        close_engine();
+}
+
+static void on_progress(void *arg, const char *service, const char *words)
+{
+    (void)arg;
+    (void)service;
+    (void)words;
+}
+
+static void open_engine(void)
+{
+    static const struct engine_callbacks callbacks = {NULL, on_state, on_event, on_list,
+                                                      on_progress};
+    static char address[128], state_dir[] = "/nonexistent";
+    struct kg_err err = {0};
+
+    snprintf(address, sizeof address, "unix://%s", peer.path);
+    config = (struct config){.engine = address, .state_dir = state_dir};
+    engine = engine_open(&loop, &config, "me", &callbacks, &err);
+    ck_assert_ptr_nonnull(engine);
+    ops = engine_ops(engine);
+}
+
+static void set_up(void)
+{
+    uv_loop_init(&loop);
+    fake_peer_open(&peer, &loop, on_request, NULL);
+    setenv("KIPGATE_REACH", "published", 1);
+    ping_answer = PONG;
+    list_body = "[]";
+    events_text = "";
+    inspect_answer = OK_JSON "Content-Length: 2\r\n\r\n{}";
+    drip_events = close_in_state = close_in_event = close_in_list = false;
+    events = lists = ups = downs = closed = answers = 0;
+    listed = 0;
+    kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test");
+}
+
+static void tear_down(void)
+{
+    int64_t end;
+
+    if (engine)
+        close_engine();
+    end = kg_clock_mono_ms() + 5000;
+    while (!closed && kg_clock_mono_ms() < end)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    fake_peer_close(&peer);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(closed, 1);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+
+static void turn(int ms)
+{
+    int64_t end = kg_clock_mono_ms() + ms;
+
+    while (kg_clock_mono_ms() < end)
+        uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+/* Until *what reaches `wanted`. */
+static void until(const int *what, int wanted)
+{
+    int64_t end = kg_clock_mono_ms() + 10000;
+
+    while (*what < wanted && kg_clock_mono_ms() < end)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    ck_assert_int_ge(*what, wanted);
+}
+
+static void come_up(void)
+{
+    open_engine();
+    until(&lists, 1);
+    ck_assert_int_eq(ups, 1);
+    ck_assert_int_eq(downs, 0);
+    ck_assert(engine_is_up(engine));
+}
+
+static void on_done(void *arg, const struct engine_answer *a)
+{
+    answers++;
+    last = *a;
+    if (arg)
+        ops->cancel(ops->self, *(uint64_t *)arg);
+}
+
+START_TEST(up_then_list)
+{
+    list_body = "[{\"Id\":\"1\",\"Names\":[\"/x\"],\"State\":\"running\",\"Labels\":" LABELS "},"
+                "{\"Id\":\"2\",\"Labels\":{\"io.kipgate.owner\":\"other\"}},{\"Id\":3},7]";
+    come_up();
+    ck_assert_uint_eq(listed, 1); /* what is not ours is not told, whatever the engine sent */
+    ck_assert_str_eq(engine_reach_name(engine), "published");
+    ck_assert_uint_eq(engine_settle_ms(engine), ENGINE_SETTLE_MS);
+    ck_assert_str_eq(engine_down_why(engine), "");
+}
+END_TEST
+
+static const struct {
+    const char *answer, *words;
+} bad_pings[] = {
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", "no engine"},
+    {"HTTP/1.1 200 OK\r\nApi-Version: 1.39\r\nContent-Length: 2\r\n\r\nOK", "1.39"},
+    {"HTTP/1.1 200 OK\r\nApi-Version: 2.0\r\nContent-Length: 2\r\n\r\nOK", "no engine"},
+    {"HTTP/1.1 200 OK\r\nApi-Version: 1.41x\r\nContent-Length: 2\r\n\r\nOK", "no engine"},
+    {"HTTP/1.1 500 No\r\nContent-Length: 17\r\n\r\n{\"message\":\"woe\"}", "500 to a ping: woe"},
+    {"SSH-2.0-OpenSSH\r\n", ""},
+};
+
+START_TEST(what_is_no_engine_is_down_with_words)
+{
+    ping_answer = bad_pings[_i].answer;
+    open_engine();
+    until(&downs, 1);
+    ck_assert_ptr_nonnull(strstr(why, bad_pings[_i].words));
+    turn(300);
+    ck_assert_int_eq(ups, 0);
+    ck_assert_int_eq(downs, 1); /* told once */
+    ck_assert_int_ge(peer.requests, 3);
+    ck_assert_int_le(peer.requests, 8); /* tried again, ever more slowly */
+    ping_answer = PONG;
+    until(&ups, 1);
+}
+END_TEST
+
+START_TEST(the_newest_version_we_know)
+{
+    ping_answer = "HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\nContent-Length: 2\r\n\r\nOK";
+    open_engine();
+    turn(50);
+    ck_assert_uint_eq(engine->api_minor, KG_ENGINE_API_MAX);
+}
+END_TEST
+
+#define EVENT(action)                                                                              \
+    "{\"Type\":\"container\",\"Action\":\"" action "\",\"Actor\":{\"ID\":\"abc\",\"Attributes\":"  \
+    "{\"io.kipgate.owner\":\"me\",\"name\":\"x\",\"exitCode\":\"7\"}}}\n"
+
+START_TEST(events_one_byte_at_a_time)
+{
+    drip_events = true;
+    events_text = EVENT("start") EVENT("die");
+    come_up();
+    until(&events, 2);
+    ck_assert_int_eq(last_event.kind, ENGINE_EVENT_DIE);
+    ck_assert_int_eq(last_event.container.exit_code, 7);
+}
+END_TEST
+
+START_TEST(bad_lines_between_events)
+{
+    struct kg_buf b;
+
+    kg_buf_init(&b, 1 << 20);
+    kg_buf_puts(&b, EVENT("start") "not json\n{\"Action\":\n[[[\n\n{}\n");
+    for (int i = 0; i < 100 * 1024; i++)
+        kg_buf_puts(&b, "x"); /* longer than a line may be */
+    kg_buf_puts(&b, "\n");
+    for (int i = 0; i < 1000; i++)
+        kg_buf_puts(&b, "[");
+    kg_buf_puts(&b, "\n" EVENT("oom"));
+    events_text = b.data;
+    come_up();
+    until(&events, 2);
+    ck_assert_int_eq(last_event.kind, ENGINE_EVENT_OOM);
+    ck_assert(engine_is_up(engine));
+    kg_buf_fini(&b);
+}
+END_TEST
+
+START_TEST(the_streams_end_is_told_at_once_and_mended)
+{
+    come_up();
+    fake_peer_hang_up(&peer);
+    until(&downs, 1);
+    until(&lists, 2);
+    ck_assert_int_eq(ups, 2);
+}
+END_TEST
+
+static const char *const bad_lists[] = {"", "{}", "[", "null", "<html>", "[{\"Id\":\"1\"}"};
+
+START_TEST(a_bad_list_is_asked_for_again)
+{
+    list_body = bad_lists[_i];
+    open_engine();
+    until(&ups, 1);
+    turn(100);
+    ck_assert_int_eq(lists, 0);
+    ck_assert(engine_is_up(engine)); /* its events still flow */
+    list_body = "[]";
+    until(&lists, 1);
+}
+END_TEST
+
+static const struct {
+    const char *answer;
+    int code;
+} bad_inspects[] = {
+    {OK_JSON "Content-Length: 2\r\n\r\n{}", 0},
+    {OK_JSON "Content-Length: 6\r\n\r\n<html>", KG_EPROTO},
+    {OK_JSON "Content-Length: 0\r\n\r\n", KG_EPROTO},
+    {"HTTP/1.1 500 No\r\nContent-Length: 6\r\n\r\n<html>", KG_EIO},
+    {"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n{}", 0},
+    {"HTTP/1.1 204 No Content\r\n\r\n", KG_EPROTO},
+    {"HTTP/0.9\r\n\r\n", KG_EPROTO},
+};
+
+START_TEST(bad_answers_to_a_verb)
+{
+    come_up();
+    inspect_answer = bad_inspects[_i].answer;
+    ck_assert_uint_gt(ops->inspect(ops->self, NULL, "x", on_done, NULL), 0);
+    ck_assert_int_eq(answers, 0);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, bad_inspects[_i].code);
+    turn(20);
+    ck_assert_int_eq(answers, 1);
+}
+END_TEST
+
+START_TEST(a_huge_answer_is_refused)
+{
+    come_up();
+    inspect_answer = OK_JSON "Content-Length: 1073741824\r\n\r\n{";
+    ops->inspect(ops->self, NULL, "x", on_done, NULL);
+    for (int i = 0; i < 100000 && answers == 0; i++) {
+        static char block[256 * 1024];
+        KG_LIST_EACH(it, &peer.conns)
+        {
+            struct fake_conn *c = KG_LIST_ENTRY(it, struct fake_conn, link);
+            if (it == peer.conns.prev && c->pipe.write_queue_size < sizeof block)
+                fake_say_n(c, block, sizeof block);
+        }
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    ck_assert_int_eq(answers, 1);
+    ck_assert_int_eq(last.code, KG_ELIMIT);
+}
+END_TEST
+
+START_TEST(verbs_while_down_fail_later_with_words)
+{
+    ping_answer = bad_pings[0].answer;
+    open_engine();
+    until(&downs, 1);
+    ck_assert_uint_gt(ops->start(ops->self, "x", on_done, NULL), 0);
+    ck_assert_int_eq(answers, 0);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, KG_ECLOSED);
+    ck_assert_str_eq(last.words, engine_down_why(engine));
+}
+END_TEST
+
+START_TEST(names_that_are_none_reach_nobody)
+{
+    int before;
+
+    come_up();
+    before = peer.requests;
+    ops->remove(ops->self, "../../images/x", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, KG_EINVAL);
+    ck_assert_int_eq(peer.requests, before);
+}
+END_TEST
+
+START_TEST(what_is_known_of_the_engine_goes_into_a_create)
+{
+    static char image[] = "img";
+    struct config_service s = {.name = "a", .image = image, .port = 80, .init = CONFIG_UNSET};
+
+    come_up();
+    ops->create(ops->self, &s, "kipgate-a-1", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, 0);
+    ck_assert_str_eq(last.container.id, "0123");
+    ck_assert_ptr_nonnull(strstr(last_create, "create?name=kipgate-a-1 "));
+    ck_assert_ptr_nonnull(strstr(last_create, "\"Init\":false")); /* /info said there is none */
+    ck_assert_ptr_null(strstr(last_create, "LogConfig"));
+}
+END_TEST
+
+START_TEST(cancelled_operations_are_not_answered)
+{
+    uint64_t a, b;
+
+    come_up();
+    a = ops->inspect(ops->self, NULL, "x", on_done, NULL);
+    b = ops->inspect(ops->self, NULL, "..", on_done, NULL); /* fails without a call */
+    ops->cancel(ops->self, a);
+    ops->cancel(ops->self, b);
+    ops->cancel(ops->self, b);
+    ops->cancel(ops->self, 999);
+    turn(50);
+    ck_assert_int_eq(answers, 0);
+}
+END_TEST
+
+START_TEST(an_answer_may_cancel_another)
+{
+    static uint64_t other;
+
+    come_up();
+    ops->inspect(ops->self, NULL, "x", on_done, &other);
+    other = ops->inspect(ops->self, NULL, "x", on_done, NULL);
+    turn(50);
+    ck_assert_int_ge(answers, 1);
+}
+END_TEST
+
+START_TEST(close_from_a_callback)
+{
+    close_in_state = _i == 0;
+    close_in_event = _i == 1;
+    close_in_list = _i == 2;
+    events_text = EVENT("start") EVENT("die");
+    open_engine();
+    turn(100);
+    ck_assert_ptr_null(engine);
+    ck_assert_int_le(events, _i == 1 ? 1 : 2);
+}
+END_TEST
+
+START_TEST(close_at_any_moment)
+{
+    open_engine();
+    for (int i = 0; i < _i; i++)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    if (engine_is_up(engine))
+        ops->inspect(ops->self, NULL, "x", on_done, NULL);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+    Suite *s = suite_create("engine");
+    TCase *t = tcase_create("engine");
+
+    suite_add_tcase(s, t);
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, up_then_list);
+    tcase_add_loop_test(t, what_is_no_engine_is_down_with_words, 0,
+                        sizeof bad_pings / sizeof *bad_pings);
+    tcase_add_test(t, the_newest_version_we_know);
+    tcase_add_test(t, events_one_byte_at_a_time);
+    tcase_add_test(t, bad_lines_between_events);
+    tcase_add_test(t, the_streams_end_is_told_at_once_and_mended);
+    tcase_add_loop_test(t, a_bad_list_is_asked_for_again, 0, sizeof bad_lists / sizeof *bad_lists);
+    tcase_add_loop_test(t, bad_answers_to_a_verb, 0, sizeof bad_inspects / sizeof *bad_inspects);
+    tcase_add_test(t, a_huge_answer_is_refused);
+    tcase_add_test(t, verbs_while_down_fail_later_with_words);
+    tcase_add_test(t, names_that_are_none_reach_nobody);
+    tcase_add_test(t, what_is_known_of_the_engine_goes_into_a_create);
+    tcase_add_test(t, cancelled_operations_are_not_answered);
+    tcase_add_test(t, an_answer_may_cancel_another);
+    tcase_add_loop_test(t, close_from_a_callback, 0, 3);
+    tcase_add_loop_test(t, close_at_any_moment, 0, 60);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *r;
+    int failed;
+
+    signal(SIGPIPE, SIG_IGN);
+    r = srunner_create(make_suite());
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
