@@ -86,11 +86,11 @@ static void get_readyz(struct admin *a, const struct admin_request *r, int64_t n
     (void)now_ms;
     if (a->params.draining(a->params.self))
         admin_problem(a, r->id, 503, "draining", "Kipgate is going down", "");
-    else if (!a->params.listening(a->params.self))
-        admin_problem(a, r->id, 503, "not-listening", "Not all fronts are up", "");
     else if (!engine_is_up(a->params.engine))
         admin_problem(a, r->id, 503, "engine-unavailable", "The engine does not answer",
                       engine_down_why(a->params.engine));
+    else if (!a->params.listening(a->params.self))
+        admin_problem(a, r->id, 503, "not-listening", "Not all fronts are up", "");
     else
         reply_text(a, r->id, 200, JSON_TYPE, "{\"status\":\"ready\"}\n");
 }

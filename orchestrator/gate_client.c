@@ -235,9 +235,11 @@ static void gate_release(void *self, struct proxy_worker *worker, bool quiet)
         tell_return(l, 1);
         return;
     }
-    if (l->busy == 0)
+    if (!quiet)
         arm_linger(l);
     serve_waiters(g, service_of(g, l->service), PROXY_WARM);
+    if (quiet && l->busy == 0 && l->linger.due_ms == KG_NEVER)
+        tell_return(l, l->slots); /* it lingered long enough while the monitor was served */
 }
 
 static void gate_suspect(void *self, struct proxy_worker *worker)

@@ -23,8 +23,7 @@ static const char OVERLOADED[] =
     "Content-Length: 120\r\nRetry-After: 1\r\nConnection: close\r\n\r\n" OVERLOADED_BODY;
 _Static_assert(sizeof OVERLOADED_BODY - 1 == 120, "the length that the head tells");
 
-/* --- caps ---------------------------------------------------------------------------------------
- */
+/* --- caps ---------------------------------------------------------------------------------- */
 
 /* The bytes that stand for one client: an IPv4 address, or the half of an IPv6 one that a client
  * cannot choose at will. Empty: no address, or no cap. */
@@ -117,8 +116,7 @@ static void take(struct listener *l, int fd, const struct sockaddr_storage *addr
     }
 }
 
-/* --- accepting ----------------------------------------------------------------------------------
- */
+/* --- accepting ----------------------------------------------------------------------------- */
 
 static void on_acceptable(uv_poll_t *poll, int status, int events);
 
@@ -168,8 +166,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
     }
 }
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 /* Accepted sockets inherit these, which saves the calls for each. Keep-alive probes tell the
  * clients that are gone without a word from those that only have nothing to say. */

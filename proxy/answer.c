@@ -21,8 +21,7 @@ static struct proxy *proxy_of(const struct exchange *ex)
     return ex->client->wire.proxy;
 }
 
-/* --- breaches -----------------------------------------------------------------------------------
- */
+/* --- breaches ------------------------------------------------------------------------------ */
 
 static enum step breach(struct exchange *ex, const char *words)
 {
@@ -54,8 +53,7 @@ static void broke_off(struct exchange *ex)
     breach(ex, "it broke off");
 }
 
-/* --- heads --------------------------------------------------------------------------------------
- */
+/* --- heads --------------------------------------------------------------------------------- */
 
 static struct rewrite_to_client to_client(const struct exchange *ex)
 {
@@ -175,8 +173,7 @@ static enum step take_head(struct exchange *ex, const char *in, size_t n, size_t
     return pass_head(ex, &head, n - *used);
 }
 
-/* --- the body -----------------------------------------------------------------------------------
- */
+/* --- the body ------------------------------------------------------------------------------ */
 
 static enum step take_body(struct exchange *ex, char *in, size_t n, size_t *used)
 {
@@ -219,8 +216,7 @@ static enum step take_all(struct exchange *ex, char *bytes, size_t n, size_t *at
     return pass(ex, (struct kg_str){NULL, 0}, false); /* a head with no body behind it yet */
 }
 
-/* --- the worker's wire --------------------------------------------------------------------------
- */
+/* --- the worker's wire --------------------------------------------------------------------- */
 
 static size_t room(struct wire *w)
 {

@@ -40,8 +40,7 @@ void client_set_state(struct client *c, enum client_state to)
     c->state = to;
 }
 
-/* --- the end of a connection --------------------------------------------------------------------
- */
+/* --- the end of a connection --------------------------------------------------------------- */
 
 void client_close(struct client *c)
 {
@@ -134,8 +133,7 @@ bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect)
     return !expect && (c->body.framing == HTTP1_CHUNKED || c->body.left <= KG_LINGER_CLOSE_BYTES);
 }
 
-/* --- refusals before there is an exchange -------------------------------------------------------
- */
+/* --- refusals before there is an exchange -------------------------------------------------- */
 
 static void log_refused(struct client *c, const struct http1_head *h, int status, struct kg_str id)
 {
@@ -189,8 +187,7 @@ static void refuse_head(struct client *c, struct kg_str in, struct guard_verdict
     client_refuse(c, verdict, &h);
 }
 
-/* --- taking what came ---------------------------------------------------------------------------
- */
+/* --- taking what came ---------------------------------------------------------------------- */
 
 static void begin(struct client *c, const struct http1_head *h)
 {
@@ -405,8 +402,7 @@ static void on_bytes(struct wire *w, char *bytes, size_t n)
     client_resume(c);
 }
 
-/* --- the client's end ---------------------------------------------------------------------------
- */
+/* --- the client's end ---------------------------------------------------------------------- */
 
 /* A client that ended its half after a whole request waits for its answer, as is its right. */
 static void on_eof(struct wire *w)
@@ -460,8 +456,7 @@ static const struct wire_kind client_wire = {.room = room,
                                              .on_broken = on_broken,
                                              .on_paused = on_paused};
 
-/* --- the next one's begin -----------------------------------------------------------------------
- */
+/* --- the next one's begin ------------------------------------------------------------------ */
 
 static void on_closed(struct wire *w)
 {

@@ -71,13 +71,11 @@ void client_close(struct client *c); /* at once; whoever has its exchange has en
 /* Breaks all clients and what they have under way, or, for a drain, closes the idle ones. */
 void clients_close(struct proxy *p, bool idle_only);
 
-/* --- between client.c, client_time.c and tunnel.c ------------------------------------------------
- */
+/* --- between client.c, client_time.c and tunnel.c ------------------------------------------ */
 void client_timers_init(struct client *c);
 void client_set_state(struct client *c, enum client_state to); /* the only writer of `state` */
 
-/* --- local.c ------------------------------------------------------------------------------------
- */
+/* --- local.c ------------------------------------------------------------------------------- */
 void local_begin(struct client *c, const struct http1_head *h);
 void local_body(struct client *c, struct kg_str payload);
 /* The client left, or is cut off: tells whoever still works on its request. */

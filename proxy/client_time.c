@@ -14,8 +14,7 @@ static int64_t now_of(const struct client *c)
     return proxy_now(c->wire.proxy);
 }
 
-/* --- the rate of a body -------------------------------------------------------------------------
- */
+/* --- the rate of a body -------------------------------------------------------------------- */
 
 static void next_window(struct client *c)
 {
@@ -63,8 +62,7 @@ static void check_rate(struct client *c)
     }
 }
 
-/* --- deadlines ----------------------------------------------------------------------------------
- */
+/* --- deadlines ----------------------------------------------------------------------------- */
 
 static void on_deadline(struct kg_timer *t)
 {
@@ -92,8 +90,7 @@ static void on_deadline(struct kg_timer *t)
     }
 }
 
-/* --- the watch ----------------------------------------------------------------------------------
- */
+/* --- the watch ----------------------------------------------------------------------------- */
 
 /* libuv says nothing about a connection that is not read or has sent its end; the kernel knows
  * whether it is dead. One that ended its half may be gone for good or be waiting: only a byte of

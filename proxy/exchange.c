@@ -25,8 +25,7 @@ static struct proxy_service_stats *stats_of(const struct exchange *ex)
     return ex->service ? &proxy_of(ex)->stats->services[ex->service->id] : NULL;
 }
 
-/* --- begin --------------------------------------------------------------------------------------
- */
+/* --- begin --------------------------------------------------------------------------------- */
 
 static void on_timer(struct kg_timer *t);
 static void on_answer(struct proxy_waiter *w, const struct proxy_answer *answer);
@@ -84,8 +83,7 @@ static bool remember(struct exchange *ex, const struct http1_head *h)
 }
 
 /* Everything is checked before a slot is asked for: a bad request must not start anything. */
-static void check(struct exchange *ex, const struct http1_head *h,
-                              const struct route_match *match)
+static void check(struct exchange *ex, const struct http1_head *h, const struct route_match *match)
 {
     const struct client *c = ex->client;
     struct rewrite_to_worker with = {.peer = {c->address, c->address_n},
@@ -106,7 +104,9 @@ static void check(struct exchange *ex, const struct http1_head *h,
     ex->quiet = generation_is_quiet(ex->service, h);
     ex->waiter = (struct proxy_waiter){
         .service = ex->service->id, .quiet = ex->quiet, .on_answer = on_answer};
-    /* exchange_flush goes on, once what came of the body with the head is checked, too */
+    if (h->framing != HTTP1_CHUNKED)
+        exchange_acquire(ex);
+    /* else exchange_flush goes on, once what came of the body with the head is checked, too */
 }
 
 void exchange_begin(struct client *c, const struct http1_head *h)
@@ -131,8 +131,7 @@ void exchange_begin(struct client *c, const struct http1_head *h)
         check(ex, h, &match);
 }
 
-/* --- the gate -----------------------------------------------------------------------------------
- */
+/* --- the gate ------------------------------------------------------------------------------ */
 
 static void slot_taken(struct exchange *ex, struct proxy_worker *worker)
 {
@@ -202,8 +201,7 @@ static void on_answer(struct proxy_waiter *w, const struct proxy_answer *answer)
     proxy_soon(proxy_of(ex));
 }
 
-/* --- refusals -----------------------------------------------------------------------------------
- */
+/* --- refusals ------------------------------------------------------------------------------ */
 
 static void count_refusal(struct exchange *ex, const struct proxy_reason_row *row)
 {
@@ -307,8 +305,7 @@ static void on_timer(struct kg_timer *t)
     }
 }
 
-/* --- the request's body -------------------------------------------------------------------------
- */
+/* --- the request's body -------------------------------------------------------------------- */
 
 static bool is_forwarding(const struct exchange *ex)
 {
@@ -379,8 +376,7 @@ bool exchange_ask_client(struct exchange *ex)
     return true;
 }
 
-/* --- the end ------------------------------------------------------------------------------------
- */
+/* --- the end ------------------------------------------------------------------------------- */
 
 static enum client_next next_of(const struct exchange *ex, enum exchange_end how)
 {

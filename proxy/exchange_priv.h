@@ -9,9 +9,7 @@
 #include "proxy/rewrite.h"
 #include "proxy/upstream_priv.h"
 
-#define EXCHANGE_MAX_ACQUIRES                                                                      \
-    4 /* the first, and three after a worker that could not be reached                             \
-       */
+#define EXCHANGE_MAX_ACQUIRES 4 /* the first, and three after unreachable workers */
 
 enum exchange_state {
     EXCHANGE_NEW,        /* being checked; nothing is held */
@@ -76,8 +74,7 @@ struct exchange {
     uint64_t bytes_in, bytes_out;
 };
 
-/* --- exchange.c ---------------------------------------------------------------------------------
- */
+/* --- exchange.c ---------------------------------------------------------------------------- */
 /* A head is in and fine. Answers it, or begins to. */
 void exchange_begin(struct client *c, const struct http1_head *h);
 /* Asks the gate for a slot: goes on at once, or waits. */
@@ -108,21 +105,18 @@ void exchange_end(struct exchange *ex, enum exchange_end how);
 /* The loop's turn after an answer of the gate. */
 void exchange_go_on(struct exchange *ex);
 
-/* --- forward.c: the request's way to the worker -------------------------------------------------
- */
+/* --- forward.c: the request's way to the worker -------------------------------------------- */
 void forward_begin(struct exchange *ex); /* holds a slot: takes or makes a connection */
 /* Sends the head if that is still to be done, and a piece of the body. */
 void forward_piece(struct exchange *ex, struct kg_str payload);
 /* The connection ended or broke before a byte of the response: tries again or refuses. */
 void forward_lost(struct exchange *ex);
 
-/* --- answer.c: the response's way to the client -------------------------------------------------
- */
+/* --- answer.c: the response's way to the client -------------------------------------------- */
 extern const struct wire_kind answer_wire; /* an upstream's, with an exchange */
 void answer_client_drained(struct exchange *ex);
 
-/* --- tunnel.c -----------------------------------------------------------------------------------
- */
+/* --- tunnel.c ------------------------------------------------------------------------------ */
 /* The 101 is sent. `early` are bytes of the worker behind it. */
 void tunnel_begin(struct exchange *ex, struct kg_str early);
 

@@ -2,6 +2,7 @@
 /* The request's way to its worker: a kept connection or a new one, head and body, and the second
  * try. The difficulty: a request may be sent twice only if the first time can have had no effect.
  */
+#include "base/clock.h"
 #include "base/err.h"
 #include "proxy/exchange_priv.h"
 
@@ -18,8 +19,7 @@ static void suspect(struct exchange *ex)
         p->gate.suspect(p->gate.self, ex->worker);
 }
 
-/* --- a connection -------------------------------------------------------------------------------
- */
+/* --- a connection -------------------------------------------------------------------------- */
 
 static void attach(struct exchange *ex, struct upstream *u)
 {
@@ -100,8 +100,7 @@ void forward_begin(struct exchange *ex)
     int64_t timeout_ms = ex->service->request_timeout_ms;
     struct upstream *u = take_kept(ex);
 
-    if (timeout_ms > 0)
-        kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + timeout_ms);
+    kg_timer_arm(&p->wheel, &ex->timer, timeout_ms > 0 ? proxy_now(p) + timeout_ms : KG_NEVER);
     if (!u) {
         connect_new(ex);
         return;
@@ -110,8 +109,7 @@ void forward_begin(struct exchange *ex)
     attach(ex, u);
 }
 
-/* --- head and body ------------------------------------------------------------------------------
- */
+/* --- head and body ------------------------------------------------------------------------- */
 
 /* Once a worker has the request, a client that asked for it is told to send its body. */
 static void send_continue(struct exchange *ex)
@@ -173,8 +171,7 @@ void forward_piece(struct exchange *ex, struct kg_str payload)
         exchange_blame(ex, PROXY_OVERLOADED, "out of memory");
 }
 
-/* --- the second try -----------------------------------------------------------------------------
- */
+/* --- the second try ------------------------------------------------------------------------ */
 
 void forward_lost(struct exchange *ex)
 {

@@ -43,8 +43,7 @@ void generation_unref(struct generation *c)
     free(c);
 }
 
-/* --- telling a generation -----------------------------------------------------------------------
- */
+/* --- telling a generation ------------------------------------------------------------------ */
 
 int proxy_config_begin(struct proxy *p)
 {
@@ -97,8 +96,7 @@ const char *proxy_service_name(const struct proxy *p, uint32_t service)
     return c->services[service]->name;
 }
 
-/* --- asking it ----------------------------------------------------------------------------------
- */
+/* --- asking it ----------------------------------------------------------------------------- */
 
 const struct proxy_service *generation_find(const struct generation *c, const struct http1_head *h,
                                             struct route_match *match)

@@ -22,8 +22,7 @@ struct local {
     uint8_t minor;
 };
 
-/* --- who may ask --------------------------------------------------------------------------------
- */
+/* --- who may ask --------------------------------------------------------------------------- */
 
 /* A web page can make a browser ask any address under a name of the page's own (DNS rebinding); it
  * cannot make it ask under "localhost", an address, or a name without a dot. */
@@ -66,8 +65,7 @@ static bool may_ask(const struct client *c, const struct http1_head *h)
     return is_local_host(target_host(&h->target));
 }
 
-/* --- the request --------------------------------------------------------------------------------
- */
+/* --- the request --------------------------------------------------------------------------- */
 
 static void local_free(struct local *l)
 {
@@ -170,8 +168,7 @@ void local_body(struct client *c, struct kg_str payload)
         hand_over(l);
 }
 
-/* --- its end ------------------------------------------------------------------------------------
- */
+/* --- its end ------------------------------------------------------------------------------- */
 
 void local_drop(struct client *c, bool tell)
 {
@@ -191,8 +188,7 @@ bool local_half_closed(struct client *c)
     return c->local_request && !c->local_request->replied;
 }
 
-/* --- replies ------------------------------------------------------------------------------------
- */
+/* --- replies ------------------------------------------------------------------------------- */
 
 static struct local *local_find(struct proxy *p, uint64_t id)
 {

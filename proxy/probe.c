@@ -38,8 +38,7 @@ uint64_t probe_pause_ms(unsigned attempt, int64_t age_ms)
     return attempt <= sizeof first / sizeof *first ? first[attempt - 1] : 5;
 }
 
-/* --- one attempt --------------------------------------------------------------------------------
- */
+/* --- one attempt --------------------------------------------------------------------------- */
 
 static const struct wire_kind probe_wire;
 static void on_connected(struct upstream *u, int status);
@@ -126,8 +125,7 @@ static void on_timer(uv_timer_t *t)
         again(b); /* no answer in time */
 }
 
-/* --- its answer ---------------------------------------------------------------------------------
- */
+/* --- its answer ---------------------------------------------------------------------------- */
 
 static struct upstream *upstream_of(struct wire *w)
 {
@@ -244,8 +242,7 @@ static const struct wire_kind probe_wire = {.room = on_room,
                                             .on_drained = on_drained,
                                             .on_broken = on_over};
 
-/* --- begin and end ------------------------------------------------------------------------------
- */
+/* --- begin and end ------------------------------------------------------------------------- */
 
 static void on_probe_closed(uv_handle_t *h)
 {

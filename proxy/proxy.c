@@ -33,8 +33,7 @@ size_t proxy_exchanges(const struct proxy *p)
     return p->exchanges;
 }
 
-/* --- the loop's turn ----------------------------------------------------------------------------
- */
+/* --- the loop's turn ----------------------------------------------------------------------- */
 
 static void on_soon(uv_timer_t *t)
 {
@@ -58,8 +57,7 @@ void proxy_soon(struct proxy *p)
         uv_timer_start(&p->soon_timer, on_soon, 0, 0);
 }
 
-/* --- open ---------------------------------------------------------------------------------------
- */
+/* --- open ---------------------------------------------------------------------------------- */
 
 static struct proxy *proxy_new(const struct proxy_params *params)
 {
@@ -119,8 +117,7 @@ struct proxy *proxy_open(const struct proxy_params *params, struct kg_err *err)
     return NULL;
 }
 
-/* --- drain and close ----------------------------------------------------------------------------
- */
+/* --- drain and close ----------------------------------------------------------------------- */
 
 /* Local listeners stay: whoever watches the drain asks there. */
 void proxy_drain(struct proxy *p, void (*on_drained)(void *arg), void *arg)

@@ -70,8 +70,7 @@ int64_t proxy_wall_ms(struct proxy *p); /* read from the system twice a second a
 void proxy_soon(struct proxy *p);
 void proxy_handle_closed(struct proxy *p); /* one of `handles` is gone */
 
-/* --- accept.c -----------------------------------------------------------------------------------
- */
+/* --- accept.c ------------------------------------------------------------------------------ */
 int listener_open(struct listener *l, struct proxy *p, const struct proxy_listener *what,
                   struct kg_err *err);
 void listener_close(struct listener *l); /* no-op when closed */
@@ -90,8 +89,7 @@ const struct proxy_service *generation_find(const struct generation *c, const st
                                             struct route_match *match);
 bool generation_is_quiet(const struct proxy_service *s, const struct http1_head *h);
 
-/* --- access_log.c -------------------------------------------------------------------------------
- */
+/* --- access_log.c -------------------------------------------------------------------------- */
 struct access_line {
     struct kg_str id, client, method, target, host, service;
     const char *outcome; /* a fixed word */

@@ -42,8 +42,7 @@ static void end_if_over(struct exchange *ex)
         exchange_end(ex, EXCHANGE_DONE);
 }
 
-/* --- bytes --------------------------------------------------------------------------------------
- */
+/* --- bytes --------------------------------------------------------------------------------- */
 
 static void from_client(struct wire *w, char *bytes, size_t n)
 {
@@ -87,8 +86,7 @@ static void worker_drained(struct wire *w)
     end_if_over(exchange_of(w));
 }
 
-/* --- ends ---------------------------------------------------------------------------------------
- */
+/* --- ends ---------------------------------------------------------------------------------- */
 
 static void client_eof(struct wire *w)
 {
@@ -134,8 +132,7 @@ static const struct wire_kind tunnel_worker = {.room = room_from_worker,
                                                .on_drained = worker_drained,
                                                .on_broken = worker_broken};
 
-/* --- begin --------------------------------------------------------------------------------------
- */
+/* --- begin --------------------------------------------------------------------------------- */
 
 /* What the client sent ahead of the 101 was kept, and is the tunnel's first bytes. */
 static int send_kept(struct client *c, struct wire *worker)

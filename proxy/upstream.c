@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <sys/un.h>
 
-/* --- workers ------------------------------------------------------------------------------------
- */
+/* --- workers ------------------------------------------------------------------------------- */
 
 struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
                                       const struct sockaddr *address, socklen_t length)
@@ -87,8 +86,7 @@ void workers_close(struct proxy *p)
     proxy_worker_remove(KG_LIST_ENTRY(it, struct proxy_worker, link));
 }
 
-/* --- idle connections ---------------------------------------------------------------------------
- */
+/* --- idle connections ---------------------------------------------------------------------- */
 
 static struct upstream *upstream_of(struct wire *w)
 {
@@ -162,8 +160,7 @@ void upstream_give(struct upstream *u)
     wire_read(&u->wire, true);
 }
 
-/* --- life of a connection -----------------------------------------------------------------------
- */
+/* --- life of a connection ------------------------------------------------------------------ */
 
 static void on_closed(struct wire *w)
 {

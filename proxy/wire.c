@@ -14,8 +14,7 @@
 /* Where every read of this process lands. What must live longer than the callback is copied. */
 static char read_buffer[KG_READ_BUFFER_BYTES];
 
-/* --- life ---------------------------------------------------------------------------------------
- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 static void on_stall(struct kg_timer *t);
 
@@ -85,8 +84,7 @@ int wire_fd(const struct wire *w)
     return uv_fileno(&w->uv.handle, &fd) == 0 ? fd : -1;
 }
 
-/* --- reading ------------------------------------------------------------------------------------
- */
+/* --- reading ------------------------------------------------------------------------------- */
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
@@ -146,8 +144,7 @@ bool wire_readable(const struct wire *w)
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
 }
 
-/* --- writing ------------------------------------------------------------------------------------
- */
+/* --- writing ------------------------------------------------------------------------------- */
 
 static void drained(struct wire *w)
 {

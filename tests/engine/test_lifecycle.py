@@ -301,14 +301,19 @@ def open_download(gate):
     return client.close
 
 
+def busy(gate):
+    """Whether the one instance has one exchange and is not due."""
+    instances = gate.admin.instances("echo")
+    return instances and instances[0]["exchanges"] == 1 and instances[0]["reap_in_seconds"] in (None, -1)
+
+
 @pytest.mark.parametrize("begin", [open_upload, open_events, open_websocket, open_download],
                          ids=lambda f: f.__name__)
 def test_open_exchange_keeps_its_instance(kipgate, echo, begin):
     """Four idle timeouts long; then the clock starts at its end."""
     gate = kipgate({"echo": echo(idle_timeout="500ms")})
     end = begin(gate)
-    instance = gate.admin.instances("echo")[0]
-    assert instance["exchanges"] == 1 and instance["reap_in_seconds"] in (None, -1)
+    wait_until(lambda: busy(gate), 15, "the exchange counts")
     pause(2)
     assert gate.witness.actions("die") == []
     end()
@@ -320,7 +325,8 @@ def test_open_exchange_keeps_its_instance(kipgate, echo, begin):
 
 def test_d4_the_documented_default_is_the_effective_one(kipgate, echo):
     """D4: 5 minutes were documented, 20 coded. Both the API and `check` show 5 minutes."""
-    gate = kipgate({"echo": echo(), "other": echo(routes=["/o"], idle_timeout="90s")})
+    gate = kipgate({"echo": echo(routes=["/"]),
+                    "other": echo(routes=["/o"], idle_timeout="90s")})
     shown = gate.admin.service("echo")
     assert in_seconds(find(shown, "idle_timeout")) == 300
     checked = gate.cli("check")
@@ -329,8 +335,8 @@ def test_d4_the_documented_default_is_the_effective_one(kipgate, echo):
     assert in_seconds(services["echo"]["idle_timeout"]) == 300
     assert in_seconds(services["other"]["idle_timeout"]) == 90
     assert gate.get("/").status == 200
-    due = gate.admin.instances("echo")[0]["reap_in_seconds"]
-    assert 297 < due <= 300, due
+    due = wait_until(lambda: gate.admin.instances("echo")[0]["reap_in_seconds"], 5, "its lease is back")
+    assert 295 < due <= 300, due
 
 
 def find(value, key):
@@ -357,7 +363,7 @@ def in_seconds(text):
 def test_d8_a_dead_containers_address_is_not_used(kipgate, echo, action):
     """D8: it was used until the timer came. Ended by hand: the next request gets a new instance."""
     gate = kipgate({"echo": echo()})
-    for round_ in range(3):
+    for round_ in range(2):  # a third death in a row would open the breaker
         assert gate.get("/").status == 200
         container = gate.witness.wait_one(10)
         mark = gate.witness.events.mark()
@@ -417,8 +423,8 @@ def test_d13_health_and_readiness_tell_the_truth(kipgate, echo):
     lost = kipgate({"echo": echo()}, start=False)
     lost.config["engine"] = f"unix://{lost.directory}/nobody.sock"
     lost.start(ready=False)
-    response = lost.admin.call("GET", "/readyz")
-    assert response.status == 503 and b"nobody.sock" in response.body or b"engine" in response.body
+    wait_until(lambda: b"engine-unavailable" in lost.admin.call("GET", "/readyz").body, 5, "the reason")
+    assert lost.admin.status("/readyz") == 503
     assert lost.cli("health").returncode == 0 and lost.cli("health", "--ready").returncode == 1
 
 

@@ -222,6 +222,16 @@ static void run_hold_look(struct world *w, struct task *t)
     fleet_hold_adopted(w->fleet, false, w->now_ms);
 }
 
+/* In the middle of adopting what the last run left. */
+static void run_hand_soon(struct world *w, struct task *t)
+{
+    if (t->other != w->fleet_generation || w->calm)
+        return;
+    if (sim_chance(w, 50))
+        reconfigure(w);
+    by_hand(w);
+}
+
 static int64_t world_clock(void *arg)
 {
     return ((struct world *)arg)->now_ms;
@@ -254,6 +264,8 @@ static void control_begins(struct world *w)
     for (uint64_t n = 0; n < SIM_FRONTS; n++)
         sim_later(w, sim_between(w, 0, 100), run_attach, NULL, n)->other = w->fleet_generation;
     engine_attach(w);
+    if (!w->calm && sim_chance(w, 50))
+        sim_later(w, sim_between(w, 5, 80), run_hand_soon, NULL, 0)->other = w->fleet_generation;
 }
 
 static void run_control_begins(struct world *w, struct task *t)

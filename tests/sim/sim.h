@@ -70,7 +70,9 @@ struct fake_engine {
     struct kg_list open;             /* calls not answered */
     int address_user[SIM_ADDRESSES]; /* container index or -1 */
     bool image[SIM_SERVICES];
-    int64_t fault_ms; /* the last time anything went wrong */
+    int64_t fault_ms;                    /* the last time anything went wrong */
+    int64_t list_began_ms, list_told_ms; /* of the last list that arrived */
+    int64_t no_image_ms[SIM_SERVICES];   /* when the engine last said that an image is missing */
     unsigned made[SIM_SERVICES];
 };
 
@@ -218,13 +220,22 @@ void engine_lose(struct world *w);
 void engine_back(struct world *w);
 void engine_attach(struct world *w); /* a new control hears of the engine */
 void engine_list(struct world *w);
-void engine_meddle(struct world *w); /* somebody else's hands */
+struct container *engine_container_new(struct world *w, const char *name, const char *owner,
+                                       const char *service, const char *spec);
+bool engine_give_address(struct world *w, struct container *c);
+void engine_boot(struct world *w, struct container *c);
+void engine_destroy(struct world *w, struct container *c);
+void engine_tell(struct world *w, const struct container *c, enum engine_event_kind kind);
 struct container *engine_at(struct world *w, const struct sockaddr_storage *address);
 bool engine_listens(struct world *w, const struct container *c);
 void engine_worker_dies(struct world *w, struct container *c, int code, bool oom);
 
 void engine_end(struct world *w);
 void engine_drop_task(struct task *t);
+
+/* sim_hands.c */
+void engine_meddle(struct world *w);
+void engine_meddle_early(struct world *w, const struct container *c);
 
 /* sim_front.c */
 void world_drop_fronts(struct world *w);
@@ -251,6 +262,7 @@ void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service);
 void judge_withdrawn(struct world *w, int front, uint64_t ticket);
 void judge_answered(struct world *w, int front, uint64_t ticket);
 void judge_granted(struct world *w, uint32_t service, uint64_t instance);
+void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason);
 void judge_front_down(struct world *w, int front);
 void judge_forget(struct world *w); /* control died: a new fleet knows nothing */
 void judge_end(struct world *w);

@@ -56,7 +56,7 @@ static struct container *place(struct world *w)
     return c;
 }
 
-static struct container *container_new(struct world *w, const char *name, const char *owner,
+struct container *engine_container_new(struct world *w, const char *name, const char *owner,
                                        const char *service, const char *spec)
 {
     struct container *c = place(w);
@@ -83,7 +83,7 @@ static struct sockaddr_storage address_of(int n)
     return storage;
 }
 
-static bool give_address(struct world *w, struct container *c)
+bool engine_give_address(struct world *w, struct container *c)
 {
     int first = (int)sim_between(w, 0, SIM_ADDRESSES - 1);
 
@@ -159,7 +159,7 @@ static void send_event(struct world *w, const struct container *c, enum engine_e
     sim_later(w, delay_ms, run_event, told, 0);
 }
 
-static void tell(struct world *w, const struct container *c, enum engine_event_kind kind)
+void engine_tell(struct world *w, const struct container *c, enum engine_event_kind kind)
 {
     if (!w->engine.up || !w->fleet)
         return;
@@ -185,8 +185,8 @@ void engine_worker_dies(struct world *w, struct container *c, int code, bool oom
     take_address(w, c);
     container_breaks(w, c);
     if (oom)
-        tell(w, c, ENGINE_EVENT_OOM);
-    tell(w, c, ENGINE_EVENT_DIE);
+        engine_tell(w, c, ENGINE_EVENT_OOM);
+    engine_tell(w, c, ENGINE_EVENT_DIE);
 }
 
 static void run_boot_end(struct world *w, struct task *t)
@@ -201,7 +201,7 @@ static void run_boot_end(struct world *w, struct task *t)
         engine_worker_dies(w, c, 3, false);
 }
 
-static void boot(struct world *w, struct container *c)
+void engine_boot(struct world *w, struct container *c)
 {
     struct task *t;
 
@@ -213,13 +213,13 @@ static void boot(struct world *w, struct container *c)
     t = sim_later(w, sim_between(w, 0, 80), run_boot_end, NULL,
                   (uint64_t)(c - w->engine.containers));
     t->other = strtoull(c->c.id + 16, NULL, 16);
-    tell(w, c, ENGINE_EVENT_START);
+    engine_tell(w, c, ENGINE_EVENT_START);
 }
 
-static void destroy(struct world *w, struct container *c)
+void engine_destroy(struct world *w, struct container *c)
 {
     engine_worker_dies(w, c, 137, false);
-    tell(w, c, ENGINE_EVENT_DESTROY);
+    engine_tell(w, c, ENGINE_EVENT_DESTROY);
     c->c.state = ENGINE_NONE;
     if (c->ended_ms == 0)
         c->ended_ms = w->now_ms;
@@ -231,6 +231,7 @@ static void do_pull(struct world *w, struct call *call)
 {
     if (!w->calm && sim_chance(w, 15)) {
         call->answer.code = KG_EIO;
+        w->engine.no_image_ms[call->service] = w->now_ms;
         snprintf(call->answer.words, sizeof call->answer.words, "manifest unknown");
         return;
     }
@@ -244,43 +245,19 @@ static enum boot choose_boot(struct world *w, int service)
     return (enum boot)sim_between(w, BOOT_EXITS, BOOT_BAD_COMMAND);
 }
 
-/* Somebody starts or removes what we just made. */
-static void run_meddle_early(struct world *w, struct task *t)
-{
-    struct container *c = &w->engine.containers[t->number];
-
-    if (c->c.state != ENGINE_CREATED || t->other != strtoull(c->c.id + 16, NULL, 16))
-        return;
-    c->by_hand = true;
-    if (sim_chance(w, 50))
-        destroy(w, c);
-    else if (c->boot != BOOT_BAD_COMMAND && give_address(w, c))
-        boot(w, c);
-}
-
-static void meddle_early(struct world *w, const struct container *c)
-{
-    struct task *t;
-
-    if (w->calm || !sim_chance(w, 3))
-        return;
-    t = sim_later(w, sim_between(w, 0, 10), run_meddle_early, NULL,
-                  (uint64_t)(c - w->engine.containers));
-    t->other = strtoull(c->c.id + 16, NULL, 16);
-}
-
 static void do_create(struct world *w, struct call *call)
 {
     struct container *c;
 
     if (!w->engine.image[call->service]) {
         call->answer.code = KG_ENOTFOUND;
+        w->engine.no_image_ms[call->service] = w->now_ms;
         return;
     }
     if (!w->calm && sim_chance(w, 2) && !find(w, call->target)) {
         w->counts->conflicts++;
-        container_new(w, call->target, sim_chance(w, 50) ? "somebody-else" : SIM_OWNER,
-                      "another-service", "x");
+        engine_container_new(w, call->target, sim_chance(w, 50) ? "somebody-else" : SIM_OWNER,
+                             "another-service", "x");
     }
     if (find(w, call->target)) {
         call->answer.code = KG_ECONFLICT;
@@ -288,15 +265,16 @@ static void do_create(struct world *w, struct call *call)
     }
     if (!call->cancelled)
         judge_create(w, call->service, call->spec);
-    c = container_new(w, call->target, SIM_OWNER, w->services[call->service].name, call->spec);
+    c = engine_container_new(w, call->target, SIM_OWNER, w->services[call->service].name,
+                             call->spec);
     c->service = call->service;
     c->ours = true;
     c->boot = choose_boot(w, call->service);
     w->engine.made[call->service]++;
     w->counts->creates++;
     call->answer.container = c->c;
-    tell(w, c, ENGINE_EVENT_CREATE);
-    meddle_early(w, c);
+    engine_tell(w, c, ENGINE_EVENT_CREATE);
+    engine_meddle_early(w, c);
 }
 
 static void do_start(struct world *w, struct call *call)
@@ -310,10 +288,10 @@ static void do_start(struct world *w, struct call *call)
     } else if (c->boot == BOOT_BAD_COMMAND) {
         call->answer.code = KG_EINVAL;
         c->c.exit_code = 127;
-    } else if (!give_address(w, c)) {
+    } else if (!engine_give_address(w, c)) {
         call->answer.code = KG_EIO;
     } else {
-        boot(w, c);
+        engine_boot(w, c);
     }
 }
 
@@ -352,7 +330,7 @@ static void do_remove(struct world *w, struct call *call)
     }
     judge_stop(w, c);
     w->counts->removes++;
-    destroy(w, c);
+    engine_destroy(w, c);
 }
 
 static void do_effect(struct world *w, struct call *call)
@@ -454,6 +432,8 @@ static void go_wrong(struct world *w, struct call *call, int64_t ms)
                    (fate == FATE_NEVER && sim_chance(w, 50));
 
     w->counts->faults[call->verb]++;
+    if (call->verb == VERB_PULL)
+        w->engine.no_image_ms[call->service] = w->now_ms + timeout_ms;
     w->engine.fault_ms = w->now_ms + timeout_ms + 20000;
     if (happens)
         later(w, call, ms, run_effect, 0);
@@ -499,6 +479,8 @@ static uint64_t call_new(struct world *w, enum verb verb, const struct config_se
     } else if (!w->calm && sim_chance(w, w->fault_percent)) {
         go_wrong(w, call, ms);
     } else {
+        if (verb == VERB_PULL && ms > 900) /* it may take longer than the service allows */
+            w->engine.no_image_ms[call->service] = w->now_ms + ms;
         later(w, call, ms, run_effect, 0);
         later(w, call, ms + sim_between(w, 1, 3), run_answer, 0);
     }
@@ -612,6 +594,8 @@ void engine_lose(struct world *w)
     bool kills = sim_chance(w, 60), first = sim_chance(w, 30);
 
     w->counts->engine_losses++;
+    for (int n = 0; n < SIM_SERVICES; n++)
+        w->engine.no_image_ms[n] = w->now_ms; /* pulls begin anew and may come too late */
     w->engine.fault_ms = w->now_ms + 30000;
     if (!first)
         w->engine.up = false; /* killed: no events of what follows */
@@ -654,6 +638,8 @@ static void run_list_told(struct world *w, struct task *t)
 
     if (s->generation == w->fleet_generation && w->engine.up) {
         w->listed = true;
+        w->engine.list_began_ms = s->began_ms;
+        w->engine.list_told_ms = w->now_ms;
         fleet_engine_list(w->fleet, s->all, s->count, s->began_ms, w->now_ms);
     }
     free(s->all);
@@ -688,87 +674,6 @@ void engine_list(struct world *w)
     s->began_ms = w->now_ms;
     s->generation = w->fleet_generation;
     sim_later(w, sim_between(w, 0, 5), run_list, s, 0);
-}
-
-/* --- other hands --- */
-
-static void run_unpause(struct world *w, struct task *t)
-{
-    struct container *c = &w->engine.containers[t->number];
-
-    if (c->c.state == ENGINE_PAUSED) {
-        c->c.state = ENGINE_RUNNING;
-        tell(w, c, ENGINE_EVENT_UNPAUSE);
-    }
-}
-
-static void meddle_with(struct world *w, struct container *c)
-{
-    c->by_hand = true;
-    switch (sim_between(w, 0, 6)) {
-    case 0:
-        engine_worker_dies(w, c, 1, false);
-        break;
-    case 1:
-        engine_worker_dies(w, c, 137, true);
-        break;
-    case 2:
-        c->c.state = ENGINE_PAUSED;
-        tell(w, c, ENGINE_EVENT_PAUSE);
-        sim_later(w, sim_between(w, 5, 2000), run_unpause, NULL,
-                  (uint64_t)(c - w->engine.containers));
-        break;
-    case 3:
-        engine_worker_dies(w, c, 0, false);
-        if (give_address(w, c))
-            boot(w, c);
-        break;
-    case 4:
-        snprintf(c->c.name, sizeof c->c.name, "renamed-%llu", (unsigned long long)sim_random(w));
-        tell(w, c, ENGINE_EVENT_RENAME);
-        break;
-    case 5:
-        tell(w, c, ENGINE_EVENT_DISCONNECT);
-        break;
-    default:
-        destroy(w, c);
-        break;
-    }
-}
-
-static void add_foreign(struct world *w)
-{
-    char name[64];
-    bool copies = sim_chance(w, 50);
-    struct container *c;
-
-    if (w->engine.count > SIM_MAX_CONTAINERS / 2)
-        return;
-    snprintf(name, sizeof name, copies ? "kipgate-svc-0-%010llx" : "other-%llx",
-             (unsigned long long)(sim_random(w) & 0xffffffffffu));
-    c = container_new(w, name, copies ? "somebody-else" : SIM_OWNER, "svc-0", "x");
-    c->c.state = ENGINE_RUNNING;
-    tell(w, c, ENGINE_EVENT_CREATE);
-    tell(w, c, ENGINE_EVENT_START);
-}
-
-void engine_meddle(struct world *w)
-{
-    size_t first = (size_t)sim_between(w, 0, SIM_MAX_CONTAINERS - 1);
-
-    if (!w->engine.up)
-        return;
-    if (sim_chance(w, 15)) {
-        add_foreign(w);
-        return;
-    }
-    for (size_t n = 0; n < w->engine.count; n++) {
-        struct container *c = &w->engine.containers[(first + n) % w->engine.count];
-        if (!c->ours || c->c.state != ENGINE_RUNNING)
-            continue;
-        meddle_with(w, c);
-        return;
-    }
 }
 
 void engine_begin(struct world *w)

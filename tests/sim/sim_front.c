@@ -551,7 +551,7 @@ static void door_refuse(void *self, int front, uint64_t ticket, unsigned reason,
 
     SIM_ASSERT(w, retry_after_ms >= 0 && retry_after_ms <= KG_BACKOFF_LAST_MS && detail[0]);
     SIM_ASSERT(w, reason != ORCH_BACKING_OFF || retry_after_ms > 0);
-    judge_answered(w, front, ticket);
+    judge_refused(w, front, ticket, reason);
     push(w, front_of(self, front), false, &m);
 }
 

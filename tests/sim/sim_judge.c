@@ -8,6 +8,7 @@
 #define KNOWS_MS 300       /* a front may use a dead address so long after control knew */
 #define WAIT_LAST_MS 90000 /* no request waits longer than this without a disturbance */
 #define HEALTHY_MS 3000
+#define IMAGE_MS 10000 /* a pull takes this long at most, then its failure is told */
 
 /* --- what the observer is told --- */
 
@@ -181,6 +182,16 @@ void judge_answered(struct world *w, int front, uint64_t ticket)
     ticket_end(w, t);
 }
 
+/* An image is said to be missing only where the engine said so (or a pull went wrong). */
+void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason)
+{
+    const struct ticket *t = kg_map_get(&w->tickets_open[front], KG_U64_KEY(ticket));
+
+    if (t && reason == ORCH_IMAGE_UNAVAILABLE)
+        SIM_ASSERT(w, w->engine.no_image_ms[t->service] + IMAGE_MS > w->now_ms);
+    judge_answered(w, front, ticket);
+}
+
 void judge_front_down(struct world *w, int front)
 {
     KG_LIST_EACH_SAFE(it, &w->tickets_old)
@@ -292,12 +303,32 @@ static void judge_overdue(struct world *w)
     }
 }
 
+/* The list is the truth: what it did not have running is not ready a while later. */
+static void judge_listed(struct world *w)
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    if (!w->engine.up || w->now_ms - w->engine.fault_ms < HEALTHY_MS ||
+        w->now_ms - w->engine.list_told_ms < HEALTHY_MS)
+        return;
+    while (kg_map_next(&w->notes, &at, &key, &value)) {
+        const struct note *n = value;
+        const struct container *c = n->ready ? engine_named(w, n->name) : NULL;
+        bool ended = c && (c->c.state == ENGINE_EXITED || c->c.state == ENGINE_NONE);
+        SIM_ASSERT(w, !ended || c->ended_ms >= w->engine.list_began_ms);
+    }
+}
+
 void judge_now(struct world *w)
 {
     fleet_check(w->fleet);
     judge_tickets(w);
-    if (w->counts->events % 16 == 0)
+    if (w->counts->events % 16 == 0) {
         judge_overdue(w);
+        judge_listed(w);
+    }
     if (!w->clocks_dirty)
         return;
     w->clocks_dirty = false;

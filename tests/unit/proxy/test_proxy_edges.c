@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is around the exchanges: waiting, refusals, caps, memory, probes, local requests, the end.
+ * The difficulty is in world.h. */
+#include "world.h"
+
+/* --- waiting ------------------------------------------------------------------------------- */
+
+START_TEST(request_waits_and_is_granted)
+{
+    struct peer c = client(), w;
+
+    gate.mode = HOLD;
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+    until(gate.waiting == 1);
+    ck_assert_uint_eq(world.stats.services[1].waiting, 1);
+    say(&c, "def");
+    gate_grant();
+    w = worker();
+    hear(&w, "\r\n\r\nabcdef");
+    say(&w, OK2);
+    hear(&c, "\r\n\r\nok");
+    ck_assert(has(&c, "Server-Timing: kipgate;desc=\"cold\";dur="));
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(large_body_waits_outside)
+{
+    static char body[MIB];
+    struct peer c = client(), w;
+    ssize_t sent;
+
+    gate.mode = HOLD;
+    memset(body, 'x', sizeof body);
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n");
+    sent = send(c.fd, body, sizeof body, MSG_DONTWAIT);
+    until(gate.waiting == 1);
+    for (int i = 0; i < 20; i++)
+        turn();
+    gate_grant();
+    w = worker();
+    while (w.got.len < sizeof body) {
+        ssize_t n = send(c.fd, body, sizeof body - (size_t)sent, MSG_DONTWAIT);
+        sent += n > 0 ? n : 0;
+        turn();
+        look(&w);
+        ck_assert(!w.eof);
+    }
+    say(&w, OK2);
+    hear(&c, "\r\n\r\nok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(client_that_hangs_up_is_cancelled)
+{
+    static char body[256 * 1024];
+    struct peer c = client();
+
+    gate.mode = HOLD;
+    say(&c, GET "\r\n");
+    until(gate.waiting == 1);
+    hang_up(&c);
+    until(gate.cancelled == 1);
+    c = client(); /* one that is not being read any more, for its body is too large to keep */
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    if (send(c.fd, body, sizeof body, MSG_DONTWAIT) <= 0)
+        ck_abort();
+    until(gate.waiting == 1);
+    hang_up(&c);
+    until(gate.cancelled == 2);
+    c = client(); /* one that only closes: a half-close, until a byte of ours finds nobody there */
+    say(&c, GET "\r\n");
+    until(gate.waiting == 1);
+    bye(&c);
+    until(gate.cancelled == 3);
+}
+END_TEST
+
+START_TEST(refusal_of_the_gate)
+{
+    static const struct proxy_reason_row row = {"queue-full", 503, false, "Full", 20};
+    struct peer c = client(), w;
+
+    gate.mode = HOLD;
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc");
+    until(gate.waiting == 1);
+    gate_answer(&(struct proxy_answer){.reason = &row, .retry_after_ms = 1500, .detail = "why"});
+    hear(&c, "}\n");
+    ck_assert(has(&c, "HTTP/1.1 503 ") && has(&c, "urn:kipgate:queue-full"));
+    ck_assert(has(&c, "Retry-After: 2\r\n") && has(&c, "\"why\""));
+    forget(&c);
+    say(&c, "defGET /other/ping HTTP/1.1\r\nHost: a\r\n\r\n");
+    until(gate.waiting == 1);
+    ck_assert(KG_LIST_ENTRY(gate.waiters.next, struct proxy_waiter, link)->quiet);
+    gate_answer(&(struct proxy_answer){.reason = &row});
+    hear(&c, "HTTP/1.1 599 ");
+    hear(&c, "}\n");
+    ck_assert_uint_eq(world.stats.services[1].refused[20], 1);
+    gate.mode = GRANT;
+    forget(&c);
+    say(&c, GET "\r\n");
+    w = worker();
+    bye(&w);
+    bye(&c);
+}
+END_TEST
+
+/* --- refusals of our own ------------------------------------------------------------------- */
+
+START_TEST(bad_requests_close_and_cost_nothing)
+{
+    static const char *const bad[] = {
+        "GET / HTTP/1.1\r\n\r\n" GET "\r\n",
+        GET "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" GET "\r\n",
+        GET "X A: b\r\n\r\n" GET "\r\n",
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct peer c = client();
+        say(&c, bad[i]);
+        hear_end(&c);
+        ck_assert(has(&c, "urn:kipgate:bad-request") && has(&c, "Connection: close") && !c.reset);
+        ck_assert_ptr_null(strstr(strstr(c.got.data, "HTTP/1.1 ") + 1, "HTTP/1.1 "));
+        bye(&c);
+    }
+    ck_assert_uint_eq(gate.acquired, 0);
+    ck_assert_uint_eq(world.stats.refused[PROXY_BAD_REQUEST], 3);
+}
+END_TEST
+
+START_TEST(body_limits)
+{
+    struct peer c = client(), w;
+
+    say(&c, "POST /other HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+    hear_end(&c);
+    ck_assert(has(&c, "HTTP/1.1 413 ") && has(&c, "service 'other'"));
+    ck_assert_uint_eq(gate.acquired, 0);
+    bye(&c);
+    c = client();
+    say(&c,
+        "POST /other HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n12345678\r\n");
+    w = worker();
+    hear(&w, "12345678");
+    say(&c, "1\r\n9\r\n");
+    hear_end(&c);
+    hear_end(&w);
+    ck_assert(has(&c, "HTTP/1.1 413 ") && !has(&w, "0\r\n\r\n"));
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(caps_on_connections)
+{
+    struct peer held[6], more;
+
+    for (int i = 0; i < 6; i++) {
+        held[i] = client();
+        until(proxy_connections(world.proxy) == (size_t)i + 1);
+    }
+    more = client();
+    hear(&more, "HTTP/1.1 503 ");
+    hear(&more, "urn:kipgate:overloaded");
+    hear_end(&more);
+    bye(&more);
+    bye(&held[0]);
+    until(proxy_connections(world.proxy) == 5);
+    held[0] = client();
+    until(proxy_connections(world.proxy) == 6);
+    for (int i = 0; i < 6; i++)
+        bye(&held[i]);
+}
+END_TEST
+
+/* --- flat memory --------------------------------------------------------------------------- */
+
+static size_t resident_bytes(void)
+{
+    unsigned long total, resident;
+    FILE *f = fopen("/proc/self/statm", "re");
+
+    ck_assert_int_eq(fscanf(f, "%lu %lu", &total, &resident), 2);
+    fclose(f);
+    return resident * 4096;
+}
+
+/* As much as goes into the pipe while nobody reads at its end; then 256 MiB through it. */
+static void pour(struct peer *from, struct peer *to, size_t total)
+{
+    static char block[MIB];
+    size_t sent = 0, got = 0, before = resident_bytes(), stuck = 0;
+
+    while (got < total) {
+        size_t left = total - sent < sizeof block ? total - sent : sizeof block;
+        ssize_t n = left > 0 ? send(from->fd, block, left, MSG_DONTWAIT) : -1;
+        sent += n > 0 ? (size_t)n : 0;
+        stuck = n > 0 ? 0 : stuck + 1;
+        uv_run(&world.loop, UV_RUN_NOWAIT);
+        if (stuck < 50 && got == 0)
+            continue; /* nobody reads yet */
+        while ((n = recv(to->fd, block, sizeof block, MSG_DONTWAIT)) > 0 && got < total)
+            got += (size_t)n;
+        ck_assert(n != 0);
+    }
+    ck_assert_uint_lt(resident_bytes(), before + 8 * MIB);
+}
+
+START_TEST(a_quarter_gibibyte_each_way)
+{
+    struct peer c = client(), w;
+    char byte;
+
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 268435456\r\n\r\n");
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    pour(&c, &w, 256 * MIB);
+    say(&w, "HTTP/1.1 200 OK\r\nContent-Length: 268435456\r\n\r\n");
+    hear(&c, "\r\n\r\n");
+    pour(&w, &c, 256 * MIB);
+    ck_assert_int_eq(recv(c.fd, &byte, 1, MSG_DONTWAIT), -1);
+    again(&c, &w);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+/* --- probes -------------------------------------------------------------------------------- */
+
+START_TEST(probe_finds_a_late_worker_and_keeps_the_connection)
+{
+    struct proxy_health health = {.path = "/health", .status_min = 200, .status_max = 299};
+    struct peer c, w;
+
+    proxy_worker_probe(world.worker, &health);
+    w = worker();
+    hear(&w, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    say(&w, "HTTP/1.1 503 Not Yet\r\nContent-Length: 0\r\n\r\n");
+    hear_end(&w);
+    bye(&w);
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    ck_assert_uint_eq(gate.probed, 0);
+    say(&w, OK2);
+    until(gate.probed == 1);
+    c = client();
+    again(&c, &w);
+    ck_assert_uint_eq(world.stats.upstream_connects, 2);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(probe_by_connecting_may_have_to_settle)
+{
+    struct proxy_health health = {.settle_ms = 20};
+    struct peer w;
+
+    proxy_worker_probe(world.worker, &health);
+    w = worker();
+    bye(&w); /* a forwarder that found nobody behind it */
+    w = worker();
+    ck_assert_uint_eq(gate.probed, 0);
+    until(gate.probed == 1);
+    bye(&w);
+    proxy_worker_probe(world.worker, &health);
+    proxy_worker_probe_stop(world.worker);
+}
+END_TEST
+
+/* --- local requests ------------------------------------------------------------------------ */
+
+START_TEST(local_requests)
+{
+    struct peer c = dial(world.local_port);
+    uint64_t first;
+
+    say(&c, "PUT /v1/x?y=z HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbo");
+    say(&c, "dyGET /next HTTP/1.1\r\nHost: 127.0.0.1:9090\r\n\r\n");
+    until(local.requests == 1);
+    ck_assert_str_eq(local.path, "/v1/x");
+    ck_assert_str_eq(local.query, "y=z");
+    ck_assert_str_eq(local.body, "body");
+    first = local.id;
+    ck_assert_int_eq(
+        proxy_local_reply(world.proxy, first, 201, "application/json", "{}\n", 3, true), 0);
+    ck_assert_int_eq(proxy_local_reply(world.proxy, first, 200, "", "", 0, true), KG_ENOTFOUND);
+    until(local.requests == 2);
+    hear(&c, "{}\n");
+    ck_assert(has(&c, "HTTP/1.1 201 ") && has(&c, "Content-Length: 3\r\n"));
+    proxy_local_reply(world.proxy, local.id, 200, "text/event-stream", "data: 1\n\n", 9, false);
+    hear(&c, "Transfer-Encoding: chunked\r\n");
+    hear(&c, "9\r\ndata: 1\n\n\r\n");
+    bye(&c);
+    until(local.gone == 1);
+    ck_assert_int_eq(proxy_local_reply(world.proxy, local.id, 200, "", "x", 1, false),
+                     KG_ENOTFOUND);
+}
+END_TEST
+
+START_TEST(local_requests_from_elsewhere_are_refused)
+{
+    static const char *const foreign[] = {
+        "GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.test\r\n\r\n",
+    };
+
+    for (size_t i = 0; i < 2; i++) {
+        struct peer c = dial(world.local_port);
+        say(&c, foreign[i]);
+        hear_end(&c);
+        ck_assert(has(&c, "HTTP/1.1 400 "));
+        bye(&c);
+    }
+    ck_assert_uint_eq(local.requests, 0);
+}
+END_TEST
+
+START_TEST(local_client_that_does_not_read_is_cut_off)
+{
+    static const char block[64 * 1024];
+    struct peer c = dial(world.local_port);
+    int rc = 0;
+
+    say(&c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    until(local.requests == 1);
+    for (int i = 0; i < 1000 && rc == 0; i++)
+        rc = proxy_local_reply(world.proxy, local.id, 200, "x/y", block, sizeof block, false);
+    ck_assert_int_eq(rc, KG_ELIMIT);
+    ck_assert_uint_eq(local.gone, 0);
+    hear_end(&c);
+    bye(&c);
+}
+END_TEST
+
+/* --- drain and close ----------------------------------------------------------------------- */
+
+START_TEST(drain_lets_exchanges_finish)
+{
+    struct peer c = client(), idle, w, late;
+
+    w = begin(&idle);
+    say(&c, GET "\r\n");
+    forget(&w);
+    hear(&w, "\r\n\r\n");
+    proxy_drain(world.proxy, on_closed, &world.drained);
+    hear_end(&idle);
+    ck_assert(!world.drained);
+    say(&w, OK2);
+    hear_end(&c);
+    ck_assert(has(&c, "Connection: close\r\n") && has(&c, "\r\n\r\nok"));
+    bye(&c);
+    until(world.drained);
+    late = dial(world.local_port);
+    say(&late, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    until(local.requests == 1);
+    bye(&late);
+    bye(&idle);
+    bye(&w);
+}
+END_TEST
+
+/* tear_down asks for the balance and for no handle left. */
+START_TEST(close_breaks_what_is_open)
+{
+    struct peer c[4], w, admin = dial(world.local_port);
+
+    c[0] = client(); /* responding */
+    say(&c[0], GET "\r\n");
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab");
+    hear(&c[0], "ab");
+    c[1] = client(); /* asked */
+    say(&c[1], GET "\r\n");
+    until(gate.granted == 2);
+    gate.mode = HOLD;
+    c[2] = client(); /* waiting */
+    say(&c[2], GET "\r\n");
+    until(gate.waiting == 1);
+    c[3] = client(); /* half a head */
+    say(&c[3], "GET / HT");
+    say(&admin, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    until(local.requests == 1);
+    proxy_worker_probe(world.worker, &(struct proxy_health){.path = "/never"});
+    turn();
+    for (int i = 0; i < 4; i++)
+        bye(&c[i]);
+    bye(&admin);
+    bye(&w);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {request_waits_and_is_granted,
+                                  large_body_waits_outside,
+                                  client_that_hangs_up_is_cancelled,
+                                  refusal_of_the_gate,
+                                  bad_requests_close_and_cost_nothing,
+                                  body_limits,
+                                  caps_on_connections,
+                                  a_quarter_gibibyte_each_way,
+                                  probe_finds_a_late_worker_and_keeps_the_connection,
+                                  probe_by_connecting_may_have_to_settle,
+                                  local_requests,
+                                  local_requests_from_elsewhere_are_refused,
+                                  local_client_that_does_not_read_is_cut_off,
+                                  drain_lets_exchanges_finish,
+                                  close_breaks_what_is_open};
+
+    return world_run("proxy edges", tests, sizeof tests / sizeof *tests);
+}
