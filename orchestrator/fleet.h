@@ -18,8 +18,8 @@ struct fleet_instance; /* private */
  * numbers < KG_MAX_FRONTS; instances are numbers that are never used again. */
 struct fleet_fronts {
     void *self;
-    /* One more slot of the lease (front, instance); answers `ticket`. First slot of a lease for that
-     * front: where the instance listens is told along. */
+    /* One more slot of the lease (front, instance); answers `ticket`. First slot of a lease for
+     * that front: where the instance listens is told along. */
     void (*grant)(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
                   unsigned slots, enum proxy_warmth warmth, const struct engine_container *where,
                   int64_t linger_ms);
@@ -68,17 +68,21 @@ struct fleet *fleet_new(const struct fleet_params *params, int64_t now_ms);
 /* Says nothing to anybody, also not to the engine: that is closed before. */
 void fleet_free(struct fleet *f);
 
-/* --- configuration: services keep their id (and instances, and clocks) by name --------------------- */
-/* The fleet keeps references into `c`, which must live until the next fleet_configure returned AND no
- * operation of the engine uses it (engine copies what it needs in the call). A service that is gone
- * or whose spec changed has its instances drained. */
+/* --- configuration: services keep their id (and instances, and clocks) by name
+ * --------------------- */
+/* The fleet keeps references into `c`, which must live until the next fleet_configure returned AND
+ * no operation of the engine uses it (engine copies what it needs in the call). A service that is
+ * gone or whose spec changed has its instances drained. */
 int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms);
 int fleet_service_id(const struct fleet *f, const char *name); /* -1: none */
-const struct config_service *fleet_service(const struct fleet *f, uint32_t id); /* NULL: none (any more) */
+const struct config_service *fleet_service(const struct fleet *f,
+                                           uint32_t id); /* NULL: none (any more) */
 
-/* --- from fronts -------------------------------------------------------------------------------- */
+/* --- from fronts --------------------------------------------------------------------------------
+ */
 void fleet_front_up(struct fleet *f, int front, int64_t now_ms);
-void fleet_front_down(struct fleet *f, int front, int64_t now_ms); /* its leases and tickets are void */
+void fleet_front_down(struct fleet *f, int front,
+                      int64_t now_ms); /* its leases and tickets are void */
 /* Answered by exactly one grant or refuse unless withdrawn. */
 void fleet_acquire(struct fleet *f, int front, uint64_t ticket, uint32_t service, bool quiet,
                    int64_t now_ms);
@@ -90,13 +94,15 @@ void fleet_return(struct fleet *f, int front, uint64_t instance, unsigned slots,
 void fleet_probed(struct fleet *f, int front, uint64_t instance, int64_t now_ms);
 void fleet_suspect(struct fleet *f, int front, uint64_t instance, int64_t now_ms);
 
-/* --- from the engine ---------------------------------------------------------------------------- */
+/* --- from the engine ----------------------------------------------------------------------------
+ */
 void fleet_engine_state(struct fleet *f, bool up, const char *why, int64_t now_ms);
 void fleet_engine_event(struct fleet *f, const struct engine_event *event, int64_t now_ms);
 void fleet_engine_list(struct fleet *f, const struct engine_container *all, size_t count,
                        int64_t began_ms, int64_t now_ms);
 
-/* --- restart ------------------------------------------------------------------------------------ */
+/* --- restart ------------------------------------------------------------------------------------
+ */
 /* Before the first list: what the last run saved of an instance, by container name. */
 int fleet_remember(struct fleet *f, const char *name, int64_t used_ms);
 /* While fronts of a former run still live, adopted instances are held; false lifts it. */
@@ -106,7 +112,8 @@ void fleet_each_clock(const struct fleet *f,
                       void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
                       void *arg);
 
-/* --- by hand ------------------------------------------------------------------------------------ */
+/* --- by hand ------------------------------------------------------------------------------------
+ */
 typedef void fleet_done(void *arg, unsigned reason, const char *detail); /* reason 0: done */
 /* `done` is only ever called from fleet_tick, which is due at once then. */
 void fleet_wake(struct fleet *f, uint32_t service, fleet_done *done, void *arg, int64_t now_ms);
@@ -114,20 +121,23 @@ void fleet_sleep(struct fleet *f, uint32_t service, fleet_done *done, void *arg,
 void fleet_forget_caller(struct fleet *f, void *arg); /* done is not called for that arg any more */
 /* Going down: no new provisioning; with remove, drain and remove all instances. */
 void fleet_stop(struct fleet *f, bool remove, int64_t now_ms);
-bool fleet_quiet(const struct fleet *f); /* no engine operation in flight and, if removing, none left */
+bool fleet_quiet(
+    const struct fleet *f); /* no engine operation in flight and, if removing, none left */
 
-/* --- time --------------------------------------------------------------------------------------- */
+/* --- time ---------------------------------------------------------------------------------------
+ */
 int64_t fleet_due_ms(const struct fleet *f);
 void fleet_tick(struct fleet *f, int64_t now_ms);
 
-/* --- views -------------------------------------------------------------------------------------- */
+/* --- views --------------------------------------------------------------------------------------
+ */
 struct fleet_view {
     uint64_t instance;
     const char *name, *container_id, *state;
     char address[64];
-    unsigned slots_out;     /* held by fronts; exchanges are fewer or as many */
-    int64_t idle_ms;        /* 0 while in use */
-    int64_t reap_in_ms;     /* -1: not due (in use, or going) */
+    unsigned slots_out; /* held by fronts; exchanges are fewer or as many */
+    int64_t idle_ms;    /* 0 while in use */
+    int64_t reap_in_ms; /* -1: not due (in use, or going) */
     bool current_spec;
 };
 /* Fills up to `cap` views of the service's instances, returns how many there are. */

@@ -206,7 +206,7 @@ void fleet_found_nothing(struct fleet_instance *i)
         count_crash(i);
     if (i->state == INSTANCE_STARTING || i->state == INSTANCE_PROBING)
         vanished(i);
-    else if (i->blamed && i->state != INSTANCE_DRAINING)
+    else if (i->blamed && i->state == INSTANCE_REMOVING)
         fleet_step(i, INSTANCE_ON_NONE_BLAMED, NULL);
     else
         fleet_step(i, INSTANCE_ON_NONE, NULL);

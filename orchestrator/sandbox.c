@@ -14,6 +14,13 @@
 
 #define NOBODY 65534
 
+/* No program started later could ever have them (none can be started, either). */
+static void drop_capability_bounds(void)
+{
+    for (unsigned long capability = 0; capability < 64; capability++)
+        prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); /* EINVAL past the last that the kernel has */
+}
+
 static int drop_root(const char *root, struct kg_err *err)
 {
     const struct passwd *user = getpwnam("kipgate"); /* before the file system is out of reach */
@@ -22,6 +29,7 @@ static int drop_root(const char *root, struct kg_err *err)
 
     if (root[0] && (chroot(root) < 0 || chdir("/") < 0))
         return kg_fail(err, KG_EIO, "confine a front to %s: %s", root, strerror(errno));
+    drop_capability_bounds();
     if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return kg_fail(err, KG_EIO, "drop root in a front: %s", strerror(errno));
     return 0;

@@ -33,6 +33,7 @@ def test_services_list_and_one(gate):
     listed = gate.admin.json("/v1/services")
     text = json.dumps(listed)
     assert all(f'"{name}"' in text for name in ("echo", "idle", "exits"))
+    wait_until(lambda: gate.admin.instances("echo")[0]["reap_in_seconds"], 5, "its lease is back")
     one = gate.admin.service("echo")
     instance, = one["instances"]
     assert set(instance) >= {"id", "state", "address", "exchanges", "idle_seconds", "reap_in_seconds"}

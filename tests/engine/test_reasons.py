@@ -249,7 +249,7 @@ def test_draining(kipgate, echo):
     wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 1, 5, "one exchange")
     gate.process.terminate()
     gate.wait_log(5, event="draining")
-    pause(0.2)  # the fronts are told by a message of their own
+    wait_until(lambda: net.refused(gate.front), 5, "the fronts stopped listening")
     for client in (warm, cold):
         client.send(b"\r\n")
     assert warm.response().status == 200

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 
 from harness import raw
 from harness.waiting import Mailbox
@@ -100,7 +101,7 @@ class Events:
 
     def _read(self):
         """Takes the chunks apart by their `data:` lines: chunk borders carry no meaning."""
-        deadline = float("inf")
+        deadline = time.monotonic() + 3600
         text = b""
         try:
             while True:

@@ -10,3 +10,12 @@ def free_port():
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def refused(address):
+    """Whether nobody listens there (any more)."""
+    try:
+        socket.create_connection(address, 2).close()
+    except ConnectionRefusedError:
+        return True
+    return False

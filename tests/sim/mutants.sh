@@ -4,7 +4,7 @@
 # simulator that still passes is blind there. Usage: tests/sim/mutants.sh [SEEDS]. Takes minutes.
 set -eu
 cd "$(dirname "$0")/../.."
-seeds=${1:-3000}
+seeds=${1:-10000}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 blind=0

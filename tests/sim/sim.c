@@ -163,6 +163,7 @@ static void reconfigure(struct world *w)
     int n = (int)sim_between(w, 0, SIM_SERVICES - 1);
 
     w->counts->reconfigured++;
+    judge_no_rest(w);
     w->disturbed_ms = w->now_ms;
     if (sim_chance(w, 25))
         w->configured[n] = !w->configured[n];
@@ -188,6 +189,7 @@ static void by_hand(struct world *w)
     uint32_t service = (uint32_t)sim_between(w, 0, SIM_SERVICES);
 
     w->open_callers++;
+    judge_no_rest(w);
     if (sim_chance(w, 50)) {
         w->counts->wakes++;
         fleet_wake(w->fleet, service, on_done, &caller, w->now_ms);

@@ -36,9 +36,10 @@ struct task {
 enum boot { BOOT_LISTENS, BOOT_EXITS, BOOT_OOM, BOOT_NEVER, BOOT_BAD_COMMAND };
 struct container {
     struct engine_container c;
-    int service;  /* -1: foreign */
-    bool ours;    /* made by our create */
-    bool by_hand; /* somebody paused, restarted or disconnected it */
+    int service;                       /* -1: foreign */
+    bool ours;                         /* made by our create */
+    char made_name[ENGINE_NAME_BYTES]; /* the name it was made with */
+    bool by_hand;                      /* somebody paused, restarted or disconnected it */
     enum boot boot;
     int64_t listens_ms;           /* KG_NEVER: not (yet) */
     int address;                  /* -1: none */
@@ -181,7 +182,8 @@ struct world {
     int bad[SIM_SERVICES];  /* percent of workers that fail to boot */
     int most[SIM_SERVICES]; /* concurrency that may still be in force */
     size_t most_waiting[SIM_SERVICES];
-    int64_t disturbed_ms; /* reconfigured, sent to sleep or restarted */
+    int64_t rest_until_ms[SIM_SERVICES]; /* as clients were told */
+    int64_t disturbed_ms;                /* reconfigured, sent to sleep or restarted */
     int spins;
     bool clocks_dirty;
     struct fake_engine engine;
@@ -262,7 +264,8 @@ void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service);
 void judge_withdrawn(struct world *w, int front, uint64_t ticket);
 void judge_answered(struct world *w, int front, uint64_t ticket);
 void judge_granted(struct world *w, uint32_t service, uint64_t instance);
-void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason);
+void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason, int64_t retry_ms);
+void judge_no_rest(struct world *w); /* whatever failed may be tried again at once */
 void judge_front_down(struct world *w, int front);
 void judge_forget(struct world *w); /* control died: a new fleet knows nothing */
 void judge_end(struct world *w);

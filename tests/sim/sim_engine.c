@@ -30,7 +30,7 @@ static struct container *find(struct world *w, const char *id_or_name)
 struct container *engine_named(struct world *w, const char *name)
 {
     for (size_t n = w->engine.count; n-- > 0;)
-        if (strcmp(w->engine.containers[n].c.name, name) == 0)
+        if (strcmp(w->engine.containers[n].made_name, name) == 0)
             return &w->engine.containers[n];
     return NULL;
 }
@@ -65,6 +65,7 @@ struct container *engine_container_new(struct world *w, const char *name, const 
     snprintf(c->c.id, sizeof c->c.id, "%016llx%08llx", (unsigned long long)sim_random(w),
              (unsigned long long)++w->engine.ids);
     snprintf(c->c.name, sizeof c->c.name, "%s", name);
+    snprintf(c->made_name, sizeof c->made_name, "%s", name);
     snprintf(c->c.owner, sizeof c->c.owner, "%s", owner);
     snprintf(c->c.service, sizeof c->c.service, "%s", service);
     snprintf(c->c.spec, sizeof c->c.spec, "%s", spec);
@@ -163,7 +164,7 @@ void engine_tell(struct world *w, const struct container *c, enum engine_event_k
 {
     if (!w->engine.up || !w->fleet)
         return;
-    if (!w->calm && sim_chance(w, 3)) {
+    if (w->engine.mute || (!w->calm && sim_chance(w, 3))) {
         w->counts->events_lost++;
         return;
     }
@@ -571,6 +572,7 @@ static void run_state(struct world *w, struct task *t)
 {
     if (!w->fleet || t->other != w->fleet_generation || w->engine.up != (t->number != 0))
         return;
+    judge_no_rest(w);
     fleet_engine_state(w->fleet, t->number != 0, "as the simulator says", w->now_ms);
     if (t->number)
         engine_list(w);
@@ -596,6 +598,7 @@ void engine_lose(struct world *w)
     w->counts->engine_losses++;
     for (int n = 0; n < SIM_SERVICES; n++)
         w->engine.no_image_ms[n] = w->now_ms; /* pulls begin anew and may come too late */
+    judge_no_rest(w);
     w->engine.fault_ms = w->now_ms + 30000;
     if (!first)
         w->engine.up = false; /* killed: no events of what follows */

@@ -185,9 +185,11 @@ static void release(struct world *w, struct sim_front *f, struct client *c)
             arm_linger(w, f, l);
         return;
     }
-    if (l->busy == 0)
+    if (!c->quiet)
         arm_linger(w, f, l);
     serve_waiters(w, f, l->service);
+    if (c->quiet && l->busy == 0 && l->linger_due_ms == KG_NEVER)
+        tell_return(w, f, l, l->slots);
 }
 
 static void leave_container(struct world *w, struct client *c)
@@ -551,7 +553,7 @@ static void door_refuse(void *self, int front, uint64_t ticket, unsigned reason,
 
     SIM_ASSERT(w, retry_after_ms >= 0 && retry_after_ms <= KG_BACKOFF_LAST_MS && detail[0]);
     SIM_ASSERT(w, reason != ORCH_BACKING_OFF || retry_after_ms > 0);
-    judge_refused(w, front, ticket, reason);
+    judge_refused(w, front, ticket, reason, retry_after_ms);
     push(w, front_of(self, front), false, &m);
 }
 

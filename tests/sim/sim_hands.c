@@ -43,6 +43,7 @@ static void run_unpause(struct world *w, struct task *t)
 static void meddle_with(struct world *w, struct container *c)
 {
     c->by_hand = true;
+    w->engine.mute = sim_chance(w, 25); /* and no event tells of it */
     switch (sim_between(w, 0, 6)) {
     case 0:
         engine_worker_dies(w, c, 1, false);
@@ -72,6 +73,7 @@ static void meddle_with(struct world *w, struct container *c)
         engine_destroy(w, c);
         break;
     }
+    w->engine.mute = false;
 }
 
 static void add_foreign(struct world *w)

@@ -90,6 +90,10 @@ static void on_changed(void *self, const struct fleet_change *c)
         w->counts->adopted++;
     if (n->current && n->service >= 0)
         judge_single(w, n->service);
+    if (n->ready && n->service >= 0)
+        w->rest_until_ms[n->service] = 0;
+    if (n->current && strcmp(c->from, "absent") == 0 && strcmp(c->to, "probing") != 0)
+        SIM_ASSERT(w, w->now_ms >= w->rest_until_ms[n->service]);
     if (strcmp(c->why, "idle") == 0)
         judge_reap(w, n);
     count_transition(w, c);
@@ -182,14 +186,22 @@ void judge_answered(struct world *w, int front, uint64_t ticket)
     ticket_end(w, t);
 }
 
-/* An image is said to be missing only where the engine said so (or a pull went wrong). */
-void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason)
+/* An image is said to be missing only where the engine said so (or a pull went wrong). After what
+ * is the service's fault nothing is made until the Retry-After that was told. */
+void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason, int64_t retry_ms)
 {
     const struct ticket *t = kg_map_get(&w->tickets_open[front], KG_U64_KEY(ticket));
 
     if (t && reason == ORCH_IMAGE_UNAVAILABLE)
         SIM_ASSERT(w, w->engine.no_image_ms[t->service] + IMAGE_MS > w->now_ms);
+    if (t && (reason == ORCH_IMAGE_UNAVAILABLE || reason == ORCH_INSTANCE_EXITED))
+        w->rest_until_ms[t->service] = w->now_ms + retry_ms;
     judge_answered(w, front, ticket);
+}
+
+void judge_no_rest(struct world *w)
+{
+    memset(w->rest_until_ms, 0, sizeof w->rest_until_ms);
 }
 
 void judge_front_down(struct world *w, int front)
@@ -382,6 +394,7 @@ void judge_forget(struct world *w)
     while (kg_map_next(&w->notes, &at, &key, &value))
         free(value);
     kg_map_fini(&w->notes);
+    judge_no_rest(w);
     for (int n = 0; n < SIM_FRONTS; n++)
         judge_front_down(w, n);
     for (int s = 0; s < SIM_SERVICES; s++)

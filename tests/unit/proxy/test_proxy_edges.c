@@ -131,6 +131,32 @@ START_TEST(bad_requests_close_and_cost_nothing)
 }
 END_TEST
 
+START_TEST(chunked_request_shows_its_first_chunk_before_it_costs_anything)
+{
+    struct peer c = client(), w;
+    uint64_t asked_ms;
+
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    say(&c, "+1\r\n");
+    hear_end(&c);
+    ck_assert(has(&c, "HTTP/1.1 400 "));
+    ck_assert_uint_eq(gate.acquired, 0);
+    bye(&c);
+    c = client(); /* a head alone is let through after a moment, and that moment is no deadline */
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&c, "1\r\na\r\n0\r\n\r\n");
+    hear(&w, "0\r\n\r\n");
+    asked_ms = uv_now(&world.loop);
+    until(uv_now(&world.loop) > asked_ms + 400);
+    say(&w, OK2);
+    hear(&c, "\r\n\r\nok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 START_TEST(body_limits)
 {
     struct peer c = client(), w;
@@ -401,6 +427,7 @@ int main(void)
                                   client_that_hangs_up_is_cancelled,
                                   refusal_of_the_gate,
                                   bad_requests_close_and_cost_nothing,
+                                  chunked_request_shows_its_first_chunk_before_it_costs_anything,
                                   body_limits,
                                   caps_on_connections,
                                   a_quarter_gibibyte_each_way,
