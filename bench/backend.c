@@ -12,8 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n"
-                             "hello world\n";
+static const char answer[] =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n"
+    "hello world\n";
 
 enum { MAX_DESCRIPTORS = 4096, MAX_PIPELINED = 16 };
 static unsigned char seen[MAX_DESCRIPTORS]; /* bytes of "\r\n\r\n" matched at the end of a read */

@@ -7,13 +7,13 @@
 #include "proxy/reason.h"
 
 /* constant, name, status, title */
-#define ORCH_REASONS(X)                                                                           \
-    X(QUEUE_FULL, "queue-full", 503, "Too many requests wait for the service")                    \
-    X(ENGINE_UNAVAILABLE, "engine-unavailable", 503, "The engine does not answer")                \
-    X(IMAGE_UNAVAILABLE, "image-unavailable", 502, "The image cannot be had")                     \
-    X(INSTANCE_EXITED, "instance-exited", 502, "The instance ended before it was ready")          \
-    X(START_TIMEOUT, "start-timeout", 504, "The instance was not ready in time")                  \
-    X(BACKING_OFF, "backing-off", 503, "The service failed recently")                             \
+#define ORCH_REASONS(X)                                                                            \
+    X(QUEUE_FULL, "queue-full", 503, "Too many requests wait for the service")                     \
+    X(ENGINE_UNAVAILABLE, "engine-unavailable", 503, "The engine does not answer")                 \
+    X(IMAGE_UNAVAILABLE, "image-unavailable", 502, "The image cannot be had")                      \
+    X(INSTANCE_EXITED, "instance-exited", 502, "The instance ended before it was ready")           \
+    X(START_TIMEOUT, "start-timeout", 504, "The instance was not ready in time")                   \
+    X(BACKING_OFF, "backing-off", 503, "The service failed recently")                              \
     X(ASLEEP, "asleep", 503, "The service is asleep")
 
 enum orch_reason {

@@ -14,20 +14,20 @@ struct proxy_worker; /* one ready worker with its pool of connections; belongs t
 enum proxy_warmth { PROXY_WARM, PROXY_COLD, PROXY_PAUSED };
 
 struct proxy_answer {
-    struct proxy_worker *worker; /* granted: one slot of this worker; NULL: refused */
-    enum proxy_warmth warmth;    /* what the request waited for */
+    struct proxy_worker *worker;           /* granted: one slot of this worker; NULL: refused */
+    enum proxy_warmth warmth;              /* what the request waited for */
     const struct proxy_reason_row *reason; /* why it was refused; a static row */
-    int64_t retry_after_ms;      /* for 503: 0 = no idea (the answer then says 1 s) */
-    const char *detail;          /* names the service and the cause; valid during the call */
+    int64_t retry_after_ms;                /* for 503: 0 = no idea (the answer then says 1 s) */
+    const char *detail; /* names the service and the cause; valid during the call */
 };
 
 /* A request that asks for a slot. Embedded in the exchange; the gate owns it from an acquire that
  * returned NULL until on_answer is called or cancel returned. */
 struct proxy_waiter {
-    struct kg_list link;  /* the gate's */
-    uint64_t ticket;      /* the gate's */
+    struct kg_list link; /* the gate's */
+    uint64_t ticket;     /* the gate's */
     uint32_t service;
-    bool quiet;           /* a monitor's request: neither wakes nor keeps awake */
+    bool quiet; /* a monitor's request: neither wakes nor keeps awake */
     void (*on_answer)(struct proxy_waiter *w, const struct proxy_answer *answer);
 };
 

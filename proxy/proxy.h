@@ -22,7 +22,7 @@ struct proxy_listener {
 /* A request on a local listener, whole. Answered by proxy_local_reply with the same id. */
 struct proxy_local_request {
     uint64_t id;
-    struct kg_str method, path, query, body; /* valid during the call; path is decoded-safe (raw bytes) */
+    struct kg_str method, path, query, body; /* valid during the call; raw bytes */
 };
 
 struct proxy_params {
@@ -30,10 +30,10 @@ struct proxy_params {
     struct proxy_gate gate;
     const struct proxy_listener *listeners;
     size_t listener_count;
-    size_t max_connections;       /* clients; the caller kept the reserve of descriptors */
+    size_t max_connections;            /* clients; the caller kept the reserve of descriptors */
     size_t max_connections_per_client; /* per address; 0 = no cap */
-    int access_log_fd;            /* -1: off. JSON lines. Taken over */
-    struct proxy_stats *stats;    /* the shared page this front writes */
+    int access_log_fd;                 /* -1: off. JSON lines. Taken over */
+    struct proxy_stats *stats;         /* the shared page this front writes */
     void *local_arg;
     void (*local_request)(void *arg, const struct proxy_local_request *r);
     void (*local_gone)(void *arg, uint64_t id); /* its client hung up before the last reply */
@@ -47,7 +47,7 @@ void proxy_drain(struct proxy *p, void (*on_drained)(void *arg), void *arg);
 /* Breaks what is left, closes all handles, then calls on_closed. Asynchronous. */
 void proxy_close(struct proxy *p, void (*on_closed)(void *arg), void *arg);
 
-/* --- services and routes: a generation at a time ------------------------------------------------ */
+/* --- services and routes: a generation at a time --- */
 struct proxy_quiet { /* empty pattern: any */
     char path[KG_MAX_PATTERN_BYTES + 1], method[16], user_agent[KG_MAX_PATTERN_BYTES + 1];
 };
@@ -70,11 +70,11 @@ int proxy_config_route(struct proxy *p, struct kg_str host, struct kg_str prefix
 int proxy_config_commit(struct proxy *p);
 const char *proxy_service_name(const struct proxy *p, uint32_t service); /* "?" when unknown */
 
-/* --- workers: told by whoever implements the gate ------------------------------------------------ */
+/* --- workers: told by whoever implements the gate --- */
 struct proxy_health { /* path "" = a TCP connect is enough */
     char path[KG_MAX_HEALTH_PATH_BYTES + 1];
     uint16_t status_min, status_max;
-    uint32_t settle_ms; /* the connection must stay open this long: a forwarder accepts for the worker */
+    uint32_t settle_ms; /* stays open so long: a forwarder may accept for the worker */
 };
 /* NULL: no memory. `id` is unique for ever; `address` TCP or Unix. The pool is keyed by it. */
 struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
@@ -91,7 +91,7 @@ uint64_t proxy_worker_id(const struct proxy_worker *w);
 void proxy_worker_set_user(struct proxy_worker *w, void *user); /* the gate's own pointer */
 void *proxy_worker_user(const struct proxy_worker *w);
 
-/* --- local replies ------------------------------------------------------------------------------- */
+/* --- local replies --- */
 /* First call gives status and type; body is copied; `last` ends it. Later calls give more body (as
  * chunks). 0; KG_ENOTFOUND: that client is gone; KG_ELIMIT: it does not read, and was cut off. */
 int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *content_type,

@@ -71,6 +71,7 @@ struct fake_engine {
     struct kg_list open;             /* calls not answered */
     int address_user[SIM_ADDRESSES]; /* container index or -1 */
     bool image[SIM_SERVICES];
+    bool mute;                           /* what happens now is not told */
     int64_t fault_ms;                    /* the last time anything went wrong */
     int64_t list_began_ms, list_told_ms; /* of the last list that arrived */
     int64_t no_image_ms[SIM_SERVICES];   /* when the engine last said that an image is missing */

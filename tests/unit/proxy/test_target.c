@@ -201,7 +201,6 @@ START_TEST(forms)
         {"ftp://b/x", "b", false, TARGET_ABSOLUTE, NULL, "", "", ""},
         {"file:///etc/passwd", "b", false, TARGET_ABSOLUTE, NULL, "", "", ""},
         {"b:80", "b:80", false, TARGET_ORIGIN, NULL, "", "", ""},
-        {"b", "b", false, TARGET_ORIGIN, NULL, "", "", ""},
         {"?x", "b", false, TARGET_ORIGIN, NULL, "", "", ""},
         {"/x#y", "b", false, TARGET_ORIGIN, NULL, "", "", ""},
         {"/x?y#z", "b", false, TARGET_ORIGIN, NULL, "", "", ""},
