@@ -60,6 +60,22 @@ static int service_new(struct fleet *f, const char *name)
     return 0;
 }
 
+/* Containers that were found before their service was known are its own from now on. */
+static void take_orphans(struct fleet *f, struct fleet_service *s)
+{
+    KG_LIST_EACH_SAFE(it, &f->orphans.instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (strcmp(i->label, s->name) != 0)
+            continue;
+        kg_list_remove(&i->in_service);
+        kg_list_push_back(&s->instances, &i->in_service);
+        i->service = s;
+        f->orphans.strays -= i->stray;
+        s->strays += i->stray;
+    }
+}
+
 /* --- changes --- */
 
 static void drain_all(struct fleet_service *s, const char *why)
@@ -135,6 +151,7 @@ int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms)
     for (size_t n = 0; n < c->service_count; n++) {
         struct fleet_service *s = kg_map_get(&f->service_names, kg_str_of(c->services[n]->name));
         s->named = true;
+        take_orphans(f, s);
         update(f, s, c->services[n]);
     }
     for (uint32_t id = 0; id < f->service_count; id++)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 
+import docker
 import pytest
 
 from harness import echo as worker
@@ -31,12 +32,21 @@ def engine(echo_image):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def engine_runs(engine):
+    """Whatever a test did or failed to do: the next one finds an engine that runs."""
+    yield
+    if not engine.answers():
+        engine.start_dockerd()
+
+
 @pytest.fixture
-def gate(engine, echo):
-    """A warm service and a cold one."""
+def gate(engine, engine_runs, echo):
+    """A warm service, and cold ones: reaped soon, patient, impatient."""
     services = {"warm": echo(routes=["/"], idle_timeout="10m"),
                 "cold": echo(routes=["/cold"], idle_timeout="1s"),
-                "later": echo(routes=["/later"], start_timeout="15s")}
+                "later": echo(routes=["/later"], start_timeout="15s"),
+                "hasty": echo(routes=["/hasty"], start_timeout="1s", idle_timeout="1h")}
     with Kipgate(services, engine=engine.host) as kipgate:
         assert kipgate.admin.wake("warm").status == 200
         yield kipgate
@@ -60,30 +70,26 @@ def test_loss_and_return_of_the_engine_under_warm_load(engine, gate):
             engine.kill_dockerd()
             ready(gate, 503, 3)
             assert gate.admin.metric("kipgate_engine_up") == 0
-            problem(gate.get("/cold", timeout=40), 503, "engine-unavailable")
+            problem(gate.get("/hasty", timeout=40), 503, "engine-unavailable")
             assert gate.admin.status("/healthz") == 200
             engine.start_dockerd()
             assert ready(gate, 200, 10) < 2.5, "back to green soon after the engine answers"
             assert gate.admin.metric("kipgate_engine_up") == 1
-            assert gate.get("/cold", timeout=20).status in (200, 503)
+            wait_until(lambda: gate.get("/cold", timeout=40).status == 200, 10, "a cold request", 0.1)
     finally:
         count = load.stop()
     assert load.failed == [] and count > 200, (count, load.failed[:5])
     gate.witness.refollow()
     assert [c["Id"] for c in gate.witness.containers("warm")] == [before]
-    wait_until(lambda: gate.get("/cold", timeout=20).status == 200, 20, "cold service again", 0.2)
 
 
-def test_no_engine_call_is_needed_while_it_is_gone(engine, gate):
+def test_cold_request_waits_for_the_engines_return(engine, gate):
     """A waiting cold request is served when the engine returns within its deadline."""
     engine.kill_dockerd()
     ready(gate, 503, 3)
     waiting = Background(gate.get, "/later", timeout=40)
     engine.start_dockerd()
-    response = waiting.result(40)
-    assert response.status == 200 or b"engine-unavailable" in response.body
-    gate.witness.refollow()
-    wait_until(lambda: gate.get("/later", timeout=20).status == 200, 20, "service", 0.2)
+    assert waiting.result(40).status == 200
     assert len(gate.witness.containers("later")) == 1
 
 
@@ -171,8 +177,8 @@ def test_container_paused_by_hand(gate):
     time.sleep(0.5)
     try:
         gate.witness.client.api.unpause(container)
-    except Exception as error:  # Kipgate may have replaced it meanwhile, which is fine as well
-        print(f"unpause: {error}")
+    except docker.errors.APIError as error:  # Kipgate has replaced it, which is fine as well
+        assert "not paused" in str(error) or "No such" in str(error) or "not running" in str(error)
     assert asked.result(40).status == 200
     assert gate.get("/", timeout=20).status == 200
     gate.witness.wait_one(15, "warm")
@@ -190,7 +196,10 @@ def test_container_renamed_by_hand(gate):
 def test_container_restarted_by_hand(gate):
     """It may come back at another address: the next request is right whatever happened."""
     container = warm_container(gate)
-    gate.witness.client.api.restart(container, timeout=1)
+    try:
+        gate.witness.client.api.restart(container, timeout=1)
+    except docker.errors.APIError as error:  # Kipgate removed it between its end and its start
+        assert "removal" in str(error) or "No such" in str(error), error
     for i in range(5):
         response = gate.get(f"/{i}", timeout=20)
         assert response.status == 200 and Dump(response.body).first == f"GET /{i} HTTP/1.1"
@@ -202,12 +211,15 @@ def test_container_cut_off_its_network_by_hand(gate):
     container = warm_container(gate)
     networks = list(gate.witness.inspect(container)["NetworkSettings"]["Networks"])
     gate.witness.client.api.disconnect_container_from_network(container, networks[0], force=True)
-    wait_until(lambda: served(gate), 30, "service after the cut", 0.2)
+    wait_until(lambda: served(gate), 10, "service after the cut", 0.2)
 
 
 def served(gate):
     """Whether a request is served now."""
-    return gate.get("/", timeout=20).status == 200
+    try:
+        return gate.get("/", timeout=3).status == 200
+    except OSError:
+        return False
 
 
 def test_address_of_a_dead_worker_given_to_a_stranger(gate, engine, echo_image):
@@ -234,7 +246,8 @@ def test_worker_that_runs_out_of_memory(engine, echo, kipgate):
     gate = kipgate({"echo": echo(memory="32MiB")}, engine=engine.host)
     assert gate.get("/").status == 200
     container = gate.witness.wait_one(5)["Id"]
-    problem(gate.get(worker.oom(), timeout=30), 502, "upstream-failed")
+    problem(gate.get(worker.oom(), method="POST", body=b"x", timeout=30), 502, "upstream-failed")
+    gate.witness.wait("die", 5)
     assert gate.get("/", timeout=20).status == 200
     assert gate.witness.wait_one(10)["Id"] != container
 
@@ -274,7 +287,7 @@ def test_cold_request_answers_while_the_queue_is_dead(gate, engine):
     """The engine is gone for good within the deadline: every waiting request is answered."""
     engine.kill_dockerd()
     try:
-        answers = together([lambda: gate.get("/later", timeout=60)] * 10, 90)
+        answers = together([lambda: gate.get("/hasty", timeout=60)] * 10, 90)
         assert {a.status for a in answers} <= {503, 504}
     finally:
         engine.start_dockerd()

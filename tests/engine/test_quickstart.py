@@ -27,8 +27,8 @@ def sdk():
     """Also forgets the image that the quickstart leaves on its user's engine."""
     made = client(settings.docker_host())
     yield made
-    for image in made.images.list(IMAGE):
-        made.images.remove(image.id, force=True)
+    for _ in made.images.list(IMAGE):
+        made.images.remove(IMAGE)  # by its name: the tests' own image worker may be the same image
 
 
 def left_on(sdk):

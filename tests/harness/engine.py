@@ -57,10 +57,14 @@ class Engine:
             self.dockerd = subprocess.Popen(self.command, stdout=log, stderr=log,
                                             stdin=subprocess.DEVNULL, start_new_session=True)
         (self.directory / "dockerd.pid").write_text(f"{self.dockerd.pid}\n")
-        wait_until(self._answers, 30, "the engine's answer to a ping", every=0.02)
+        wait_until(self._came_up, 30, "the engine's answer to a ping", every=0.02)
 
-    def _answers(self):
+    def _came_up(self):
         assert self.dockerd.poll() is None, f"dockerd ended, see {self.directory}/dockerd.log"
+        return self.answers()
+
+    def answers(self):
+        """Whether it answers a ping."""
         try:
             return client(self.host, 5).ping()
         except Exception:  # not there yet: the SDK raises what its HTTP library raises

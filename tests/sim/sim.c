@@ -102,7 +102,8 @@ static void fill_service(struct world *w, int n, bool respec)
 
     snprintf(s->name, sizeof s->name, "svc-%d", n);
     s->image = image;
-    s->idle_timeout_ms = sim_between(w, 300, 3000);
+    s->idle_timeout_ms =
+        sim_chance(w, 85) ? sim_between(w, 300, 3000) : sim_between(w, 8000, 40000);
     s->start_timeout_ms = sim_between(w, 800, 5000);
     s->pull_timeout_ms = sim_between(w, 1000, 8000);
     s->concurrency = (int)(sim_chance(w, 30) ? 1 : sim_between(w, 2, 12));

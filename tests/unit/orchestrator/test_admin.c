@@ -14,6 +14,7 @@ START_TEST(test_d13_readiness_tells_the_truth)
     engine_up = false;
     is_problem(ask("GET", "/readyz", ""), 503, "engine-unavailable", "connection refused");
     ck_assert_int_eq(ask("GET", "/healthz", "")->status, 200);
+    engine_up = true;
     listening = false;
     is_problem(ask("GET", "/readyz", ""), 503, "not-listening", "");
     draining = true;

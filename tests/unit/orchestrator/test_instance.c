@@ -161,6 +161,31 @@ static size_t count_lines(const char *text, const char *start)
     return count;
 }
 
+/* The page for newcomers shows the table as the code has it. */
+START_TEST(architecture_has_this_table)
+{
+    char path[1024];
+    const char *here = __FILE__, *tests = strstr(here, "tests/unit/orchestrator/");
+    struct kg_buf table, page;
+    char piece[4096];
+    size_t n;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%.*sARCHITECTURE.md", (int)(tests - here), here);
+    f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    kg_buf_init(&table, 1 << 20);
+    kg_buf_init(&page, 1 << 20);
+    while ((n = fread(piece, 1, sizeof piece, f)) > 0)
+        kg_buf_append(&page, piece, n);
+    fclose(f);
+    instance_table_print(&table);
+    ck_assert_msg(strstr(page.data, table.data) != NULL, "ARCHITECTURE.md has an older table");
+    kg_buf_fini(&table);
+    kg_buf_fini(&page);
+}
+END_TEST
+
 START_TEST(the_printed_table_is_complete)
 {
     struct kg_buf out;
@@ -203,6 +228,7 @@ int main(void)
     tcase_add_test(table, failures_refuse_and_nothing_else_does);
     tcase_add_test(table, effects_fit_where_they_lead);
     tcase_add_test(table, the_printed_table_is_complete);
+    tcase_add_test(table, architecture_has_this_table);
     suite_add_tcase(suite, table);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
