@@ -130,8 +130,8 @@ def test_kipgate_in_its_own_image(reachable_socket, contained):
     response = raw.get(address_of(contained), "/from-inside", timeout=30)
     assert response.status == 200, (response.status, response.body, contained.logs().decode())
     assert response.body.startswith(b"GET /from-inside HTTP/1.1")
-    top = contained.top(ps_args="-eo uid,gid,args")
-    uids = {row[0] for row in top["Processes"] if "kipgate" in row[2]}
+    top = contained.top(ps_args="-eo pid,uid,gid,args")
+    uids = {row[1] for row in top["Processes"] if "kipgate" in row[3]}
     assert uids and "0" not in uids, top
     health = contained.client.api.inspect_image(settings.kipgate_image())
     assert health["Config"]["User"] not in ("", "0", "root")

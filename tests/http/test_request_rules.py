@@ -264,10 +264,18 @@ def pieces(echo):
         yield gate
 
 
-@pytest.mark.parametrize("data,statuses", [pytest.param(d, s, id=i) for i, d, s in TABLE])
-def test_refused_and_closed(cold, data, statuses):
-    """One final answer, `Connection: close`, and the valid request behind it gets none."""
-    with cold.raw(5) as client:
+# More than fits into one read: its head has woken the service before its end can be judged.
+LATE = ("trailers-over-64KiB",)
+
+
+@pytest.mark.parametrize("data,statuses",
+                         [pytest.param(d, s, id=i) for i, d, s in TABLE if i not in LATE])
+def test_refused_and_closed(cold, pieces, data, statuses):
+    """One final answer, `Connection: close`, and the valid request behind it gets none. A breach
+    that lies more than one read behind a valid first chunk may come when an instance is being
+    started already: those rows have one that is ready."""
+    gate = pieces if len(data) > 16000 and b"chunked" in data[:500] else cold
+    with gate.raw(5) as client:
         client.send_anyway(data + CHASER)
         response = client.response()
         assert response.status in statuses, (response.status, response.body)
@@ -276,7 +284,8 @@ def test_refused_and_closed(cold, data, statuses):
         assert client.ended(5), "something came after the refusal"
 
 
-@pytest.mark.parametrize("data,statuses", [pytest.param(d, s, id=i) for i, d, s in TABLE[::4]])
+@pytest.mark.parametrize("data,statuses", [
+    pytest.param(d, s, id=i) for at, (i, d, s) in enumerate(TABLE) if at % 4 == 0 or i in LATE])
 def test_refused_byte_by_byte(pieces, data, statuses):
     """The same rows when every byte comes in a segment of its own (the front must not depend on
     where a read ends); long rows in larger pieces. A breach behind a valid first chunk may come
