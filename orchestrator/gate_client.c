@@ -233,6 +233,8 @@ static void gate_release(void *self, struct proxy_worker *worker, bool quiet)
     if (l->owed > 0) {
         l->owed--;
         tell_return(l, 1);
+        if (l->busy == 0 && l->slots > 0)
+            arm_linger(l); /* slots granted after the recall were never used */
         return;
     }
     if (!quiet)

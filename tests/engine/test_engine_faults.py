@@ -206,22 +206,6 @@ def test_container_restarted_by_hand(gate):
     gate.witness.wait_one(15, "warm")
 
 
-def test_container_cut_off_its_network_by_hand(gate):
-    """Row 22: disconnected from its network; the next requests are served by a reachable one."""
-    container = warm_container(gate)
-    networks = list(gate.witness.inspect(container)["NetworkSettings"]["Networks"])
-    gate.witness.client.api.disconnect_container_from_network(container, networks[0], force=True)
-    wait_until(lambda: served(gate), 10, "service after the cut", 0.2)
-
-
-def served(gate):
-    """Whether a request is served now."""
-    try:
-        return gate.get("/", timeout=3).status == 200
-    except OSError:
-        return False
-
-
 def test_address_of_a_dead_worker_given_to_a_stranger(gate, engine, echo_image):
     """The engine gives a freed address to the next container: no request of ours may go there."""
     container = warm_container(gate)

@@ -151,21 +151,41 @@ def compose(*words, env=None):
                           capture_output=True, timeout=120, env={**os.environ, **(env or {})})
 
 
-def test_compose_file_is_valid_and_starts(reachable_socket):
-    """`docker-compose up` with the image that is there, and a request through it."""
+@pytest.fixture
+def composed(reachable_socket):
+    """The example's project, up: (its containers, the published port). The worker's image is there
+    under the name that the example's configuration says."""
     port, mark = net.free_port(), uuid.uuid4().hex[:6]
+    sdk = client(settings.docker_host())
+    sdk.images.get(settings.image_worker()).tag("kipgate-image-worker", "latest")
     env = {"COMPOSE_PROJECT_NAME": f"kg{mark}", "DOCKER_SOCKET": reachable_socket,
-           "DOCKER_GID": "4711", "KIPGATE_PORT": str(port), "KIPGATE_TAG": settings.kipgate_image(),
-           "WORKER_IMAGE": settings.echo_image()}
+           "DOCKER_GID": "4711", "KIPGATE_USER": "65532:65532", "KIPGATE_PORT": str(port),
+           "KIPGATE_TAG": settings.kipgate_image()}
     shown = compose("config", env=env)
     assert shown.returncode == 0, shown.stderr
     up = compose("up", "-d", "--no-build", env=env)
     try:
         assert up.returncode == 0, up.stderr
-        sdk = client(settings.docker_host())
-        ours = sdk.containers.list(filters={"label": f"com.docker.compose.project=kg{mark}"})
-        assert ours, up.stderr
-        wait_until(lambda: all(c.status == "running" for c in ours), 10, "the project's containers")
-        wait_until(lambda: accepts(ours[0]), 15, "the front", 0.05)
+        project = {"label": f"com.docker.compose.project=kg{mark}"}
+        yield sdk.containers.list(filters=project), ("127.0.0.1", port)
     finally:
-        compose("down", "-v", env=env)
+        down = compose("down", "-v", "-t", "40", env=env)
+    assert down.returncode == 0, down.stderr
+    assert sdk.networks.list(filters=project) == [], "`down` finds the network free"
+
+
+def test_compose_file_serves_a_cold_request(composed):
+    """`docker-compose up`, a picture posted to the published port, and the worked one comes back."""
+    containers, front = composed
+    assert len(containers) == 1 and containers[0].status == "running"
+
+    def resized():
+        try:
+            kind, body = multipart(png(640, 480))
+            return raw.get(front, "/resize?width=200", method="POST", body=body, timeout=60,
+                           fields=[("Content-Type", kind)])
+        except (OSError, raw.Broken):
+            return None
+    response = wait_until(resized, 20, "the front behind the published port", 0.1)
+    assert response.status == 200, (response.body, containers[0].logs().decode())
+    assert measure(response.body)[1:] == (200, 150) and response.one("Server-Timing")

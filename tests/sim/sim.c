@@ -526,7 +526,7 @@ static int judge_coverage(const struct counts *c, const struct kg_map *seen, uin
     size_t missing = tell_transitions(seen, true);
     int rc = 0;
 
-    if (seeds < 500)
+    if (seeds < 5000)
         return 0; /* too short a run to ask for everything */
     for (unsigned n = PROXY_REASON_COUNT; n < (unsigned)ORCH_REASON_END; n++)
         if (c->refused[n] == 0) {
