@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kipgate's cold request beside the engine's own create and start. The difficulty: the engine's times
-drift with what the machine does, so both are measured in turn, with the same container settings, and
-the floor is asked over a kept connection with nothing in between."""
+"""Kipgate's cold request beside the engine's own create and start. The difficulty: the engine's
+times drift with what the machine does, so both are measured in turn, with the same container
+settings, and the floor is asked over a kept connection with nothing in between."""
 import argparse
 import http.client
 import json
@@ -12,7 +12,17 @@ import sys
 import time
 import uuid
 
-from common import BACKEND_IMAGE, build_backend, engine, median, percentile, preamble, program, table, version
+from common import (
+    BACKEND_IMAGE,
+    build_backend,
+    engine,
+    median,
+    percentile,
+    preamble,
+    program,
+    table,
+    version,
+)
 from harness.kipgate import Kipgate
 from harness.raw import get
 
@@ -27,15 +37,17 @@ class EngineConnection(http.client.HTTPConnection):
     def connect(self):
         if self.where.startswith("unix://"):
             self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.connect(self.where[len("unix://"):])
+            self.sock.connect(self.where[len("unix://") :])
         else:
-            address, _, port = self.where[len("tcp://"):].rpartition(":")
+            address, _, port = self.where[len("tcp://") :].rpartition(":")
             self.sock = socket.create_connection((address, int(port)))
 
     def call(self, method, path, body=None):
         """One call; gives the parsed answer."""
         data = json.dumps(body) if body is not None else None
-        self.request(method, "/v1.41" + path, data, {"Content-Type": "application/json"} if data else {})
+        self.request(
+            method, "/v1.41" + path, data, {"Content-Type": "application/json"} if data else {}
+        )
         response = self.getresponse()
         text = response.read()
         if response.status >= 400:
@@ -47,8 +59,12 @@ def same_settings(inspected):
     """A create request for a container like the one that Kipgate made."""
     config, host = inspected["Config"], inspected["HostConfig"]
     networks = {name: {} for name in inspected["NetworkSettings"]["Networks"]}
-    return {"Image": config["Image"], "Env": config["Env"], "HostConfig": host,
-            "NetworkingConfig": {"EndpointsConfig": networks}}
+    return {
+        "Image": config["Image"],
+        "Env": config["Env"],
+        "HostConfig": host,
+        "NetworkingConfig": {"EndpointsConfig": networks},
+    }
 
 
 def address_of(connection, container, network):
@@ -75,8 +91,12 @@ def floor(connection, settings):
             time.sleep(0.0005)
     answered = time.perf_counter()
     connection.call("DELETE", f"/containers/{container}?force=1")
-    return {"engine create": created - began, "engine start": started - created,
-            "engine create + start": started - began, "the same + first answer": answered - began}
+    return {
+        "engine create": created - began,
+        "engine start": started - created,
+        "engine create + start": started - began,
+        "the same + first answer": answered - began,
+    }
 
 
 def ours(gate):
@@ -90,17 +110,28 @@ def ours(gate):
     timing = re.search(r'desc="cold";dur=([0-9.]+)', response.one("Server-Timing") or "")
     if response.status != 200 or not timing:
         sys.exit(f"no cold answer: {response.status} {response.fields} {response.body[:200]}")
-    return {"kipgate cold, at the client": took, "kipgate cold, Server-Timing": float(timing[1]) / 1000}
+    return {
+        "kipgate cold, at the client": took,
+        "kipgate cold, Server-Timing": float(timing[1]) / 1000,
+    }
 
 
-ROWS = ["engine create", "engine start", "engine create + start", "the same + first answer",
-        "kipgate cold, Server-Timing", "kipgate cold, at the client"]
+ROWS = [
+    "engine create",
+    "engine start",
+    "engine create + start",
+    "the same + first answer",
+    "kipgate cold, Server-Timing",
+    "kipgate cold, at the client",
+]
 
 
 def report(samples, args):
     """Medians and the 95th percentile, and what Kipgate adds."""
-    rows = [[row, f"{median(samples[row]) * 1000:.1f}", f"{percentile(samples[row], 0.95) * 1000:.1f}"]
-            for row in ROWS]
+    rows = [
+        [row, f"{median(samples[row]) * 1000:.1f}", f"{percentile(samples[row], 0.95) * 1000:.1f}"]
+        for row in ROWS
+    ]
     base = median(samples["engine create + start"])
     added = median(samples["kipgate cold, at the client"]) - base
     rows.append(["kipgate adds to create + start", f"{added * 1000:.1f}", ""])
@@ -112,11 +143,15 @@ def report(samples, args):
 def run(args, host):
     """Kipgate and the engine in turn."""
     service = {"image": BACKEND_IMAGE, "port": 8080, "pull": "never", "idle_timeout": "1h"}
-    gate = Kipgate({"backend": service}, config={"fronts": 1, "log_level": "warn"}, binary=program(),
-                   engine=host).start()
+    gate = Kipgate(
+        {"backend": service},
+        config={"fronts": 1, "log_level": "warn"},
+        binary=program(),
+        engine=host,
+    ).start()
     try:
         ours(gate)  # the first one also makes the network: not counted
-        container, = gate.witness.containers()
+        (container,) = gate.witness.containers()
         settings = same_settings(gate.witness.inspect(container["Id"]))
         connection = EngineConnection(host)
         floor(connection, settings)
@@ -134,14 +169,16 @@ def run(args, host):
 
 def main():
     """Options, versions, figures."""
-    parser = argparse.ArgumentParser(prog="bench/cold.sh", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench/cold.sh", description=__doc__.partition(". ")[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--json", help="also write all samples (seconds) to this file")
     parser.add_argument("--smoke", action="store_true", help="three rounds: does it run at all")
     args = parser.parse_args()
     if args.smoke:
         args.rounds = 3
-    preamble(version(program(), "version"), version("dockerd", "--version"), version("runc", "--version"))
+    preamble(
+        version(program(), "version"), version("dockerd", "--version"), version("runc", "--version")
+    )
     with engine() as host:
         build_backend(host)
         samples = run(args, host)

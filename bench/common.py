@@ -59,14 +59,18 @@ def build_backend(host):
         compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
         if not compiler:
             sys.exit("not installed: a C compiler")
-        subprocess.run([compiler, "-O2", "-static", "-o", str(binary),
-                        str(ROOT / "bench/backend.c")], check=True)
+        subprocess.run(
+            [compiler, "-O2", "-static", "-o", str(binary), str(ROOT / "bench/backend.c")],
+            check=True,
+        )
         data = io.BytesIO()
         with tarfile.open(fileobj=data, mode="w") as archive:
             archive.add(binary, "backend")
         client(host).api.import_image_from_data(
-            data.getvalue(), *BACKEND_IMAGE.split(":"),
-            changes=['CMD ["/backend"]', "EXPOSE 8080", "ENV PORT=8080"])
+            data.getvalue(),
+            *BACKEND_IMAGE.split(":"),
+            changes=['CMD ["/backend"]', "EXPOSE 8080", "ENV PORT=8080"],
+        )
 
 
 def percentile(values, share):
@@ -84,8 +88,13 @@ def table(header, rows):
     """Aligned columns; the first to the left, figures to the right."""
     cells = [header] + [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w)
-                       for i, (cell, w) in enumerate(zip(row, widths))) for row in cells]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths))
+        )
+        for row in cells
+    ]
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(lines)
 

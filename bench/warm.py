@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kipgate, nginx and HAProxy side by side on one core. The difficulty is fairness: one worker process
-each on the same core, the same container behind all, the same fields written, rounds interleaved and
-their order turned, CPU time taken from the kernel's own count of each proxy's processes."""
+"""Kipgate, nginx and HAProxy side by side on one core. The difficulty is fairness: one worker
+process each on the same core, the same container behind all, the same fields written, rounds
+interleaved and their order turned, CPU time taken from the kernel's own count of each proxy's
+processes."""
 import argparse
 import json
 import os
@@ -12,8 +13,17 @@ import sys
 import tempfile
 import time
 
-from common import (BACKEND_IMAGE, build_backend, engine, median, need, preamble, program, table,
-                    version)
+from common import (
+    BACKEND_IMAGE,
+    build_backend,
+    engine,
+    median,
+    need,
+    preamble,
+    program,
+    table,
+    version,
+)
 from harness import net, proc, raw
 from harness.kipgate import Kipgate
 from harness.waiting import wait_until
@@ -72,8 +82,8 @@ backend worker
 LUA = """
 done = function(summary, latency, requests)
   local e = summary.errors
-  io.write(string.format('JSON {"requests":%d,"us":%d,"p50":%d,"p99":%d,"bad":%d}\\n', summary.requests,
-    summary.duration, latency:percentile(50), latency:percentile(99),
+  io.write(string.format('JSON {"requests":%d,"us":%d,"p50":%d,"p99":%d,"bad":%d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
@@ -100,8 +110,11 @@ def spawn_peer(name, text, command, directory, worker):
     port = net.free_port()
     path = pathlib.Path(directory) / f"{name}.conf"
     path.write_text(text.format(dir=directory, worker=worker, port=port, trace=TRACE))
-    process = subprocess.Popen(["taskset", "-c", PROXY_CORE, *command, str(path)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        ["taskset", "-c", PROXY_CORE, *command, str(path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
     wait_until(lambda: answers(port, process), 10, f"{name}'s first answer", every=0.05)
     return Peer(name, port, lambda: proc.tree(process.pid)), process
 
@@ -118,18 +131,27 @@ def answers(port, process=None):
 
 def start_kipgate(host):
     """One front, pinned together with its control, and its worker on the load's core."""
-    service = {"image": BACKEND_IMAGE, "port": 8080, "pull": "never", "idle_timeout": "1h",
-               "concurrency": 1000}
-    gate = Kipgate({"backend": service}, config={"fronts": 1, "log_level": "warn"}, binary=program(),
-                   engine=host)
+    service = {
+        "image": BACKEND_IMAGE,
+        "port": 8080,
+        "pull": "never",
+        "idle_timeout": "1h",
+        "concurrency": 1000,
+    }
+    gate = Kipgate(
+        {"backend": service},
+        config={"fronts": 1, "log_level": "warn"},
+        binary=program(),
+        engine=host,
+    )
     gate.start()
     for pid in gate.pids():
         pin(pid, PROXY_CORE)
     response = gate.admin.wake("backend")
     if response.status != 200:
         sys.exit(f"the worker did not start: {response.body.decode()}")
-    instance, = gate.admin.instances("backend")
-    container, = gate.witness.containers("backend")
+    (instance,) = gate.admin.instances("backend")
+    (container,) = gate.witness.containers("backend")
     for pid in proc.tree(gate.witness.inspect(container["Id"])["State"]["Pid"]):
         pin(pid, LOAD_CORE)
     return gate, instance["address"]
@@ -138,8 +160,22 @@ def start_kipgate(host):
 def load(port, connections, seconds, lua):
     """One run of wrk on the load core."""
     done = subprocess.run(
-        ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", lua,
-         f"http://127.0.0.1:{port}/"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        [
+            "taskset",
+            "-c",
+            LOAD_CORE,
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "-s",
+            lua,
+            f"http://127.0.0.1:{port}/",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     for line in done.stdout.splitlines():
         if line.startswith("JSON "):
             return json.loads(line[5:])
@@ -154,8 +190,13 @@ def measure(peer, args, lua):
     one = load(peer.port, 1, max(1, args.seconds // 2), lua)
     if many["bad"] or one["bad"]:
         sys.exit(f"{peer.name} gave {many['bad'] + one['bad']} errors: no figures from that")
-    return {"rate": many["requests"] / (many["us"] / 1e6), "cpu_us": cpu * 1e6 / many["requests"],
-            "p50_us": many["p50"], "p99_us": many["p99"], "one_p50_us": one["p50"]}
+    return {
+        "rate": many["requests"] / (many["us"] / 1e6),
+        "cpu_us": cpu * 1e6 / many["requests"],
+        "p50_us": many["p50"],
+        "p99_us": many["p99"],
+        "one_p50_us": one["p50"],
+    }
 
 
 class Direct:
@@ -169,8 +210,21 @@ class Direct:
     def measure(self, args, lua):
         """As `measure`, without CPU time: there is no proxy."""
         done = subprocess.run(
-            ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{args.connections}",
-             f"-d{args.seconds}s", "-s", lua, f"http://{self.worker}/"], stdout=subprocess.PIPE, text=True)
+            [
+                "taskset",
+                "-c",
+                LOAD_CORE,
+                "wrk",
+                "-t1",
+                f"-c{args.connections}",
+                f"-d{args.seconds}s",
+                "-s",
+                lua,
+                f"http://{self.worker}/",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         line = next(line for line in done.stdout.splitlines() if line.startswith("JSON "))
         many = json.loads(line[5:])
         return many["requests"] / (many["us"] / 1e6)
@@ -179,15 +233,21 @@ class Direct:
 def report(results, direct, args):
     """The table, and ratios against the better peer."""
     keys = ["rate", "cpu_us", "p50_us", "p99_us", "one_p50_us"]
-    mid = {name: {k: median([r[k] for r in rounds]) for k in keys} for name, rounds in results.items()}
-    rows = [[name] + [f"{m['rate']:.0f}"] + [f"{m[k]:.1f}" for k in keys[1:]] for name, m in mid.items()]
+    mid = {
+        name: {k: median([r[k] for r in rounds]) for k in keys} for name, rounds in results.items()
+    }
+    rows = [
+        [name] + [f"{m['rate']:.0f}"] + [f"{m[k]:.1f}" for k in keys[1:]] for name, m in mid.items()
+    ]
     rows.append(["(no proxy)", f"{direct:.0f}", "", "", "", ""])
     peers = [m for name, m in mid.items() if name != "kipgate"]
     best = {k: (max if k == "rate" else min)(p[k] for p in peers) for k in keys}
     rows.append(["kipgate / better peer"] + [f"{mid['kipgate'][k] / best[k]:.2f}" for k in keys])
     header = ["", "requests/s", "cpu us/request", "p50 us", "p99 us", "1-conn p50 us"]
-    print(f"medians of {args.rounds} rounds of {args.seconds} s, {args.connections} kept connections, "
-          f"proxy on core {PROXY_CORE}, load and worker on core {LOAD_CORE}\n")
+    print(
+        f"medians of {args.rounds} rounds of {args.seconds} s, {args.connections} connections, "
+        f"proxy on core {PROXY_CORE}, load and worker on core {LOAD_CORE}\n"
+    )
     print(table(header, rows))
     if direct < 1.2 * mid["kipgate"]["rate"]:
         print("note: the load is near its own limit: CPU time per request is the figure to trust")
@@ -201,14 +261,16 @@ def run(args, host, directory):
         gate, worker = start_kipgate(host)
         lua = os.path.join(directory, "report.lua")
         pathlib.Path(lua).write_text(LUA)
-        nginx, process = spawn_peer("nginx", NGINX, ["nginx", "-p", directory, "-c"], directory, worker)
+        nginx, process = spawn_peer(
+            "nginx", NGINX, ["nginx", "-p", directory, "-c"], directory, worker
+        )
         processes.append(process)
         haproxy, process = spawn_peer("haproxy", HAPROXY, ["haproxy", "-f"], directory, worker)
         processes.append(process)
         peers = [Peer("kipgate", gate.front[1], gate.pids), nginx, haproxy]
         results, direct = {p.name: [] for p in peers}, []
         for round_ in range(args.rounds):
-            turned = peers[round_ % len(peers):] + peers[:round_ % len(peers)]
+            turned = peers[round_ % len(peers) :] + peers[: round_ % len(peers)]
             for peer in turned:
                 results[peer.name].append(measure(peer, args, lua))
             direct.append(Direct(worker).measure(args, lua))
@@ -224,7 +286,7 @@ def run(args, host, directory):
 
 def main():
     """Options, versions, figures."""
-    parser = argparse.ArgumentParser(prog="bench/warm.sh", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="bench/warm.sh", description=__doc__.partition(". ")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="of one measurement")
     parser.add_argument("--connections", type=int, default=64)
@@ -236,8 +298,12 @@ def main():
     need("nginx", "haproxy", "wrk", "taskset")
     if os.cpu_count() < 2:
         sys.exit("two cores are needed: one for the proxy, one for the load")
-    preamble(version(program(), "version"), version("nginx", "-v"), version("haproxy", "-v"),
-             version("wrk", "-v"))
+    preamble(
+        version(program(), "version"),
+        version("nginx", "-v"),
+        version("haproxy", "-v"),
+        version("wrk", "-v"),
+    )
     began, directory = time.time(), tempfile.mkdtemp(prefix="kgw")
     os.chmod(directory, 0o755)
     try:

@@ -16,6 +16,8 @@
 #define SAVE_DELAY_MS 100
 #define OLD_FRONTS_LOOK_MS 200
 #define SETTLE_MS 15000
+#define OLD_LISTENERS_TRIES 100
+#define OLD_LISTENERS_PAUSE_US 20000
 #define PASSED_FIRST_FD 3
 #define EXIT_CONFIGURATION 2
 
@@ -311,6 +313,8 @@ static void control_drain(struct control *c)
     KG_LOG(KG_LOG_INFO, "draining");
     c->stage = CONTROL_DRAINING;
     fleet_stop(c->fleet, false, kg_clock_mono_ms());
+    for (size_t i = 0; i < c->listen_count; i++)
+        listen_close(&c->listen[i]); /* else new connections would wait for nobody */
     uv_timer_start(&c->end, on_drained_late, (uint64_t)c->config->drain_timeout_ms, 0);
     fronts_drain(c->fronts);
 }
@@ -332,6 +336,22 @@ static void on_signal(uv_signal_t *s, int number)
 /* --- the beginning
  * --------------------------------------------------------------------------------- */
 
+/* The fronts of a run that was just killed close their listeners as soon as they know: until then
+ * their addresses are in use. */
+static int listen_patiently(struct control *c, struct listen_set *set, const char *address,
+                            size_t fronts, struct kg_err *err)
+{
+    struct kg_err tried = {0};
+    int rc = listen_open(set, address, fronts, &tried);
+
+    for (int i = 0; rc != 0 && i < OLD_LISTENERS_TRIES && state_old_fronts_live(&c->state); i++) {
+        usleep(OLD_LISTENERS_PAUSE_US);
+        tried = (struct kg_err){0};
+        rc = listen_open(set, address, fronts, &tried);
+    }
+    return rc == 0 ? 0 : kg_fail(err, rc, "%s", tried.words);
+}
+
 static int open_listeners(struct control *c, struct kg_err *err)
 {
     size_t fronts = (size_t)c->config->fronts;
@@ -340,10 +360,10 @@ static int open_listeners(struct control *c, struct kg_err *err)
     for (int i = 0; rc == 0 && i < passed; i++, c->listen_count++)
         rc = listen_adopt(&c->listen[c->listen_count], PASSED_FIRST_FD + i, err);
     for (size_t i = 0; rc == 0 && passed == 0 && i < c->config->listen.count; i++)
-        if ((rc = listen_open(&c->listen[i], c->config->listen.items[i], fronts, err)) == 0)
+        if ((rc = listen_patiently(c, &c->listen[i], c->config->listen.items[i], fronts, err)) == 0)
             c->listen_count++;
     if (rc == 0 && strcmp(c->config->admin, "off") != 0)
-        rc = listen_open(&c->admin_listen, c->config->admin, 1, err);
+        rc = listen_patiently(c, &c->admin_listen, c->config->admin, 1, err);
     for (size_t i = 0; rc == 0 && i < c->listen_count; i++)
         KG_LOG(KG_LOG_INFO, "listening", KG_F("address", c->listen[i].name));
     return rc;

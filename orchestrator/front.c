@@ -17,16 +17,18 @@
 #define SETUP_TIMEOUT_MS 10000
 #define CLIENT_SHARE 2 /* of the descriptors one half may be clients: each may need a worker's */
 
+#define SIGNALS 3
+
 struct front {
     uv_loop_t loop;
-    uv_signal_t ignored[2];
+    uv_signal_t signals[SIGNALS];
     struct message_setup setup;
     struct kg_channel *channel;
     struct gate_client *gate;
     struct proxy *proxy;
     struct proxy_stats *stats;
     struct proxy_service service; /* being told, with its quiet patterns to come */
-    bool service_begun, configured, draining, closing;
+    bool service_begun, configured, draining, closing, orphan;
 };
 
 static void front_send(void *arg, const void *message)
@@ -45,8 +47,8 @@ static void on_gate_closed(void *arg)
 {
     struct front *f = arg;
 
-    for (size_t i = 0; i < 2; i++)
-        uv_close((uv_handle_t *)&f->ignored[i], NULL);
+    for (size_t i = 0; i < SIGNALS; i++)
+        uv_close((uv_handle_t *)&f->signals[i], NULL);
     if (f->channel)
         kg_channel_close(f->channel, NULL);
     f->channel = NULL;
@@ -80,12 +82,26 @@ static void front_drain(struct front *f)
     proxy_drain(f->proxy, on_drained, f);
 }
 
+/* The next control needs the admin address while we still finish what is open. Descriptors of
+ * listeners are the proxy's; what frees the address at once is a shutdown. */
+static void give_up_admin(const struct front *f)
+{
+    for (uint32_t i = 0; i < f->setup.listeners; i++)
+        if (f->setup.local[i])
+            shutdown(FRONT_FD_LISTENERS + (int)i, SHUT_RDWR);
+}
+
 static void on_control_lost(void *arg)
 {
     struct front *f = arg;
 
+    f->orphan = true;
+    if (f->closing)
+        return; /* the proxy's listeners are closed */
+    give_up_admin(f);
     KG_LOG(KG_LOG_WARN, "control-lost", KG_F("then", "finish what is open, then end"));
     gate_client_control_lost(f->gate);
+    proxy_stop_local(f->proxy);
     front_drain(f);
 }
 
@@ -173,6 +189,8 @@ static void on_message(void *arg, const void *bytes, size_t n)
     struct front *f = arg;
     const struct message_head *head = message_check(bytes, n, true);
 
+    if (f->closing)
+        return; /* the proxy may be gone already */
     if (!head) {
         KG_LOG(KG_LOG_ERROR, "message-refused", KG_FN("bytes", (int64_t)n));
         return;
@@ -194,8 +212,7 @@ static void on_message(void *arg, const void *bytes, size_t n)
     case MESSAGE_SETUP:
         return; /* once, at the start */
     default:
-        if (!f->closing)
-            gate_client_message(f->gate, head);
+        gate_client_message(f->gate, head);
     }
 }
 
@@ -328,15 +345,32 @@ static int open_proxy(struct front *f, struct kg_err *err)
     return 0;
 }
 
-static void on_ignored(uv_signal_t *s, int signum)
+/* A terminal's Ctrl-C, or the end of a group, reaches all of us: control decides and tells us.
+ * Without control it is for us. */
+static void on_signal(uv_signal_t *s, int signum)
 {
-    (void)s;
-    (void)signum; /* a terminal's Ctrl-C reaches all; control decides and tells us */
+    struct front *f = s->data;
+
+    if (signum == SIGTERM && f->orphan)
+        front_close(f);
+}
+
+static int open_signals(struct front *f)
+{
+    static const int numbers[SIGNALS] = {SIGINT, SIGHUP, SIGTERM};
+    int rc = 0;
+
+    for (size_t i = 0; i < SIGNALS; i++) {
+        uv_signal_init(&f->loop, &f->signals[i]);
+        f->signals[i].data = f;
+        rc |= uv_signal_start(&f->signals[i], on_signal, numbers[i]);
+        uv_unref((uv_handle_t *)&f->signals[i]);
+    }
+    return rc;
 }
 
 static int open_all(struct front *f, struct kg_err *err)
 {
-    static const int signals[2] = {SIGINT, SIGHUP};
     int rc = receive_setup(f, err);
 
     if (rc == 0)
@@ -345,11 +379,8 @@ static int open_all(struct front *f, struct kg_err *err)
         return rc;
     if (uv_loop_init(&f->loop) != 0 || !(f->gate = gate_client_new(&f->loop, front_send, f)))
         return kg_fail(err, KG_ENOMEM, "out of memory");
-    for (size_t i = 0; i < 2; i++) {
-        uv_signal_init(&f->loop, &f->ignored[i]);
-        uv_signal_start(&f->ignored[i], on_ignored, signals[i]);
-        uv_unref((uv_handle_t *)&f->ignored[i]);
-    }
+    if (open_signals(f) != 0)
+        return kg_fail(err, KG_EIO, "signals cannot be watched");
     rc = open_proxy(f, err);
     if (rc != 0)
         return rc;

@@ -137,13 +137,34 @@ static int gather_fds(const struct front_session *s, int channel, uv_stdio_conta
     return n;
 }
 
+/* Control's environment may hold the workers' secrets; a front needs nothing of it but what its
+ * program is loaded by. (The sanitizers are told by theirs what to do.) */
+static char **environment(char *out[2], char *text, size_t cap)
+{
+#ifdef KG_SANITIZE
+    (void)out;
+    (void)text;
+    (void)cap;
+    return NULL; /* all of ours */
+#else
+    const char *path = getenv("LD_LIBRARY_PATH");
+
+    out[0] = out[1] = NULL;
+    if (path && snprintf(text, cap, "LD_LIBRARY_PATH=%s", path) < (int)cap)
+        out[0] = text;
+    return out;
+#endif
+}
+
 static int spawn(struct front_session *s, int channel)
 {
+    char *variables[2], text[4096];
     uv_stdio_container_t fds[LIVE_FDS];
     char name[] = "kipgate", command[] = "front", *args[] = {name, command, NULL};
     uv_process_options_t options = {.exit_cb = on_exit_,
                                     .file = s->fronts->program,
                                     .args = args,
+                                    .env = environment(variables, text, sizeof text),
                                     .stdio = fds,
                                     .stdio_count = gather_fds(s, channel, fds)};
     int rc = uv_spawn(s->fronts->params.loop, &s->process, &options);

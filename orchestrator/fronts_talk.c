@@ -113,7 +113,8 @@ static bool set_address(const struct fronts *f, struct message_address *to,
     struct sockaddr_un *un = (void *)&seen;
     size_t n = strlen(f->root);
 
-    if (seen.ss_family == AF_UNIX && n > 0 && strncmp(un->sun_path, f->root, n) == 0)
+    if (seen.ss_family == AF_UNIX && n > 0 && strncmp(un->sun_path, f->root, n) == 0 &&
+        un->sun_path[n] == '/')
         memmove(un->sun_path, un->sun_path + n, sizeof un->sun_path - n);
     return message_set_address(to, &seen, where->address_length);
 }
@@ -259,11 +260,12 @@ bool fronts_admin_reply(struct fronts *f, uint64_t request, int status, const ch
         m->last = last && piece == n;
         m->n = (uint32_t)piece;
         kg_str_copy(m->type, sizeof m->type, kg_str_of(content_type ? content_type : ""));
-        if (piece > 0)
+        if (piece > 0) {
             memcpy(m->bytes, from, piece);
+            from += piece;
+            n -= piece;
+        }
         fronts_send(s, m);
-        from += piece;
-        n -= piece;
     } while (n > 0);
     return true;
 }
@@ -273,11 +275,11 @@ bool fronts_admin_reply(struct fronts *f, uint64_t request, int status, const ch
 
 static void on_acquire(struct front_session *s, const struct message_acquire *m)
 {
-    if (m->ticket <= s->last_ticket >> MESSAGE_SERVICE_BITS << MESSAGE_SERVICE_BITS) {
+    if (m->ticket <= s->last_ticket) { /* the number in it must rise, whatever its service */
         fronts_distrust(s, "a ticket that was used before");
         return;
     }
-    s->last_ticket = m->ticket | (KG_MAX_SERVICES - 1);
+    s->last_ticket = m->ticket | ((1u << MESSAGE_SERVICE_BITS) - 1);
     fleet_acquire(s->fronts->fleet, s->index, m->ticket, message_ticket_service(m->ticket),
                   m->quiet, kg_clock_mono_ms());
 }

@@ -23,14 +23,31 @@ static void set_init(struct listen_set *set, bool is_unix, const char *name)
     kg_str_copy(set->name, sizeof set->name, kg_str_of(name));
 }
 
-static bool somebody_answers(const struct sockaddr_un *un)
+/* Only a refusal says that nobody is there: without the right to connect one cannot know. */
+static bool is_stale(const struct sockaddr_un *un)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool answers = fd >= 0 && (connect(fd, (const void *)un, sizeof *un) == 0 || errno == EAGAIN);
+    bool refused = fd >= 0 && connect(fd, (const void *)un, sizeof *un) < 0 &&
+                   (errno == ECONNREFUSED || errno == ENOENT);
 
     if (fd >= 0)
         close(fd);
-    return answers;
+    return refused;
+}
+
+/* Makes room for a socket at that path; a file that is none is not ours to remove. */
+static int clear_path(const struct sockaddr_un *un, struct kg_err *err)
+{
+    struct stat st;
+
+    if (lstat(un->sun_path, &st) < 0)
+        return 0; /* nothing there; any other cause is bind's to tell */
+    if (!S_ISSOCK(st.st_mode))
+        return kg_fail(err, KG_ECONFLICT, "unix:%s: exists and is not a socket", un->sun_path);
+    if (!is_stale(un))
+        return kg_fail(err, KG_ECONFLICT, "unix:%s: another process listens there", un->sun_path);
+    unlink(un->sun_path);
+    return 0;
 }
 
 static int open_unix(struct listen_set *set, const char *path, struct kg_err *err)
@@ -38,12 +55,13 @@ static int open_unix(struct listen_set *set, const char *path, struct kg_err *er
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     int fd;
 
+    if (path[0] != '/')
+        return kg_fail(err, KG_EINVAL, "unix:%s: not an absolute path", path);
     if (!kg_str_copy(un.sun_path, sizeof un.sun_path, kg_str_of(path)))
         return kg_fail(err, KG_EINVAL, "unix:%s: the path is longer than %d bytes", path,
                        KG_MAX_SOCKET_PATH_BYTES);
-    if (somebody_answers(&un))
-        return kg_fail(err, KG_ECONFLICT, "unix:%s: another process listens there", path);
-    unlink(path);
+    if (clear_path(&un, err) != 0)
+        return KG_ECONFLICT;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, (const void *)&un, sizeof un) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
         kg_fail(err, KG_EIO, "unix:%s: %s", path, strerror(errno));
@@ -63,9 +81,11 @@ static bool split_address(const char *address, char *host, size_t cap, const cha
 {
     const char *colon = strrchr(address, ':');
     struct kg_str h;
+    int64_t number;
 
-    if (!colon || colon == address || !colon[1])
-        return false;
+    if (!colon || colon == address || !kg_str_to_i64(kg_str_of(colon + 1), &number) || number < 0 ||
+        number > UINT16_MAX)
+        return false; /* getaddrinfo would cut a port that is too large */
     h = (struct kg_str){address, (size_t)(colon - address)};
     if (h.p[0] == '[' && h.n > 2 && h.p[h.n - 1] == ']')
         h = (struct kg_str){h.p + 1, h.n - 2};
@@ -113,7 +133,7 @@ static int bind_all(struct listen_set *set, struct sockaddr_storage *sa, socklen
 {
     if (address_is_free((const void *)sa, length) < 0)
         return -1;
-    for (size_t i = 0; i < fronts; i++) {
+    while (set->count < fronts) {
         int fd = bind_one((const void *)sa, length, true);
         socklen_t n = sizeof *sa;
         if (fd < 0)
@@ -128,7 +148,7 @@ static int bind_all(struct listen_set *set, struct sockaddr_storage *sa, socklen
 
 static int open_tcp(struct listen_set *set, const char *address, size_t fronts, struct kg_err *err)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL, *a;
     struct sockaddr_storage sa = {0};
     char host[256], port[16];
     const char *wanted;
@@ -139,11 +159,15 @@ static int open_tcp(struct listen_set *set, const char *address, size_t fronts, 
     rc = getaddrinfo(host, wanted, &hints, &found);
     if (rc != 0)
         return kg_fail(err, KG_EINVAL, "%s: %s", address, gai_strerror(rc));
-    memcpy(&sa, found->ai_addr, found->ai_addrlen);
-    rc = bind_all(set, &sa, found->ai_addrlen, fronts);
+    for (a = found;; a = a->ai_next) {
+        memcpy(&sa, a->ai_addr, a->ai_addrlen);
+        rc = bind_all(set, &sa, a->ai_addrlen, fronts);
+        if (rc == 0 || !a->ai_next || (errno != EADDRNOTAVAIL && errno != EAFNOSUPPORT))
+            break; /* a name of two families, one of which this machine does not have, goes on */
+    }
     if (rc < 0)
         kg_fail(err, KG_EIO, "%s: %s", address, strerror(errno));
-    else if (getnameinfo((void *)&sa, found->ai_addrlen, host, sizeof host, port, sizeof port,
+    else if (getnameinfo((void *)&sa, a->ai_addrlen, host, sizeof host, port, sizeof port,
                          NI_NUMERICHOST | NI_NUMERICSERV) == 0)
         snprintf(set->name, sizeof set->name, sa.ss_family == AF_INET6 ? "[%.99s]:%s" : "%.99s:%s",
                  host, port);

@@ -75,7 +75,7 @@ static bool probe_ok(const struct message_probe *m)
 
 static bool grant_ok(const struct message_grant *m)
 {
-    return address_ok(&m->where) && m->service < KG_MAX_SERVICES &&
+    return m->slots > 0 && address_ok(&m->where) && m->service < KG_MAX_SERVICES &&
            m->service == message_ticket_service(m->ticket);
 }
 

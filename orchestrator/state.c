@@ -56,8 +56,10 @@ static char *read_file(const char *path, size_t max_bytes)
     return kg_buf_take(&b);
 }
 
-/* Replaces the file as a whole: readers see the old or the new one. 0 or -errno. */
-static int replace_file(const struct state *s, const char *file, const char *text, size_t n)
+/* Replaces the file as a whole: readers see the old or the new one. `durable`: also after a loss of
+ * power. 0 or -errno. */
+static int replace_file(const struct state *s, const char *file, const char *text, size_t n,
+                        bool durable)
 {
     char path[288], next[296];
     int fd, rc = 0;
@@ -69,6 +71,8 @@ static int replace_file(const struct state *s, const char *file, const char *tex
         return -errno;
     if (write(fd, text, n) != (ssize_t)n)
         rc = errno ? -errno : -EIO;
+    if (durable && rc == 0 && fsync(fd) < 0)
+        rc = -errno;
     if (close(fd) < 0 && rc == 0)
         rc = -errno;
     if (rc == 0 && rename(next, path) < 0)
@@ -104,10 +108,10 @@ static int take_owner(struct state *s, const char *given, struct kg_err *err)
     free(saved);
     if (saved && owner_ok(s->owner))
         return 0;
-    if (saved)
+    if (saved || access(path, F_OK) == 0) /* a new id would orphan all containers of the old one */
         return kg_fail(err, KG_EINVAL, "%s: not an owner id; mend or delete the file", path);
     digest_random_hex(s->owner, 32);
-    rc = replace_file(s, "owner", s->owner, strlen(s->owner));
+    rc = replace_file(s, "owner", s->owner, strlen(s->owner), true);
     return rc == 0 ? 0 : kg_fail(err, KG_EIO, "%s: %s", path, strerror(-rc));
 }
 
@@ -218,22 +222,24 @@ void state_save(struct state *s, const struct fleet *f)
     kg_buf_init(&b, CLOCKS_MAX_BYTES);
     kg_buf_printf(&b, "%s\n", boot);
     fleet_each_clock(f, add_clock, &b);
-    rc = b.error ? -ENOMEM : replace_file(s, "clocks", b.data, b.len);
+    rc = b.error ? -ENOMEM : replace_file(s, "clocks", b.data, b.len, false);
     if (rc != 0)
         KG_LOG(KG_LOG_WARN, "state-not-saved", KG_F("dir", s->dir), KG_F("why", strerror(-rc)));
     kg_buf_fini(&b);
 }
 
-/* A lock that can be had alone is nobody's any more. */
+/* A lock that can be had alone is nobody's any more; what cannot be asked counts as held. */
 static bool lock_is_held(const char *path)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);
-    bool held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
+    bool held;
 
+    if (fd < 0)
+        return errno != ENOENT;
+    held = flock(fd, LOCK_EX | LOCK_NB) < 0;
     if (!held)
         unlink(path);
-    if (fd >= 0)
-        close(fd);
+    close(fd);
     return held;
 }
 
@@ -242,7 +248,7 @@ bool state_old_fronts_live(const struct state *s)
     DIR *dir = opendir(s->dir);
     struct dirent *entry;
     char path[512];
-    bool live = false;
+    bool live = !dir; /* not known: whoever asks will ask again */
 
     while (dir && (entry = readdir(dir)) != NULL) {
         if (strncmp(entry->d_name, FRONTS_PREFIX, strlen(FRONTS_PREFIX)) != 0 ||

@@ -132,6 +132,13 @@ void proxy_drain(struct proxy *p, void (*on_drained)(void *arg), void *arg)
     proxy_soon(p);
 }
 
+void proxy_stop_local(struct proxy *p)
+{
+    for (size_t i = 0; i < p->listener_count; i++)
+        if (p->listeners[i].local)
+            listener_close(&p->listeners[i]);
+}
+
 static void proxy_free(struct proxy *p)
 {
     void (*on_closed)(void *) = p->on_closed;

@@ -44,6 +44,8 @@ struct proxy *proxy_open(const struct proxy_params *params, struct kg_err *err);
 /* Stops accepting, answers new requests on kept connections with `Connection: close`, closes idle
  * ones; on_drained (once) when no exchange is left. Waiting requests are still served. */
 void proxy_drain(struct proxy *p, void (*on_drained)(void *arg), void *arg);
+/* Also the local listeners: whoever answered there is gone. */
+void proxy_stop_local(struct proxy *p);
 /* Breaks what is left, closes all handles, then calls on_closed. Asynchronous. */
 void proxy_close(struct proxy *p, void (*on_closed)(void *arg), void *arg);
 

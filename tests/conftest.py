@@ -27,11 +27,13 @@ def echo_image():
 @pytest.fixture(scope="session")
 def echo(echo_image):
     """Makes the configuration of an echo service: echo(env=..., idle_timeout=...)."""
+
     def make(env=None, **more):
         service = {"image": echo_image, "port": 8080, "pull": "never", **more}
         if env:
             service["env"] = [f"{key}={value}" for key, value in env.items()]
         return service
+
     return make
 
 
@@ -44,6 +46,7 @@ def kipgate():
         gate = Kipgate(services, **kwargs)
         made.append(gate)
         return gate.start() if start else gate
+
     yield make
     errors = []
     for gate in made:

@@ -17,9 +17,11 @@ from harness.waiting import Background, wait_until
 @pytest.fixture(scope="module")
 def gate(echo):
     """Admin on TCP; one service in use, one never used, one that fails."""
-    services = {"echo": echo(routes=["/"], idle_timeout="10m"),
-                "idle": echo(routes=["/idle"], idle_timeout="1h"),
-                "exits": echo(routes=["/exits"], env=worker.exit_at_boot(7))}
+    services = {
+        "echo": echo(routes=["/"], idle_timeout="10m"),
+        "idle": echo(routes=["/idle"], idle_timeout="1h"),
+        "exits": echo(routes=["/exits"], env=worker.exit_at_boot(7)),
+    }
     with Kipgate(services, admin_tcp=True) as kipgate:
         assert kipgate.get("/").status == 200
         yield kipgate
@@ -35,8 +37,15 @@ def test_services_list_and_one(gate):
     assert all(f'"{name}"' in text for name in ("echo", "idle", "exits"))
     wait_until(lambda: gate.admin.instances("echo")[0]["reap_in_seconds"], 5, "its lease is back")
     one = gate.admin.service("echo")
-    instance, = one["instances"]
-    assert set(instance) >= {"id", "state", "address", "exchanges", "idle_seconds", "reap_in_seconds"}
+    (instance,) = one["instances"]
+    assert set(instance) >= {
+        "id",
+        "state",
+        "address",
+        "exchanges",
+        "idle_seconds",
+        "reap_in_seconds",
+    }
     container = gate.witness.wait_one(5, "echo")
     assert container["Id"].startswith(instance["id"]) or instance["id"].startswith("kipgate-echo-")
     assert instance["exchanges"] == 0 and 0 <= instance["idle_seconds"] < 60
@@ -45,11 +54,20 @@ def test_services_list_and_one(gate):
     assert gate.admin.instances("idle") == []
 
 
-@pytest.mark.parametrize("method,path,status", [
-    ("GET", "/v1/services/none", 404), ("GET", "/nothing", 404), ("POST", "/v1/services/none/wake", 404),
-    ("DELETE", "/v1/services/none", 404), ("POST", "/metrics", 405), ("DELETE", "/healthz", 405),
-    ("GET", "/v1/reload", 405), ("GET", "/v1/services/echo/wake", 405),
-    ("POST", "/v1/services/echo/dance", 404)])
+@pytest.mark.parametrize(
+    "method,path,status",
+    [
+        ("GET", "/v1/services/none", 404),
+        ("GET", "/nothing", 404),
+        ("POST", "/v1/services/none/wake", 404),
+        ("DELETE", "/v1/services/none", 404),
+        ("POST", "/metrics", 405),
+        ("DELETE", "/healthz", 405),
+        ("GET", "/v1/reload", 405),
+        ("GET", "/v1/services/echo/wake", 405),
+        ("POST", "/v1/services/echo/dance", 404),
+    ],
+)
 def test_unknown_calls(gate, method, path, status):
     """Problems, as everywhere."""
     response = gate.admin.call(method, path)
@@ -97,8 +115,11 @@ def test_events_follow_a_whole_life(gate, echo):
     assert gate.admin.sleep("idle").status == 200
     for follower in followers:
         follower.mailbox.wait(lambda e: e.get("to", "").upper() == "ABSENT", 5, "the last state")
-        states = [e["to"].upper() for e in follower.mailbox.all()
-                  if e.get("service") == "idle" and "to" in e]
+        states = [
+            e["to"].upper()
+            for e in follower.mailbox.all()
+            if e.get("service") == "idle" and "to" in e
+        ]
         wanted = ["CREATING", "STARTING", "PROBING", "READY", "REMOVING", "ABSENT"]
         assert [s for s in states if s in wanted] == wanted, states
         follower.close()
@@ -113,7 +134,9 @@ def test_follower_that_leaves_is_forgotten(gate):
 
 def test_put_and_delete_a_service(gate, echo):
     """At run time, with all checks of a file."""
-    response = gate.admin.call("PUT", "/v1/services/extra", echo(routes=["/extra"], idle_timeout="7s"))
+    response = gate.admin.call(
+        "PUT", "/v1/services/extra", echo(routes=["/extra"], idle_timeout="7s")
+    )
     assert response.status in (200, 201), response.body
     assert gate.get("/extra").status == 200
     assert '"7s"' in json.dumps(gate.admin.service("extra"))
@@ -133,9 +156,12 @@ def test_put_and_delete_a_service(gate, echo):
 def test_reload_with_errors_keeps_the_old_configuration(gate):
     """400 with all of them and their places; nothing changed."""
     good = json.dumps(gate.config)
-    answer = gate.reload(lambda c: c["services"].update(
-        bad={"image": "x", "routes": ["/bad"], "nonsense": 1, "idle_timeout": "5 parsecs"},
-        worse={"port": 1, "routes": ["/"]}))
+    answer = gate.reload(
+        lambda c: c["services"].update(
+            bad={"image": "x", "routes": ["/bad"], "nonsense": 1, "idle_timeout": "5 parsecs"},
+            worse={"port": 1, "routes": ["/"]},
+        )
+    )
     text = answer.body.decode()
     assert answer.status == 400
     for word in ("nonsense", "idle_timeout", "image"):
@@ -169,12 +195,17 @@ def test_metrics_of_the_interface(gate):
     for name, labels in samples:
         names.setdefault(name, set()).update(key for key, _ in labels)
     for name, labels in {
-            "requests_total": {"service", "code"}, "request_duration_seconds_bucket": {"service", "le"},
-            "cold_starts_total": {"service", "result"},
-            "cold_start_seconds_bucket": {"service", "phase", "le"},
-            "instances": {"service", "state"}, "exchanges": {"service"}, "waiting": {"service"},
-            "engine_up": set(), "engine_call_seconds_bucket": {"op", "le"},
-            "build_info": {"version"}}.items():
+        "requests_total": {"service", "code"},
+        "request_duration_seconds_bucket": {"service", "le"},
+        "cold_starts_total": {"service", "result"},
+        "cold_start_seconds_bucket": {"service", "phase", "le"},
+        "instances": {"service", "state"},
+        "exchanges": {"service"},
+        "waiting": {"service"},
+        "engine_up": set(),
+        "engine_call_seconds_bucket": {"op", "le"},
+        "build_info": {"version"},
+    }.items():
         assert f"kipgate_{name}" in names, (name, sorted(names))
         assert labels <= names[f"kipgate_{name}"], (name, names[f"kipgate_{name}"])
     assert gate.admin.metric("kipgate_engine_up") == 1
@@ -184,15 +215,19 @@ def test_metrics_of_the_interface(gate):
 
 def test_request_counters_add_up(gate):
     """A hundred requests are a hundred, over all fronts; the histogram's buckets grow."""
+
     def counted():
         return gate.admin.metric("kipgate_requests_total", service="echo", code="200")
+
     before = counted()
     for _ in range(100):
         assert gate.get("/").status == 200
     assert counted() - before == 100
-    buckets = sorted((float(dict(l)["le"].replace("+Inf", "inf")), v)
-                     for (n, l), v in gate.admin.metrics().items()
-                     if n == "kipgate_request_duration_seconds_bucket" and dict(l)["service"] == "echo")
+    buckets = sorted(
+        (float(dict(l)["le"].replace("+Inf", "inf")), v)
+        for (n, l), v in gate.admin.metrics().items()
+        if n == "kipgate_request_duration_seconds_bucket" and dict(l)["service"] == "echo"
+    )
     counts = [v for _, v in buckets]
     assert counts == sorted(counts) and buckets[-1][0] == float("inf")
     assert counts[-1] == gate.admin.metric("kipgate_request_duration_seconds_count", service="echo")
@@ -222,8 +257,9 @@ def test_access_log(kipgate, echo):
 
     def lines():
         return [json.loads(line) for line in path.read_text().splitlines()]
+
     wait_until(lines, 5, "an access log line")
-    line, = lines()
+    (line,) = lines()
     assert "my-id" in line.values() and 200 in line.values() and "echo" in line.values(), line
 
 
@@ -237,8 +273,22 @@ def test_version_and_help(gate):
     done = subprocess.run([gate.binary, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert all(len(line) <= 100 for line in done.stdout.splitlines())
-    for word in ("serve", "check", "ps", "wake", "sleep", "events", "health", "version", "--listen",
-                 "--image", "--port", "--idle-timeout", "--remove-on-exit", "--config"):
+    for word in (
+        "serve",
+        "check",
+        "ps",
+        "wake",
+        "sleep",
+        "events",
+        "health",
+        "version",
+        "--listen",
+        "--image",
+        "--port",
+        "--idle-timeout",
+        "--remove-on-exit",
+        "--config",
+    ):
         assert word in done.stdout, word
 
 
@@ -266,7 +316,9 @@ def test_wake_sleep_and_their_exit_status(gate):
 
 def test_events_command(gate):
     """One line per event, until it is interrupted."""
-    process = subprocess.Popen(gate.command("events"), stdout=subprocess.PIPE, text=True, env=gate.env)
+    process = subprocess.Popen(
+        gate.command("events"), stdout=subprocess.PIPE, text=True, env=gate.env
+    )
     try:
         time.sleep(0.3)
         gate.admin.wake("idle")
@@ -319,9 +371,13 @@ def check(tmp_path, text, *flags, env=None, command="check"):
     """Runs `check` (or another command) on a file with this text."""
     path = tmp_path / "bad.json"
     path.write_text(text)
-    return subprocess.run([settings.kipgate_bin(), command, "--config", str(path), *flags],
-                          capture_output=True, text=True, timeout=20,
-                          env=settings.clean_environment(KIPGATE_STATE_DIR=str(tmp_path / "s"), **(env or {})))
+    return subprocess.run(
+        [settings.kipgate_bin(), command, "--config", str(path), *flags],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=settings.clean_environment(KIPGATE_STATE_DIR=str(tmp_path / "s"), **(env or {})),
+    )
 
 
 def test_configuration_errors_are_all_told_with_their_places(tmp_path):
@@ -340,17 +396,33 @@ def test_configuration_errors_are_all_told_with_their_places(tmp_path):
         assert done.returncode == 2 and done.stdout == ""
         told = re.findall(r"^.*bad\.json:(\d+):(\d+): (\S+): (.+)$", done.stderr, re.M)
         lines = {(int(line), key.rpartition(".")[2]) for line, _, key, _ in told}
-        for wanted in [(2, "listne"), (3, "fronts"), (6, "idle_timeout"), (6, "queue"), (7, "port")]:
+        for wanted in [
+            (2, "listne"),
+            (3, "fronts"),
+            (6, "idle_timeout"),
+            (6, "queue"),
+            (7, "port"),
+        ]:
             assert wanted in lines, (wanted, done.stderr)
         assert any(line == 5 for line, _ in lines), done.stderr
         assert "image" in done.stderr, "b has none"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"services": {"a": {"image": "x"},}}',
-                                  '{"services": {"a": {"image": "x"}}} x', '{"a\\ud800": 1}',
-                                  '{"services": {"a": {"image": "x"}, "a": {"image": "y"}}}',
-                                  '{"services": ' + "[" * 1000 + "]" * 1000 + "}"],
-                         ids=["empty", "cut", "array", "null", "comma", "tail", "surrogate", "twice", "deep"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"services": {"a": {"image": "x"},}}',
+        '{"services": {"a": {"image": "x"}}} x',
+        '{"a\\ud800": 1}',
+        '{"services": {"a": {"image": "x"}, "a": {"image": "y"}}}',
+        '{"services": ' + "[" * 1000 + "]" * 1000 + "}",
+    ],
+    ids=["empty", "cut", "array", "null", "comma", "tail", "surrogate", "twice", "deep"],
+)
 def test_files_that_are_no_configuration(tmp_path, text):
     """Told with a place, never a crash."""
     done = check(tmp_path, text)
@@ -359,8 +431,17 @@ def test_files_that_are_no_configuration(tmp_path, text):
 
 def test_equal_routes_are_an_error(tmp_path):
     """Also when spelled differently."""
-    done = check(tmp_path, json.dumps({"services": {
-        "a": {"image": "x", "routes": ["A.test/p"]}, "b": {"image": "x", "routes": ["a.test/p/"]}}}))
+    done = check(
+        tmp_path,
+        json.dumps(
+            {
+                "services": {
+                    "a": {"image": "x", "routes": ["A.test/p"]},
+                    "b": {"image": "x", "routes": ["a.test/p/"]},
+                }
+            }
+        ),
+    )
     assert done.returncode == 2 and "route" in done.stderr
 
 
@@ -378,6 +459,7 @@ def test_precedence_of_file_environment_and_flag(tmp_path):
         done = check(tmp_path, text, *flags, env=env)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["drain_timeout"]
+
     assert effective() == "1s"
     assert effective(env={"KIPGATE_DRAIN_TIMEOUT": "2s"}) == "2s"
     assert effective("--drain-timeout", "3s", env={"KIPGATE_DRAIN_TIMEOUT": "2s"}) == "3s"
@@ -385,9 +467,23 @@ def test_precedence_of_file_environment_and_flag(tmp_path):
 
 def test_check_prints_a_configuration_that_it_takes_back(tmp_path):
     """The effective configuration is one."""
-    first = check(tmp_path, json.dumps({"services": {"a": {
-        "image": "x", "env": ["A=b"], "idle_timeout": "90s", "max_body": "1MiB",
-        "quiet": [{"path": "/m"}], "health": {"path": "/h", "status": "200-299"}}}}))
+    first = check(
+        tmp_path,
+        json.dumps(
+            {
+                "services": {
+                    "a": {
+                        "image": "x",
+                        "env": ["A=b"],
+                        "idle_timeout": "90s",
+                        "max_body": "1MiB",
+                        "quiet": [{"path": "/m"}],
+                        "health": {"path": "/h", "status": "200-299"},
+                    }
+                }
+            }
+        ),
+    )
     assert first.returncode == 0, first.stderr
     again = check(tmp_path, first.stdout)
     assert again.returncode == 0, again.stderr
@@ -396,14 +492,20 @@ def test_check_prints_a_configuration_that_it_takes_back(tmp_path):
 
 def test_check_lists_what_is_looser_than_the_profile(tmp_path):
     """On standard error or beside the JSON, naming the service and the setting."""
-    done = check(tmp_path, json.dumps({"services": {"a": {"image": "x", "cap_add": ["NET_ADMIN"]}}}))
+    done = check(
+        tmp_path, json.dumps({"services": {"a": {"image": "x", "cap_add": ["NET_ADMIN"]}}})
+    )
     assert done.returncode == 0 and "NET_ADMIN" in done.stderr
 
 
 def test_one_service_needs_no_file(kipgate, echo_image):
     """`kipgate --image IMAGE --port N` and a request, as on the first page."""
-    made = kipgate({}, start=False, config={"services": None}, flags=[
-        "--image", echo_image, "--port", "8080", "--idle-timeout", "9s"])
+    made = kipgate(
+        {},
+        start=False,
+        config={"services": None},
+        flags=["--image", echo_image, "--port", "8080", "--idle-timeout", "9s"],
+    )
     made.start()
     assert made.get("/any/path").status == 200
     assert len(made.witness.containers()) == 1

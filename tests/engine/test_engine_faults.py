@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine is lost, hangs, comes back, and others lay hands on our containers. The engine here is
-one of this module's own: containerd and dockerd apart, with live-restore, to be killed and stopped."""
+"""The engine is lost, hangs, comes back, and others lay hands on our containers. The engine here
+is one of this module's own: containerd and dockerd apart, with live-restore, to be killed and
+stopped."""
 import pathlib
 import shutil
 import tempfile
@@ -43,10 +44,12 @@ def engine_runs(engine):
 @pytest.fixture
 def gate(engine, engine_runs, echo):
     """A warm service, and cold ones: reaped soon, patient, impatient."""
-    services = {"warm": echo(routes=["/"], idle_timeout="10m"),
-                "cold": echo(routes=["/cold"], idle_timeout="1s"),
-                "later": echo(routes=["/later"], start_timeout="15s"),
-                "hasty": echo(routes=["/hasty"], start_timeout="1s", idle_timeout="1h")}
+    services = {
+        "warm": echo(routes=["/"], idle_timeout="10m"),
+        "cold": echo(routes=["/cold"], idle_timeout="1s"),
+        "later": echo(routes=["/later"], start_timeout="15s"),
+        "hasty": echo(routes=["/hasty"], start_timeout="1s", idle_timeout="1h"),
+    }
     with Kipgate(services, engine=engine.host) as kipgate:
         assert kipgate.admin.wake("warm").status == 200
         yield kipgate
@@ -75,7 +78,9 @@ def test_loss_and_return_of_the_engine_under_warm_load(engine, gate):
             engine.start_dockerd()
             assert ready(gate, 200, 10) < 2.5, "back to green soon after the engine answers"
             assert gate.admin.metric("kipgate_engine_up") == 1
-            wait_until(lambda: gate.get("/cold", timeout=40).status == 200, 10, "a cold request", 0.1)
+            wait_until(
+                lambda: gate.get("/cold", timeout=40).status == 200, 10, "a cold request", 0.1
+            )
     finally:
         count = load.stop()
     assert load.failed == [] and count > 200, (count, load.failed[:5])
@@ -214,7 +219,9 @@ def test_address_of_a_dead_worker_given_to_a_stranger(gate, engine, echo_image):
     sdk = gate.witness.client
     mark = gate.witness.events.mark()
     sdk.api.remove_container(container, force=True)
-    stranger = sdk.containers.run(echo_image, detach=True, network=network, environment={"PORT": "8080"})
+    stranger = sdk.containers.run(
+        echo_image, detach=True, network=network, environment={"PORT": "8080"}
+    )
     try:
         gate.witness.wait("destroy", 5, since=mark)
         for i in range(10):
@@ -226,7 +233,8 @@ def test_address_of_a_dead_worker_given_to_a_stranger(gate, engine, echo_image):
 
 
 def test_worker_that_runs_out_of_memory(engine, echo, kipgate):
-    """Killed by the kernel in the middle of a request: 502 for that one, a new worker for the next."""
+    """Killed by the kernel in the middle of a request: 502 for that one, a new worker for the
+    next."""
     gate = kipgate({"echo": echo(memory="32MiB")}, engine=engine.host)
     assert gate.get("/").status == 200
     container = gate.witness.wait_one(5)["Id"]
@@ -260,8 +268,13 @@ def test_several_services_wake_together(engine, echo, kipgate):
 
 def test_worker_that_ignores_term_does_not_hold_up_others(engine, echo, kipgate):
     """Row 21: the stop is bounded by its grace, and another service is reaped meanwhile in time."""
-    gate = kipgate({"deaf": echo(routes=["/deaf"], env=worker.ignore_term(), idle_timeout="500ms"),
-                    "fine": echo(routes=["/fine"], idle_timeout="500ms")}, engine=engine.host)
+    gate = kipgate(
+        {
+            "deaf": echo(routes=["/deaf"], env=worker.ignore_term(), idle_timeout="500ms"),
+            "fine": echo(routes=["/fine"], idle_timeout="500ms"),
+        },
+        engine=engine.host,
+    )
     together([lambda n=n: gate.get(f"/{n}", timeout=20) for n in ("deaf", "fine")], 30)
     gate.witness.wait("destroy", 4, "fine")
     gate.witness.wait("destroy", 6, "deaf")

@@ -25,7 +25,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def gate():
     """The image worker, cold."""
-    services = {"images": {"image": settings.image_worker(), "pull": "never", "idle_timeout": "10m"}}
+    services = {
+        "images": {"image": settings.image_worker(), "pull": "never", "idle_timeout": "10m"}
+    }
     with Kipgate(services) as kipgate:
         yield kipgate
 
@@ -33,7 +35,9 @@ def gate():
 def convert(gate, target, data, name="picture.png"):
     """Posts a picture, gives the worked one."""
     kind, body = multipart(data, name)
-    response = gate.get(target, method="POST", fields=[("Content-Type", kind)], body=body, timeout=60)
+    response = gate.get(
+        target, method="POST", fields=[("Content-Type", kind)], body=body, timeout=60
+    )
     assert response.status == 200, (response.status, response.body[:300])
     return response, measure(response.body)
 
@@ -65,7 +69,9 @@ def test_crop_and_thumbnail(gate):
 def test_what_is_no_picture_is_the_workers_error(gate):
     """Passed on as the worker said it: a 4xx, not a problem of ours."""
     kind, body = multipart(b"no picture at all")
-    response = gate.get("/resize?width=10", method="POST", fields=[("Content-Type", kind)], body=body)
+    response = gate.get(
+        "/resize?width=10", method="POST", fields=[("Content-Type", kind)], body=body
+    )
     assert 400 <= response.status < 500 and response.status not in (404, 405, 413), response.status
     assert b"urn:kipgate" not in response.body
 
@@ -83,11 +89,25 @@ def contained(echo_image):
     network = sdk.networks.create(f"kgtest-{mark}")
     owner = f"test-{mark}"
     container = sdk.containers.run(
-        settings.kipgate_image(), detach=True, network=network.name, name=f"kgtest-{mark}",
-        command=["--image", echo_image, "--port", "8080", "--owner", owner, "--pull", "never",
-                 "--admin", "0.0.0.0:9090"],
+        settings.kipgate_image(),
+        detach=True,
+        network=network.name,
+        name=f"kgtest-{mark}",
+        command=[
+            "--image",
+            echo_image,
+            "--port",
+            "8080",
+            "--owner",
+            owner,
+            "--pull",
+            "never",
+            "--admin",
+            "0.0.0.0:9090",
+        ],
         group_add=[os.stat(socket_path).st_gid],
-        volumes={socket_path: {"bind": "/var/run/docker.sock", "mode": "rw"}})
+        volumes={socket_path: {"bind": "/var/run/docker.sock", "mode": "rw"}},
+    )
     yield container
     container.remove(force=True)
     for worker in sdk.api.containers(all=True, filters={"label": f"{OWNER}={owner}"}):
@@ -99,7 +119,7 @@ def address_of(container):
     """Where the containered front listens."""
     container.reload()
     assert container.status == "running", container.logs().decode()
-    network, = container.attrs["NetworkSettings"]["Networks"].values()
+    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
     return network["IPAddress"], 8080
 
 
@@ -147,8 +167,13 @@ def compose(*words, env=None):
     """Runs docker-compose on the example."""
     program = shutil.which("docker-compose")
     assert program, "docker-compose is not installed (Debian package docker-compose)"
-    return subprocess.run([program, "-f", str(ROOT / "examples/compose.yaml"), *words], text=True,
-                          capture_output=True, timeout=120, env={**os.environ, **(env or {})})
+    return subprocess.run(
+        [program, "-f", str(ROOT / "examples/compose.yaml"), *words],
+        text=True,
+        capture_output=True,
+        timeout=120,
+        env={**os.environ, **(env or {})},
+    )
 
 
 @pytest.fixture
@@ -158,9 +183,14 @@ def composed(reachable_socket):
     port, mark = net.free_port(), uuid.uuid4().hex[:6]
     sdk = client(settings.docker_host())
     sdk.images.get(settings.image_worker()).tag("kipgate-image-worker", "latest")
-    env = {"COMPOSE_PROJECT_NAME": f"kg{mark}", "DOCKER_SOCKET": reachable_socket,
-           "DOCKER_GID": "4711", "KIPGATE_USER": "65532:65532", "KIPGATE_PORT": str(port),
-           "KIPGATE_TAG": settings.kipgate_image()}
+    env = {
+        "COMPOSE_PROJECT_NAME": f"kg{mark}",
+        "DOCKER_SOCKET": reachable_socket,
+        "DOCKER_GID": "4711",
+        "KIPGATE_USER": "65532:65532",
+        "KIPGATE_PORT": str(port),
+        "KIPGATE_TAG": settings.kipgate_image(),
+    }
     shown = compose("config", env=env)
     assert shown.returncode == 0, shown.stderr
     up = compose("up", "-d", "--no-build", env=env)
@@ -175,17 +205,25 @@ def composed(reachable_socket):
 
 
 def test_compose_file_serves_a_cold_request(composed):
-    """`docker-compose up`, a picture posted to the published port, and the worked one comes back."""
+    """`docker-compose up`, a picture posted to the published port, and the worked one comes
+    back."""
     containers, front = composed
     assert len(containers) == 1 and containers[0].status == "running"
 
     def resized():
         try:
             kind, body = multipart(png(640, 480))
-            return raw.get(front, "/resize?width=200", method="POST", body=body, timeout=60,
-                           fields=[("Content-Type", kind)])
+            return raw.get(
+                front,
+                "/resize?width=200",
+                method="POST",
+                body=body,
+                timeout=60,
+                fields=[("Content-Type", kind)],
+            )
         except (OSError, raw.Broken):
             return None
+
     response = wait_until(resized, 20, "the front behind the published port", 0.1)
     assert response.status == 200, (response.body, containers[0].logs().decode())
     assert measure(response.body)[1:] == (200, 150) and response.one("Server-Timing")

@@ -24,12 +24,14 @@ def long_download(echo):
     """A download of 90 seconds from a service with an idle timeout of one, on a thread. Its Kipgate
     lives as long as the module."""
     with Kipgate({"echo": echo(idle_timeout="1s")}) as gate:
+
         def run():
             pieces = SLOW_SECONDS * 2
             response = gate.get(worker.drip(pieces * 100, 100, 500), timeout=SLOW_SECONDS + 60)
             ended = time.time()
             died = gate.witness.wait("destroy", 10, "echo")
             return response, ended, died["timeNano"] / 1e9, len(gate.witness.actions("create"))
+
         yield Background(run)
 
 
@@ -85,25 +87,43 @@ def test_d6_first_request_never_fails(kipgate, echo):
     """D6: it was answered 429. Five services, five first requests with bodies at once."""
     names = [f"s{i}" for i in range(5)]
     gate = kipgate({n: echo(routes=[f"/{n}"]) for n in names})
-    answers = together([lambda n=n: gate.get(f"/{n}", method="POST", body=n.encode() * 100, timeout=30)
-                        for n in names], 60)
+    answers = together(
+        [
+            lambda n=n: gate.get(f"/{n}", method="POST", body=n.encode() * 100, timeout=30)
+            for n in names
+        ],
+        60,
+    )
     for name, answer in zip(names, answers):
         assert answer.status == 200 and Dump(answer.body).body == name.encode() * 100
 
 
 def test_health_path_decides_readiness(kipgate, echo):
     """A listening port is not enough where the service has a health path."""
-    gate = kipgate({"echo": echo(env=worker.health_after(600),
-                                 health={"path": "/health", "status": "200-299"})})
+    gate = kipgate(
+        {
+            "echo": echo(
+                env=worker.health_after(600), health={"path": "/health", "status": "200-299"}
+            )
+        }
+    )
     response = gate.get("/")
     assert response.status == 200 and worker.waited_ms(response) >= 600
 
 
 def test_d11_any_image_and_several_services(kipgate, echo, echo_image):
     """D11: one hard-coded image. Two services of two images and settings, told apart."""
-    gate = kipgate({"one": echo(routes=["/one"], env={"WHO": "one"}),
-                    "two": {"image": gate_image(echo_image), "port": 8081, "routes": ["two.test"],
-                            "pull": "never"}})
+    gate = kipgate(
+        {
+            "one": echo(routes=["/one"], env={"WHO": "one"}),
+            "two": {
+                "image": gate_image(echo_image),
+                "port": 8081,
+                "routes": ["two.test"],
+                "pull": "never",
+            },
+        }
+    )
     assert Dump(gate.get("/one/x").body).first == "GET /one/x HTTP/1.1"
     assert Dump(gate.get("/x", host="two.test").body).first == "GET /x HTTP/1.1"
     one, two = (gate.witness.containers(name)[0] for name in ("one", "two"))
@@ -132,7 +152,9 @@ def test_image_exposing_one_port_needs_no_port_key(kipgate, echo):
 
 def test_socket_service_is_served(kipgate, echo):
     """A worker that listens on a Unix socket instead of a port."""
-    service = echo(env=worker.on_socket("/run/kipgate/worker.sock"), socket="/run/kipgate/worker.sock")
+    service = echo(
+        env=worker.on_socket("/run/kipgate/worker.sock"), socket="/run/kipgate/worker.sock"
+    )
     del service["port"]
     gate = kipgate({"echo": service})
     first = gate.get("/over-a-socket")
@@ -144,12 +166,16 @@ def test_socket_service_is_served(kipgate, echo):
 
 
 def test_d5_a_thousand_first_requests_make_one_container(kipgate, echo):
-    """D5: N cold requests made N creates. A thousand at once: one container, 1,000 right answers."""
+    """D5: N cold requests made N creates. A thousand at once: one container, 1,000 right
+    answers."""
     gate = kipgate({"echo": echo(queue=2000, concurrency=2000, idle_timeout="10m")})
     datas = [get(f"/n/{i}", "Connection: close") for i in range(1000)]
     answers = load.burst(gate.front, datas)
-    wrong = [(i, a if isinstance(a, Exception) else a[:300]) for i, a in enumerate(answers)
-             if isinstance(a, Exception) or not right(a, i)]
+    wrong = [
+        (i, a if isinstance(a, Exception) else a[:300])
+        for i, a in enumerate(answers)
+        if isinstance(a, Exception) or not right(a, i)
+    ]
     assert not wrong, (len(wrong), wrong[:5])
     assert len(gate.witness.actions("create")) == 1
     assert len(gate.witness.containers()) == 1
@@ -171,7 +197,8 @@ def test_concurrency_below_the_demand_still_serves_all(kipgate, echo):
 
 
 def test_client_that_hangs_up_frees_its_place(kipgate, echo):
-    """The queue holds two: when one of them leaves, the next is let in, and the others are served."""
+    """The queue holds two: when one of them leaves, the next is let in, and the others are
+    served."""
     gate = kipgate({"echo": echo(env=worker.start_delay(2000), queue=2)}, config={"fronts": 1})
     first, second = gate.raw(20), gate.raw(20)
     first.send(get("/1"))
@@ -187,8 +214,11 @@ def test_client_that_hangs_up_frees_its_place(kipgate, echo):
 
 def waiting(gate, count):
     """Until that many requests wait."""
-    wait_until(lambda: gate.admin.metric("kipgate_waiting", service="echo") == count, 5,
-               f"{count} waiting requests")
+    wait_until(
+        lambda: gate.admin.metric("kipgate_waiting", service="echo") == count,
+        5,
+        f"{count} waiting requests",
+    )
 
 
 def test_demand_that_leaves_does_not_leave_a_container_behind(kipgate, echo):
@@ -213,12 +243,14 @@ def gone_after(gate, service, ended, within=30):
 def test_idle_instance_is_removed_within_a_second_of_due(kipgate, echo):
     """Several timeouts at once, each measured by the engine's own events."""
     idles = {"a": 1.0, "b": 1.7, "c": 2.5}
-    gate = kipgate({n: echo(routes=[f"/{n}"], idle_timeout=f"{int(t * 1000)}ms")
-                    for n, t in idles.items()})
+    gate = kipgate(
+        {n: echo(routes=[f"/{n}"], idle_timeout=f"{int(t * 1000)}ms") for n, t in idles.items()}
+    )
 
     def one(name):
         assert gate.get(f"/{name}", timeout=30).status == 200
         return gone_after(gate, name, time.time())
+
     for name, took in zip(idles, together([lambda n=n: one(n) for n in idles], 60)):
         assert idles[name] - 0.05 <= took <= idles[name] + 1.0, (name, took)
     gate.witness.wait_none(5)
@@ -271,6 +303,7 @@ def open_upload(gate):
         client.send(b"x" * 50)
         assert worker.sunk_bytes(client.response("POST")) == 100
         client.close()
+
     return end
 
 
@@ -290,6 +323,7 @@ def open_websocket(gate):
         ws.send("still there")
         assert ws.recv() == "still there"
         ws.close()
+
     return end
 
 
@@ -304,11 +338,16 @@ def open_download(gate):
 def busy(gate):
     """Whether the one instance has one exchange and is not due."""
     instances = gate.admin.instances("echo")
-    return instances and instances[0]["exchanges"] == 1 and instances[0]["reap_in_seconds"] in (None, -1)
+    return (
+        instances
+        and instances[0]["exchanges"] == 1
+        and instances[0]["reap_in_seconds"] in (None, -1)
+    )
 
 
-@pytest.mark.parametrize("begin", [open_upload, open_events, open_websocket, open_download],
-                         ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "begin", [open_upload, open_events, open_websocket, open_download], ids=lambda f: f.__name__
+)
 def test_open_exchange_keeps_its_instance(kipgate, echo, begin):
     """Four idle timeouts long; then the clock starts at its end."""
     gate = kipgate({"echo": echo(idle_timeout="500ms")})
@@ -325,8 +364,7 @@ def test_open_exchange_keeps_its_instance(kipgate, echo, begin):
 
 def test_d4_the_documented_default_is_the_effective_one(kipgate, echo):
     """D4: 5 minutes were documented, 20 coded. Both the API and `check` show 5 minutes."""
-    gate = kipgate({"echo": echo(routes=["/"]),
-                    "other": echo(routes=["/o"], idle_timeout="90s")})
+    gate = kipgate({"echo": echo(routes=["/"]), "other": echo(routes=["/o"], idle_timeout="90s")})
     shown = gate.admin.service("echo")
     assert in_seconds(find(shown, "idle_timeout")) == 300
     checked = gate.cli("check")
@@ -335,7 +373,9 @@ def test_d4_the_documented_default_is_the_effective_one(kipgate, echo):
     assert in_seconds(services["echo"]["idle_timeout"]) == 300
     assert in_seconds(services["other"]["idle_timeout"]) == 90
     assert gate.get("/").status == 200
-    due = wait_until(lambda: gate.admin.instances("echo")[0]["reap_in_seconds"], 5, "its lease is back")
+    due = wait_until(
+        lambda: gate.admin.instances("echo")[0]["reap_in_seconds"], 5, "its lease is back"
+    )
     assert 295 < due <= 300, due
 
 
@@ -409,6 +449,7 @@ def test_d12_two_hundred_requests_at_the_reap_instant(kipgate, echo):
                 outcomes.append((response.status, response.one("Server-Timing") is not None))
                 pause(max(0, ended + idle + dice.uniform(-0.005, 0.005) - time.monotonic()))
         return outcomes[1:]
+
     outcomes = sum(together([lambda i=i: lane(i) for i in range(lanes)], 150), [])
     assert [o for o in outcomes if o[0] != 200] == [] and len(outcomes) == lanes * rounds
     cold = sum(1 for _, was_cold in outcomes if was_cold)
@@ -423,7 +464,9 @@ def test_d13_health_and_readiness_tell_the_truth(kipgate, echo):
     lost = kipgate({"echo": echo()}, start=False)
     lost.config["engine"] = f"unix://{lost.directory}/nobody.sock"
     lost.start(ready=False)
-    wait_until(lambda: b"engine-unavailable" in lost.admin.call("GET", "/readyz").body, 5, "the reason")
+    wait_until(
+        lambda: b"engine-unavailable" in lost.admin.call("GET", "/readyz").body, 5, "the reason"
+    )
     assert lost.admin.status("/readyz") == 503
     assert lost.cli("health").returncode == 0 and lost.cli("health", "--ready").returncode == 1
 

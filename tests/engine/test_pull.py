@@ -171,7 +171,9 @@ def test_pull_timeout(kipgate, echo, sdk, source, open_registry):
     """The registry accepts and never answers: refused after pull_timeout; start_timeout is not
     counted meanwhile."""
     reference = pushed(sdk, source, open_registry, "h/echo:1")
-    gate = kipgate({"echo": echo(image=reference, pull="missing", pull_timeout="2s", start_timeout="1s")})
+    gate = kipgate(
+        {"echo": echo(image=reference, pull="missing", pull_timeout="2s", start_timeout="1s")}
+    )
     open_registry.suspend()
     began = time.monotonic()
     problem(gate.get("/", timeout=30), 502, "image-unavailable")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every row of the reason table, provoked on a real engine: status, type, and a detail that names the
-service and the cause. What a client is told never carries the engine's paths or ids."""
+"""Every row of the reason table, provoked on a real engine: status, type, and a detail that
+names the service and the cause. What a client is told never carries the engine's paths or ids."""
 import re
 import time
 
@@ -16,8 +16,10 @@ from harness.waiting import Background, together, wait_until
 @pytest.fixture(scope="module")
 def gate(echo):
     """One Kipgate with a service for every way to fail; the failures do not touch each other."""
+
     def routed(name, env=None, **more):
         return {name: echo(env=env, routes=[f"/{name}"], strip_prefix=True, **more)}
+
     dead = f"127.0.0.1:{net.free_port()}"
     services = {
         **routed("fine", idle_timeout="10m"),
@@ -27,10 +29,18 @@ def gate(echo):
         **routed("exits-zero", env=worker.exit_at_boot(0)),
         **routed("eats", env=worker.oom_at_boot(), memory="16MiB"),
         **routed("silent", env=worker.never_listen(), start_timeout="3s"),
-        **routed("mute", env=worker.accept_only(), start_timeout="3s",
-                 health={"path": "/health", "status": "200"}),
-        **routed("sick", env=worker.health_after(60000), start_timeout="3s",
-                 health={"path": "/health", "status": "200"}),
+        **routed(
+            "mute",
+            env=worker.accept_only(),
+            start_timeout="3s",
+            health={"path": "/health", "status": "200"},
+        ),
+        **routed(
+            "sick",
+            env=worker.health_after(60000),
+            start_timeout="3s",
+            health={"path": "/health", "status": "200"},
+        ),
         **routed("no-command", command=["/no/such/program"], entrypoint=["/no/such/program"]),
         **routed("slow", env=worker.start_delay(1500), queue=3),
         **routed("asleep", quiet=[{"path": "/asleep/metrics"}, {"user_agent": "*monitor*"}]),
@@ -51,15 +61,18 @@ FAILURES = [
     ("silent", 504, "start-timeout", ["answer"]),
     ("mute", 504, "start-timeout", ["answer"]),
     ("sick", 504, "start-timeout", ["answer"]),
-    ("no-command", 502, "instance-exited", ["no such file|not found|start|exit"])]
+    ("no-command", 502, "instance-exited", ["no such file|not found|start|exit"]),
+]
 
 
 @pytest.fixture(scope="module")
 def first_requests(gate):
     """The first request to each service that fails, all at once: (response, seconds)."""
+
     def ask(name):
         began = time.monotonic()
         return gate.get(f"/{name}", timeout=30), time.monotonic() - began
+
     return {row[0]: Background(ask, row[0]) for row in FAILURES}
 
 
@@ -91,8 +104,12 @@ def test_provisioning_failures(gate, first_requests, name, status, reason, words
 @pytest.mark.parametrize("name", ["exits", "missing", "silent"])
 def test_backing_off_after_a_failure(gate, name):
     """Refused at once with the time of the next try; no container is made meanwhile."""
-    wait_until(lambda: b"backing-off" in gate.get(f"/{name}", timeout=15).body, 15,
-               "a refusal during the back-off", every=0.01)
+    wait_until(
+        lambda: b"backing-off" in gate.get(f"/{name}", timeout=15).body,
+        15,
+        "a refusal during the back-off",
+        every=0.01,
+    )
     mark = gate.witness.events.mark()
     began = time.monotonic()
     body = problem(gate.get(f"/{name}"), 503, "backing-off")
@@ -118,7 +135,9 @@ def test_back_off_doubles_and_is_reset_by_success(kipgate, echo):
     assert sorted(set(told)) == [1, 2, 3, 4]
     answer = gate.reload(lambda c: c["services"].update(echo=echo()))
     assert answer.status == 200, answer.body
-    wait_until(lambda: gate.get("/", timeout=15).status == 200, 10, "success with the new spec", 0.05)
+    wait_until(
+        lambda: gate.get("/", timeout=15).status == 200, 10, "success with the new spec", 0.05
+    )
 
 
 def test_worker_that_keeps_dying_is_not_started_in_a_loop(kipgate, echo):
@@ -135,8 +154,10 @@ def test_worker_that_keeps_dying_is_not_started_in_a_loop(kipgate, echo):
 
 def test_queue_full(gate):
     """Three may wait; the fourth is told at once; the three are served."""
+
     def three():
         return together([lambda: gate.get("/slow", timeout=20)] * 3, 30)
+
     served = Background(three)
     wait_until(lambda: gate.admin.metric("kipgate_waiting", service="slow") == 3, 5, "three wait")
     began = time.monotonic()
@@ -149,7 +170,9 @@ def test_queue_full(gate):
 def test_upstream_failed(gate):
     """The worker closes without an answer."""
     assert gate.admin.wake("fine").status == 200
-    body = problem(gate.get("/fine" + worker.abort(), method="POST", body=b"x"), 502, "upstream-failed")
+    body = problem(
+        gate.get("/fine" + worker.abort(), method="POST", body=b"x"), 502, "upstream-failed"
+    )
     assert "fine" in body["detail"]
 
 
@@ -159,8 +182,10 @@ def test_upstream_timeout(gate):
     assert "hasty" in body["detail"]
 
 
-@pytest.mark.parametrize("target,method,agent", [
-    ("/asleep/metrics", "GET", "x"), ("/asleep/other", "GET", "big-monitor/1.0")])
+@pytest.mark.parametrize(
+    "target,method,agent",
+    [("/asleep/metrics", "GET", "x"), ("/asleep/other", "GET", "big-monitor/1.0")],
+)
 def test_quiet_requests_do_not_wake(gate, target, method, agent):
     """Monitors get 503 `asleep` while no instance runs."""
     body = problem(gate.get(target, method=method, fields=[("User-Agent", agent)]), 503, "asleep")
@@ -212,9 +237,11 @@ def test_head_too_large(gate):
 
 
 def test_overloaded(kipgate, echo):
-    """A front-wide cap: more connections than descriptors allow are told so (or wait unaccepted)."""
-    gate = kipgate({"echo": echo(env=worker.start_delay(1500), queue=10000)},
-                   config={"fronts": 1}, nofile=200)
+    """A front-wide cap: more connections than descriptors allow are told so (or wait
+    unaccepted)."""
+    gate = kipgate(
+        {"echo": echo(env=worker.start_delay(1500), queue=10000)}, config={"fronts": 1}, nofile=200
+    )
     clients = [gate.raw(20) for _ in range(190)]
     statuses = []
     try:
@@ -239,14 +266,18 @@ def test_overloaded(kipgate, echo):
 def test_draining(kipgate, echo):
     """Going down: what is under way is finished; a request whose head was begun before is still
     answered, by a warm instance, or with `draining` where one would have to be started."""
-    gate = kipgate({"echo": echo(routes=["/"]), "cold": echo(routes=["/cold"])},
-                   config={"drain_timeout": "10s"})
+    gate = kipgate(
+        {"echo": echo(routes=["/"]), "cold": echo(routes=["/cold"])},
+        config={"drain_timeout": "10s"},
+    )
     assert gate.get("/").status == 200
     slow, warm, cold = gate.raw(20), gate.raw(20), gate.raw(20)
     for client, target in ((warm, "/"), (cold, "/cold")):
         client.send(get(target)[:-2])
     slow.send(get(worker.slow(1500)))
-    wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 1, 5, "one exchange")
+    wait_until(
+        lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 1, 5, "one exchange"
+    )
     gate.process.terminate()
     gate.wait_log(5, event="draining")
     wait_until(lambda: net.refused(gate.front), 5, "the fronts stopped listening")
@@ -259,7 +290,8 @@ def test_draining(kipgate, echo):
 
 
 def test_engine_unavailable(kipgate, echo):
-    """Cold, and the engine is not there: refused in time with Retry-After, and served once it is."""
+    """Cold, and the engine is not there: refused in time with Retry-After, and served once it
+    is."""
     gate = kipgate({"echo": echo(start_timeout="2s")}, start=False)
     gate.config["engine"] = f"unix://{gate.directory}/engine.sock"
     gate.start(ready=False)

@@ -73,8 +73,8 @@ def test_instance_that_became_due_meanwhile_is_removed(kipgate, echo):
 
 
 def test_kill_9_at_fifty_random_moments_of_a_provisioning(kipgate, echo):
-    """After each restart at most one container, none orphaned, and the service works. The moments are
-    drawn from one seed over the whole time that a provisioning takes here."""
+    """After each restart at most one container, none orphaned, and the service works. The
+    moments are drawn from one seed over the whole time that a provisioning takes here."""
     gate = kipgate({"echo": echo(idle_timeout="10m")})
     dice = random.Random(50)
     began = time.monotonic()
@@ -127,9 +127,17 @@ def foreigners(echo_image):
     def make(owner, spec="0" * 64):
         ours_but = {OWNER: owner + "x", SERVICE: "echo", SPEC: spec}
         for index, labels in enumerate([ours_but, {SERVICE: "echo", SPEC: spec}, {}]):
-            made.append(sdk.containers.run(echo_image, detach=True, labels=labels, environment={
-                "PORT": "8080"}, name=f"kipgate-echo-{owner[-9:]}{index}"))
+            made.append(
+                sdk.containers.run(
+                    echo_image,
+                    detach=True,
+                    labels=labels,
+                    environment={"PORT": "8080"},
+                    name=f"kipgate-echo-{owner[-9:]}{index}",
+                )
+            )
         return made
+
     yield make
     for container in made:
         container.remove(force=True)
@@ -157,8 +165,11 @@ def test_half_made_container_of_a_former_run_is_removed_or_finished(kipgate, ech
     gate = kipgate({"echo": echo()}, start=False)
     sdk = client(settings.docker_host())
     for service in ("echo", "gone"):
-        sdk.api.create_container(echo_image, name=f"kipgate-{service}-{gate.owner[-10:]}", labels={
-            OWNER: gate.owner, SERVICE: service, SPEC: "1" * 64})
+        sdk.api.create_container(
+            echo_image,
+            name=f"kipgate-{service}-{gate.owner[-10:]}",
+            labels={OWNER: gate.owner, SERVICE: service, SPEC: "1" * 64},
+        )
     gate.start()
     wait_until(lambda: not gate.witness.containers("gone"), 10, "the unknown service's is gone")
     assert gate.get("/").status == 200
@@ -182,8 +193,13 @@ def test_second_kipgate_with_the_same_state_refuses_to_start(kipgate, echo):
     other = dict(gate.config, listen=[f"unix:{gate.directory}/other.sock"], admin="off")
     path = gate.directory / "other.json"
     path.write_text(json.dumps(other))
-    done = subprocess.run([gate.binary, "serve", "--config", str(path)], capture_output=True,
-                          text=True, timeout=20, env=gate.env)
+    done = subprocess.run(
+        [gate.binary, "serve", "--config", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=gate.env,
+    )
     assert done.returncode in (1, 2), done.stderr
     assert "state" in done.stderr and str(gate.config["state_dir"]) in done.stderr
     assert gate.get("/").one("Server-Timing") is None
@@ -193,7 +209,8 @@ def test_second_kipgate_with_the_same_state_refuses_to_start(kipgate, echo):
 
 
 def test_sigterm_drains_and_leaves_instances_running(kipgate, echo):
-    """Open exchanges finish, new connections are refused, the container stays for the next start."""
+    """Open exchanges finish, new connections are refused, the container stays for the next
+    start."""
     gate = kipgate({"echo": echo()})
     assert gate.get("/").status == 200
     with gate.raw(20) as client_:
@@ -265,8 +282,12 @@ def test_remove_on_exit(kipgate, echo):
 @pytest.mark.parametrize("how", ["SIGHUP", "POST"])
 def test_reload_drops_no_request_and_resets_no_clock(kipgate, echo, how):
     """Services are added and removed under load; the old instance's idle clock goes on."""
-    gate = kipgate({"echo": echo(routes=["/"], idle_timeout="10m"),
-                    "still": echo(routes=["/still"], idle_timeout="10m")})
+    gate = kipgate(
+        {
+            "echo": echo(routes=["/"], idle_timeout="10m"),
+            "still": echo(routes=["/still"], idle_timeout="10m"),
+        }
+    )
     assert gate.get("/").status == 200 and gate.get("/still").status == 200
     used = time.monotonic()
     load = WarmLoad(gate.front)
@@ -278,7 +299,9 @@ def test_reload_drops_no_request_and_resets_no_clock(kipgate, echo, how):
             gate.process.send_signal(signal.SIGHUP)
         else:
             assert gate.admin.call("POST", "/v1/reload").status == 200
-        wait_until(lambda: gate.admin.status(f"/v1/services/new{round_}") == 200, 5, "the new service")
+        wait_until(
+            lambda: gate.admin.status(f"/v1/services/new{round_}") == 200, 5, "the new service"
+        )
     wait_until(lambda: load.count > 100, 20, "a hundred requests")
     load.stop()
     assert load.failed == []
@@ -292,18 +315,24 @@ def test_reload_drops_no_request_and_resets_no_clock(kipgate, echo, how):
 
 
 def test_changed_spec_drains_the_old_and_starts_the_new(kipgate, echo):
-    """Under load: no request fails, old exchanges end on the old instance, new ones meet the new."""
+    """Under load: no request fails, old exchanges end on the old instance, new ones meet the
+    new."""
     gate = kipgate({"echo": echo(env={"WHO": "old"}, idle_timeout="10m")})
     assert gate.get("/").status == 200
     old = gate.witness.wait_one(5)["Id"]
     slow = Background(gate.get, worker.drip(2000, 100, 100), timeout=30)
     load = WarmLoad(gate.front)
     wait_until(lambda: gate.admin.instances("echo")[0]["exchanges"] >= 1, 5, "the download runs")
-    assert gate.reload(lambda c: c["services"].update(echo=echo(env={"WHO": "new"}, idle_timeout="10m"))
-                       ).status == 200
+    assert (
+        gate.reload(
+            lambda c: c["services"].update(echo=echo(env={"WHO": "new"}, idle_timeout="10m"))
+        ).status
+        == 200
+    )
 
     def replaced():
         return any(c["Id"] != old and c["State"] == "running" for c in gate.witness.containers())
+
     wait_until(replaced, 20, "the new instance", 0.02)
     response = slow.result(30)
     assert response.status == 200 and len(response.body) == 2000, "it ended on the old one"
@@ -337,7 +366,9 @@ def test_killed_front_is_replaced_and_only_its_own_exchanges_are_lost(kipgate, e
     control = gate.process.pid
     slow = [Background(gate.get, worker.drip(600, 10, 50), timeout=60) for _ in range(8)]
     load = WarmLoad(gate.front, clients=4)
-    wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") >= 8, 5, "eight downloads")
+    wait_until(
+        lambda: gate.admin.metric("kipgate_exchanges", service="echo") >= 8, 5, "eight downloads"
+    )
     victim = gate.fronts()[0]
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: len(gate.fronts()) == 2 and victim not in gate.fronts(), 5, "a new front")
@@ -413,7 +444,9 @@ def test_fronts_hold_no_engine_socket_and_few_privileges(kipgate, echo):
         assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2", status
         assert int(status["CapEff"], 16) == 0 and int(status["CapPrm"], 16) == 0
         if os.geteuid() == 0:
-            assert "0" not in status["Uid"].split() and "0" not in status["Gid"].split(), status["Uid"]
+            assert "0" not in status["Uid"].split() and "0" not in status["Gid"].split(), status[
+                "Uid"
+            ]
             assert status["Groups"].split() in ([], [status["Gid"].split()[0]])
         assert not engine & set(proc.sockets(pid)), "a front holds the engine's socket"
         assert not any("docker" in f or "owner" in f for f in proc.files(pid)), proc.files(pid)
@@ -449,8 +482,12 @@ def test_descriptors_and_memory_are_given_back(kipgate, echo):
     for _ in range(100):
         gate.get("/", timeout=20)
     assert gate.admin.sleep("echo").status == 200
-    wait_until(lambda: all(len(proc.files(p)) <= n + 2 for p, n in before.items()), 10,
-               "descriptors are back where they were", 0.1)
+    wait_until(
+        lambda: all(len(proc.files(p)) <= n + 2 for p, n in before.items()),
+        10,
+        "descriptors are back where they were",
+        0.1,
+    )
 
 
 def test_storm_of_sighup(kipgate, echo):

@@ -17,9 +17,18 @@ class Admin:
 
     def call(self, method, path, body=None, timeout=60.0):
         """A response; `body` is sent as JSON unless it is bytes already."""
-        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        return raw.get(self.address, path, [("Content-Type", "application/json")] if data else (),
-                       host="localhost", method=method, body=data, timeout=timeout)
+        data = (
+            b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        )
+        return raw.get(
+            self.address,
+            path,
+            [("Content-Type", "application/json")] if data else (),
+            host="localhost",
+            method=method,
+            body=data,
+            timeout=timeout,
+        )
 
     def json(self, path, timeout=10.0):
         """The parsed answer of a GET that must succeed."""

@@ -16,8 +16,12 @@ def raw_target(answer, **switches):
 def raw_post(answer, *fields, **switches):
     """A POST whose body is the exact answer: for answers that do not fit a target."""
     query = urllib.parse.urlencode(switches)
-    lines = [f"POST /raw?{query} HTTP/1.1", "Host: kipgate.test", f"Content-Length: {len(answer)}",
-             *fields]
+    lines = [
+        f"POST /raw?{query} HTTP/1.1",
+        "Host: kipgate.test",
+        f"Content-Length: {len(answer)}",
+        *fields,
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + answer
 
 
@@ -105,13 +109,14 @@ def peak(response):
 
 def waited_ms(response):
     """How long a request says that it waited for an instance."""
-    match = re.fullmatch(r'kipgate;desc="(cold|paused)";dur=(\d+(?:\.\d+)?)',
-                         response.one("Server-Timing") or "")
+    match = re.fullmatch(
+        r'kipgate;desc="(cold|paused)";dur=(\d+(?:\.\d+)?)', response.one("Server-Timing") or ""
+    )
     assert match, response.fields
     return float(match[2])
 
 
-# --- environment of the worker ----------------------------------------------------------------------
+# --- environment of the worker --------------------------------------------------------------------
 
 
 def start_delay(ms):

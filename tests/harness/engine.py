@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine of a test's own, to be killed, stopped and restarted. The difficulty: a restart after a
-kill must use the very command line that packaging/engine.sh chose, so it is read from the kernel."""
+"""An engine of a test's own, to be killed, stopped and restarted. The difficulty: a restart
+after a kill must use the very command line that packaging/engine.sh chose, so it is read from
+the kernel."""
 import pathlib
 import signal
 import subprocess
@@ -21,8 +22,13 @@ class Engine:
         self.dockerd = None  # our own child after the first restart
 
     def _script(self, verb, *words):
-        done = subprocess.run([str(SCRIPT), verb, str(self.directory), *words], text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        done = subprocess.run(
+            [str(SCRIPT), verb, str(self.directory), *words],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=120,
+        )
         assert done.returncode == 0, f"engine.sh {verb}: {done.stdout}"
 
     def start(self):
@@ -54,8 +60,13 @@ class Engine:
         """Starts dockerd again, as after a crash."""
         (self.directory / "docker.pid").unlink(missing_ok=True)
         with open(self.directory / "dockerd.log", "ab") as log:
-            self.dockerd = subprocess.Popen(self.command, stdout=log, stderr=log,
-                                            stdin=subprocess.DEVNULL, start_new_session=True)
+            self.dockerd = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         (self.directory / "dockerd.pid").write_text(f"{self.dockerd.pid}\n")
         wait_until(self._came_up, 30, "the engine's answer to a ping", every=0.02)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Kipgate under test. The difficulty: it must be told apart from every other one on the machine
-and engine, so it has its own state, ports, sockets and owner label, and it must not be left behind."""
+"""One Kipgate under test. The difficulty: it must be told apart from every other one on the
+machine and engine, so it has its own state, ports, sockets and owner label, and it must not be
+left behind."""
 import json
 import os
 import pathlib
@@ -23,8 +24,17 @@ SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "Asser
 class Kipgate:
     """Starts in `start`, ends in `stop` (or by the context manager)."""
 
-    def __init__(self, services=None, config=None, binary=None, env=None, flags=(), nofile=None,
-                 admin_tcp=False, engine=None):
+    def __init__(
+        self,
+        services=None,
+        config=None,
+        binary=None,
+        env=None,
+        flags=(),
+        nofile=None,
+        admin_tcp=False,
+        engine=None,
+    ):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kg"))
         self.directory.chmod(0o755)
         self.owner = f"test-{uuid.uuid4().hex[:12]}"
@@ -32,8 +42,9 @@ class Kipgate:
         self.host = engine or settings.docker_host()
         self.front = ("127.0.0.1", net.free_port())
         self.front_unix = str(self.directory / "front.sock")
-        self.admin_address = (("127.0.0.1", net.free_port()) if admin_tcp
-                              else str(self.directory / "admin.sock"))
+        self.admin_address = (
+            ("127.0.0.1", net.free_port()) if admin_tcp else str(self.directory / "admin.sock")
+        )
         self.admin = Admin(self.admin_address)
         self.config_path = self.directory / "kipgate.json"
         self.config = self._configuration(services or {}, config or {})
@@ -48,9 +59,17 @@ class Kipgate:
     def _configuration(self, services, more):
         listen = self.admin_address
         admin = f"unix:{listen}" if isinstance(listen, str) else f"{listen[0]}:{listen[1]}"
-        base = {"listen": [f"{self.front[0]}:{self.front[1]}", f"unix:{self.front_unix}"], "admin": admin,
-                "engine": self.host, "owner": self.owner, "state_dir": str(self.directory / "state"),
-                "fronts": 2, "log_level": "debug", "log_format": "json", "services": services}
+        base = {
+            "listen": [f"{self.front[0]}:{self.front[1]}", f"unix:{self.front_unix}"],
+            "admin": admin,
+            "engine": self.host,
+            "owner": self.owner,
+            "state_dir": str(self.directory / "state"),
+            "fronts": 2,
+            "log_level": "debug",
+            "log_format": "json",
+            "services": services,
+        }
         merged = {**base, **more}
         return {key: value for key, value in merged.items() if value is not None}
 
@@ -79,25 +98,42 @@ class Kipgate:
     def cli(self, *words, timeout=60, env=None):
         """Runs a command of the CLI to its end."""
         self.write_config()
-        return subprocess.run(self.command(*words), capture_output=True, text=True, timeout=timeout,
-                              env={**self.env, **(env or {})})
+        return subprocess.run(
+            self.command(*words),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**self.env, **(env or {})},
+        )
 
     def spawn(self):
         """Starts the process without waiting for it."""
         self.write_config()
-        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile, self.nofile))
-                 ) if self.nofile else None
-        self.process = subprocess.Popen(self.command("serve") + self.flags, env=self.env,
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, preexec_fn=limit)
+        limit = (
+            (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile, self.nofile)))
+            if self.nofile
+            else None
+        )
+        self.process = subprocess.Popen(
+            self.command("serve") + self.flags,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=limit,
+        )
         threading.Thread(target=self._read_logs, args=(self.process.stderr,), daemon=True).start()
         return self
 
     def start(self, ready=True, timeout=20):
         """Starts and waits until it is ready (or only alive)."""
         self.spawn()
-        wait_until(lambda: self._answers("/readyz" if ready else "/healthz"), timeout,
-                   "Kipgate's readiness", every=0.01)
+        wait_until(
+            lambda: self._answers("/readyz" if ready else "/healthz"),
+            timeout,
+            "Kipgate's readiness",
+            every=0.01,
+        )
         return self
 
     def _answers(self, path):
@@ -127,7 +163,9 @@ class Kipgate:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)
-            raise AssertionError(f"kipgate did not end within {timeout} s of SIGTERM:\n{self.tail()}")
+            raise AssertionError(
+                f"kipgate did not end within {timeout} s of SIGTERM:\n{self.tail()}"
+            )
         assert status == 0, f"exit status {status} after SIGTERM:\n{self.tail()}"
         self.assert_clean()
 
@@ -143,8 +181,12 @@ class Kipgate:
         self.process.wait()
         if not wait_for_fronts:
             return
-        wait_until(lambda: not any(proc.alive(pid) for pid in fronts), 10,
-                   "fronts end after their control was killed", every=0.01)
+        wait_until(
+            lambda: not any(proc.alive(pid) for pid in fronts),
+            10,
+            "fronts end after their control was killed",
+            every=0.01,
+        )
 
     def end(self):
         """Ends it somehow: clean-up after a failure."""
@@ -187,8 +229,9 @@ class Kipgate:
 
     def wait_log(self, timeout=10, since=0, **fields):
         """The first log line that has all these fields."""
-        return self.logs.wait(lambda line: fields.items() <= line.items(), timeout,
-                              f"log line {fields}", since)
+        return self.logs.wait(
+            lambda line: fields.items() <= line.items(), timeout, f"log line {fields}", since
+        )
 
     def reload(self, change):
         """Changes the configuration by change(config) and reloads; gives the answer."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads of bounded size. The difficulty: a thousand clients in one Python process must not be slower
-to begin than what they measure, so they are coroutines that connect first and speak together."""
+"""Loads of bounded size. The difficulty: a thousand clients in one Python process must not be
+slower to begin than what they measure, so they are coroutines that connect first and speak
+together."""
 import asyncio
 import threading
 import time

@@ -7,14 +7,20 @@ import zlib
 
 def png(width, height):
     """A gradient."""
+
     def chunk(kind, data):
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
     row = b"".join(bytes((x * 255 // width, 100, 200)) for x in range(width))
     rows = b"".join(b"\0" + row for _ in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
-            + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def measure(data):
@@ -32,9 +38,9 @@ def _jpeg(data):
     """From the frame header: the first SOF marker."""
     at = 2
     while at + 9 < len(data):
-        marker, length = struct.unpack(">HH", data[at:at + 4])
-        if 0xffc0 <= marker <= 0xffcf and marker not in (0xffc4, 0xffc8, 0xffcc):
-            height, width = struct.unpack(">HH", data[at + 5:at + 9])
+        marker, length = struct.unpack(">HH", data[at : at + 4])
+        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return width, height
         at += 2 + length
     raise AssertionError("a JPEG without a frame")
@@ -45,16 +51,22 @@ def _webp(data):
     kind = data[12:16]
     if kind == b"VP8 ":
         width, height = struct.unpack("<HH", data[26:30])
-        return width & 0x3fff, height & 0x3fff
+        return width & 0x3FFF, height & 0x3FFF
     if kind == b"VP8L":
-        bits, = struct.unpack("<I", data[21:25])
-        return (bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1
+        (bits,) = struct.unpack("<I", data[21:25])
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return (int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1)
 
 
 def multipart(data, name="picture.png"):
     """A form with one file, as `curl -F file=@NAME` sends it: (content type, body)."""
     mark = "kipgate-test-boundary"
-    body = (f"--{mark}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n"
-            f"Content-Type: application/octet-stream\r\n\r\n").encode() + data + f"\r\n--{mark}--\r\n".encode()
+    body = (
+        (
+            f"--{mark}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n"
+            f"Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        + data
+        + f"\r\n--{mark}--\r\n".encode()
+    )
     return f"multipart/form-data; boundary={mark}", body

@@ -7,7 +7,9 @@ import pathlib
 def status(pid):
     """Fields of /proc/PID/status."""
     text = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    return {
+        key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())
+    }
 
 
 def rss_kib(pid):
@@ -56,6 +58,7 @@ def unix_peers(path):
     """Inodes of the client ends connected to a listening Unix socket's path. The kernel gives the
     server's end the path; its peer is found by `ss`, which asks the kernel for the pairs."""
     import subprocess
+
     out = subprocess.run(["ss", "-xHn"], capture_output=True, text=True, check=True).stdout
     peers = set()
     for line in out.splitlines():

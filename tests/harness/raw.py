@@ -63,8 +63,13 @@ def parse_head(head):
     if len(parts) < 2 or parts[0] not in (b"HTTP/1.1", b"HTTP/1.0") or len(parts[1]) != 3:
         raise Broken(f"bad status line {lines[0]!r}")
     reason = parts[2] if len(parts) == 3 else b""
-    return Response(parts[0].decode(), int(parts[1]), reason.decode("latin-1"),
-                    parse_fields(lines[1:]), raw_head=head)
+    return Response(
+        parts[0].decode(),
+        int(parts[1]),
+        reason.decode("latin-1"),
+        parse_fields(lines[1:]),
+        raw_head=head,
+    )
 
 
 class RawClient:
@@ -120,7 +125,7 @@ class RawClient:
     def send_pieces(self, data, size, pause=0.0):
         """Sends in segments of `size` bytes."""
         for at in range(0, len(data), size):
-            self.send(data[at:at + size])
+            self.send(data[at : at + size])
             if pause:
                 time.sleep(pause)
         return self

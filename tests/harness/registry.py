@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real registry on loopback: Debian's docker-registry with a storage directory of its own. Engines
-trust registries of 127.0.0.0/8 without TLS."""
+"""A real registry on loopback: Debian's docker-registry with a storage directory of its own.
+Engines trust registries of 127.0.0.0/8 without TLS."""
 import pathlib
 import shutil
 import signal
@@ -27,13 +27,16 @@ class Registry:
         config = self.directory / "config.yml"
         config.write_text(self._config(auth))
         self.log = open(self.directory / "log", "wb")
-        self.process = subprocess.Popen([program, "serve", str(config)], stdout=self.log,
-                                        stderr=self.log)
+        self.process = subprocess.Popen(
+            [program, "serve", str(config)], stdout=self.log, stderr=self.log
+        )
         wait_until(self._answers, 15, "the registry's answer", every=0.02)
 
     def _config(self, auth):
-        text = (f"version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n"
-                f"    rootdirectory: {self.directory}/data\nhttp:\n  addr: {self.address}\n")
+        text = (
+            f"version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n"
+            f"    rootdirectory: {self.directory}/data\nhttp:\n  addr: {self.address}\n"
+        )
         if auth:
             (self.directory / "htpasswd").write_text(HTPASSWD + "\n")
             text += f"auth:\n  htpasswd:\n    realm: test\n    path: {self.directory}/htpasswd\n"

@@ -66,7 +66,9 @@ class Background:
     def __init__(self, function, *args, **kwargs):
         self._value = None
         self._error = None
-        self._thread = threading.Thread(target=self._run, args=(function, args, kwargs), daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=(function, args, kwargs), daemon=True
+        )
         self._thread.start()
 
     def _run(self, function, args, kwargs):

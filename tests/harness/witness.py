@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An independent witness of what exists on the engine: the Docker SDK, never Kipgate's own client."""
+"""An independent witness of what exists on the engine: the Docker SDK, never Kipgate's own
+client."""
 import threading
 import time
 
@@ -31,7 +32,8 @@ class Witness:
     def _follow(self):
         """Follows the engine's events from now on, on a thread."""
         self._stream = self.client.events(
-            decode=True, since=int(time.time()), filters={"label": f"{OWNER}={self.owner}"})
+            decode=True, since=int(time.time()), filters={"label": f"{OWNER}={self.owner}"}
+        )
         threading.Thread(target=self._read, args=(self._stream,), daemon=True).start()
 
     def _read(self, stream):
@@ -73,24 +75,37 @@ class Witness:
     @staticmethod
     def _is(event, action, service):
         labels = event.get("Actor", {}).get("Attributes", {})
-        return (event.get("Type") == "container" and event.get("Action") == action
-                and service in (None, labels.get(SERVICE)))
+        return (
+            event.get("Type") == "container"
+            and event.get("Action") == action
+            and service in (None, labels.get(SERVICE))
+        )
 
     def wait(self, action, timeout, service=None, since=0):
         """The first container event of that kind from `since` (a mark of `events`) on."""
-        return self.events.wait(lambda e: self._is(e, action, service), timeout,
-                                f"engine event {action} of {service or self.owner}", since)
+        return self.events.wait(
+            lambda e: self._is(e, action, service),
+            timeout,
+            f"engine event {action} of {service or self.owner}",
+            since,
+        )
 
     def wait_none(self, timeout, service=None):
         """Until no container of the owner (or service) exists."""
-        wait_until(lambda: not self.containers(service), timeout,
-                   f"no container of {service or self.owner} left", every=0.02)
+        wait_until(
+            lambda: not self.containers(service),
+            timeout,
+            f"no container of {service or self.owner} left",
+            every=0.02,
+        )
 
     def wait_one(self, timeout, service=None):
         """Until exactly one container runs; gives it."""
+
         def one():
             found = self.containers(service)
             return found[0] if len(found) == 1 and found[0]["State"] == "running" else None
+
         return wait_until(one, timeout, f"one running container of {service or self.owner}", 0.02)
 
     def remove_all(self):

@@ -49,8 +49,16 @@ def dump(gate, data, method="GET"):
 def test_d1_method_path_query_headers_and_body_are_forwarded(gate, method):
     """D1: only `GET /` was forwarded, all else dropped."""
     body = b"a=1&b=2"
-    data = get("/some/deep/path%20x?q=1&q=2&r=%2F&s", "X-One: 1", f"Content-Length: {len(body)}",
-               "Content-Type: application/x-www-form-urlencoded", method=method) + body
+    data = (
+        get(
+            "/some/deep/path%20x?q=1&q=2&r=%2F&s",
+            "X-One: 1",
+            f"Content-Length: {len(body)}",
+            "Content-Type: application/x-www-form-urlencoded",
+            method=method,
+        )
+        + body
+    )
     seen = dump(gate, data)
     assert seen.first == f"{method} /some/deep/path%20x?q=1&q=2&r=%2F&s HTTP/1.1"
     assert seen.one("X-One") == "1" and seen.one("Host") == "kipgate.test"
@@ -61,9 +69,11 @@ def test_d1_method_path_query_headers_and_body_are_forwarded(gate, method):
 def test_d2_binary_bodies_and_repeated_headers_survive_both_ways(gate):
     """D2: responses were text, binary bodies and headers lost."""
     body = bytes(range(256)) * 300 + random.Random(2).randbytes(100001)
-    head = ("HTTP/1.1 207 Multi Status\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2; Path=/\r\n"
-            "X-High: caf\xe9\r\nX-Empty:\r\nContent-Type: image/jpeg\r\nVary: a\r\nVary: b\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n").encode("latin-1")
+    head = (
+        "HTTP/1.1 207 Multi Status\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2; Path=/\r\n"
+        "X-High: caf\xe9\r\nX-Empty:\r\nContent-Type: image/jpeg\r\nVary: a\r\nVary: b\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode("latin-1")
     response = raw.request(gate.front, raw_post(head + body), "POST")
     assert (response.status, response.reason) == (207, "Multi Status")
     assert response.all("Set-Cookie") == ["a=1", "b=2; Path=/"]
@@ -77,9 +87,12 @@ def test_d2_request_bodies_arrive_exactly(gate):
     body = random.Random(3).randbytes(1 << 20)
     digest = hashlib.sha256(body).hexdigest()
     by_length = get(worker.sink(), f"Content-Length: {len(body)}", method="POST") + body
-    pieces = [body[at:at + 40001] for at in range(0, len(body), 40001)]
-    chunked = get(worker.sink(), "Transfer-Encoding: chunked", method="POST") + b"".join(
-        b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    pieces = [body[at : at + 40001] for at in range(0, len(body), 40001)]
+    chunked = (
+        get(worker.sink(), "Transfer-Encoding: chunked", method="POST")
+        + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+        + b"0\r\n\r\n"
+    )
     for data in (by_length, chunked):
         response = raw.request(gate.front, data, "POST")
         assert worker.sunk(response) == (len(body), digest)
@@ -105,9 +118,16 @@ def test_forwarded_fields_are_written(gate):
 
 def test_forwarded_fields_of_a_client_are_overwritten(gate):
     """Who the client is, is not the client's to say."""
-    claims = ["X-Forwarded-For: 6.6.6.6", "x-forwarded-for: 7.7.7.7", "X-Forwarded-Proto: https",
-              "X-Forwarded-Host: evil.test", "X-Forwarded-Port: 1", "Forwarded: for=6.6.6.6",
-              "X-Real-IP: 6.6.6.6", "X-Forwarded-Server: evil.test"]
+    claims = [
+        "X-Forwarded-For: 6.6.6.6",
+        "x-forwarded-for: 7.7.7.7",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: evil.test",
+        "X-Forwarded-Port: 1",
+        "Forwarded: for=6.6.6.6",
+        "X-Real-IP: 6.6.6.6",
+        "X-Forwarded-Server: evil.test",
+    ]
     seen = dump(gate, get("/", *claims))
     assert seen.one("X-Forwarded-For") == "127.0.0.1"
     assert seen.one("X-Forwarded-Proto") == "http"
@@ -117,7 +137,9 @@ def test_forwarded_fields_of_a_client_are_overwritten(gate):
 
 def test_connection_cannot_remove_our_fields(gate):
     """`Connection: close, X-Forwarded-For` and its like."""
-    named = "X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Via, X-Request-Id, traceparent, Host"
+    named = (
+        "X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Via, X-Request-Id, traceparent, Host"
+    )
     seen = dump(gate, get("/", f"Connection: close, {named}"))
     for name in named.split(", "):
         assert seen.one(name)
@@ -125,19 +147,40 @@ def test_connection_cannot_remove_our_fields(gate):
 
 def test_connection_cannot_remove_the_length(gate):
     """Else the body would become the next request."""
-    seen = dump(gate, get("/", "Connection: Content-Length", "Content-Length: 5", method="POST") + b"hello")
+    seen = dump(
+        gate, get("/", "Connection: Content-Length", "Content-Length: 5", method="POST") + b"hello"
+    )
     assert seen.one("Content-Length") == "5" and seen.body == b"hello"
 
 
 def test_hop_by_hop_fields_end_here(gate):
     """Those known and those that Connection names; no other."""
-    seen = dump(gate, get("/", "Connection: keep-alive, X-Mine, x-two", "X-Mine: 1", "X-TWO: 2",
-                          "Keep-Alive: timeout=5", "Proxy-Authorization: Basic eA==",
-                          "Proxy-Connection: keep-alive", "TE: trailers, gzip", "HTTP2-Settings: AAA",
-                          "Upgrade: h2c", "X-Three: 3"))
+    seen = dump(
+        gate,
+        get(
+            "/",
+            "Connection: keep-alive, X-Mine, x-two",
+            "X-Mine: 1",
+            "X-TWO: 2",
+            "Keep-Alive: timeout=5",
+            "Proxy-Authorization: Basic eA==",
+            "Proxy-Connection: keep-alive",
+            "TE: trailers, gzip",
+            "HTTP2-Settings: AAA",
+            "Upgrade: h2c",
+            "X-Three: 3",
+        ),
+    )
     names = seen.names()
-    for gone in ("x-mine", "x-two", "keep-alive", "proxy-authorization", "proxy-connection",
-                 "http2-settings", "upgrade"):
+    for gone in (
+        "x-mine",
+        "x-two",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "http2-settings",
+        "upgrade",
+    ):
         assert gone not in names
     assert seen.all("TE") in ([], ["trailers"])
     assert seen.one("X-Three") == "3"
@@ -146,8 +189,11 @@ def test_hop_by_hop_fields_end_here(gate):
 
 def test_hop_by_hop_fields_of_a_worker_end_here(gate):
     """In the other direction too."""
-    data = (b"HTTP/1.1 200 OK\r\nConnection: X-Mine, keep-alive\r\nX-Mine: 1\r\nKeep-Alive: timeout=9\r\n"
-            b"Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nX-Kept: 2\r\nContent-Length: 0\r\n\r\n")
+    data = (
+        b"HTTP/1.1 200 OK\r\nConnection: X-Mine, keep-alive\r\nX-Mine: 1\r\n"
+        b"Keep-Alive: timeout=9\r\n"
+        b"Proxy-Authenticate: Basic\r\nUpgrade: h2c\r\nX-Kept: 2\r\nContent-Length: 0\r\n\r\n"
+    )
     response = raw.request(gate.front, raw_post(data), "POST")
     for gone in ("X-Mine", "Keep-Alive", "Proxy-Authenticate", "Upgrade"):
         assert response.all(gone) == []
@@ -184,11 +230,18 @@ def test_request_id_of_a_client_is_kept_if_valid(gate):
     assert Dump(response.body).one("X-Request-Id") == "abc-123_X.y"
 
 
-@pytest.mark.parametrize("lines", [["X-Request-Id: " + "a" * 129], ["X-Request-Id: a b"],
-                                   ["X-Request-Id: "], ['X-Request-Id: a"b'],
-                                   ["X-Request-Id: one1", "X-Request-Id: two2"],
-                                   ["X-Request-Id: caf\xe9"]],
-                         ids=["long", "space", "empty", "quote", "twice", "not-ascii"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["X-Request-Id: " + "a" * 129],
+        ["X-Request-Id: a b"],
+        ["X-Request-Id: "],
+        ['X-Request-Id: a"b'],
+        ["X-Request-Id: one1", "X-Request-Id: two2"],
+        ["X-Request-Id: caf\xe9"],
+    ],
+    ids=["long", "space", "empty", "quote", "twice", "not-ascii"],
+)
 def test_request_id_that_is_not_valid_is_replaced(gate, lines):
     """It would end up in logs and problem bodies."""
     response = raw.request(gate.front, get("/", *lines))
@@ -205,11 +258,17 @@ def test_traceparent_is_made_or_kept(gate):
     assert seen.one("traceparent") == valid and seen.one("tracestate") == "a=b"
 
 
-@pytest.mark.parametrize("value", [
-    "00-00000000000000000000000000000000-b7ad6b7169203331-01",
-    "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
-    "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-    "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", "x", ""])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+        "x",
+        "",
+    ],
+)
 def test_traceparent_that_is_not_valid_is_replaced(gate, value):
     """All zero, a forbidden version, upper case, nonsense."""
     made = dump(gate, get("/", f"traceparent: {value}")).one("traceparent")
@@ -248,14 +307,20 @@ def test_head_request(gate):
 def test_chunked_both_ways_with_trailers(gate):
     """A body of unknown length with a trailer; the answer's trailer to who asked for it."""
     body = b"4\r\nwiki\r\n5\r\npedia\r\n0\r\nX-Sum: 9\r\n\r\n"
-    seen = dump(gate, get("/", "Transfer-Encoding: chunked", "Trailer: X-Sum", method="POST") + body)
+    seen = dump(
+        gate, get("/", "Transfer-Encoding: chunked", "Trailer: X-Sum", method="POST") + body
+    )
     assert seen.one("Transfer-Encoding") == "chunked" and seen.all("Content-Length") == []
     assert seen.one("Trailer") == "X-Sum"
     assert seen.body.endswith(b"0\r\nX-Sum: 9\r\n\r\n")
     assert b"wiki" in seen.body and b"pedia" in seen.body
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n"
     response = raw.request(gate.front, raw_post(answer, "TE: trailers"), "POST")
-    assert (response.framing, response.body, response.trailers) == ("chunked", b"abc", [("X-T", "1")])
+    assert (response.framing, response.body, response.trailers) == (
+        "chunked",
+        b"abc",
+        [("X-T", "1")],
+    )
 
 
 def test_expect_continue_is_answered_once(gate):
@@ -279,7 +344,10 @@ def test_expect_continue_on_1_0_is_ignored(gate):
 def test_expect_continue_with_the_body_already_there(gate):
     """At most one 100, one answer, and the connection is still in step."""
     with gate.raw() as client:
-        client.send(get(worker.sink(), "Expect: 100-continue", "Content-Length: 5", method="POST") + b"hello")
+        client.send(
+            get(worker.sink(), "Expect: 100-continue", "Content-Length: 5", method="POST")
+            + b"hello"
+        )
         response = client.response("POST")
         assert response.status == 200 and len(response.interim) <= 1
         client.send(get("/next"))
@@ -288,7 +356,8 @@ def test_expect_continue_with_the_body_already_there(gate):
 
 def test_early_hints(gate):
     """103 is optional; what comes must be whole, and the final answer right."""
-    data = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+    data = hints + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     response = raw.request(gate.front, get(raw_target(data)))
     assert (response.status, response.body) == (200, b"ok")
     for interim in response.interim:
@@ -328,8 +397,9 @@ def test_connection_is_kept_and_closed_when_asked(gate):
         assert client.response().closes and client.ended(5)
 
 
-@pytest.mark.parametrize("lines,kept", [((), False), (("Connection: keep-alive",), True)],
-                         ids=["plain", "keep-alive"])
+@pytest.mark.parametrize(
+    "lines,kept", [((), False), (("Connection: keep-alive",), True)], ids=["plain", "keep-alive"]
+)
 def test_http_1_0(gate, lines, kept):
     """Answered, not chunked; kept only when asked for."""
     with gate.raw() as client:
@@ -362,7 +432,9 @@ def test_unix_socket_front(gate):
     response = raw.request(gate.front_unix, get("/u"))
     seen = Dump(response.body)
     assert response.status == 200 and seen.first == "GET /u HTTP/1.1"
-    assert seen.all("X-Forwarded-For") in ([], ["unix:"]) and seen.one("X-Forwarded-Proto") == "http"
+    assert (
+        seen.all("X-Forwarded-For") in ([], ["unix:"]) and seen.one("X-Forwarded-Proto") == "http"
+    )
 
 
 def test_half_closed_client_gets_its_answer(gate):
@@ -411,8 +483,13 @@ def test_client_that_resets_its_upload_leaves_no_exchange(gate):
 def gone(gate):
     """Until no exchange of the service is counted any more."""
     from harness.waiting import wait_until
-    wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 0, 5,
-               "no exchange left", every=0.02)
+
+    wait_until(
+        lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 0,
+        5,
+        "no exchange left",
+        every=0.02,
+    )
 
 
 # --- streams --------------------------------------------------------------------------------------
@@ -458,8 +535,12 @@ def test_websocket(gate):
 
 def test_websocket_switches_only_after_the_workers_101(gate):
     """Another answer stays HTTP, and the connection is still in step."""
-    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    upgrade = (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
     with gate.raw() as client:
         client.send(get("/no-websocket-here", *upgrade))
         response = client.response()
@@ -473,22 +554,37 @@ def test_websocket_switches_only_after_the_workers_101(gate):
 @pytest.mark.parametrize("protocol", ["h2c", "TLS/1.3", "foo"])
 def test_other_upgrades_are_ignored(gate, protocol):
     """Only websocket is passed on."""
-    seen = dump(gate, get("/", "Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}",
-                          "HTTP2-Settings: AAMAAABkAAQAAP__"))
+    seen = dump(
+        gate,
+        get(
+            "/",
+            "Connection: Upgrade, HTTP2-Settings",
+            f"Upgrade: {protocol}",
+            "HTTP2-Settings: AAMAAABkAAQAAP__",
+        ),
+    )
     assert seen.all("Upgrade") == [] and seen.all("HTTP2-Settings") == []
 
 
 def test_websocket_by_post_is_no_upgrade(gate):
     """GET, 1.1 and no body, or it is a plain request."""
-    seen = dump(gate, get("/", "Connection: Upgrade", "Upgrade: websocket", "Content-Length: 1",
-                          method="POST") + b"x")
+    seen = dump(
+        gate,
+        get("/", "Connection: Upgrade", "Upgrade: websocket", "Content-Length: 1", method="POST")
+        + b"x",
+    )
     assert seen.all("Upgrade") == [] and seen.body == b"x"
 
 
 def test_websocket_bytes_after_the_upgrade_are_opaque(gate):
     """What looks like a request inside the tunnel is none."""
-    upgrade = get("/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    upgrade = get(
+        "/ws",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
     text = b"GET /x HTTP/1.1\r\n\r\n"
     frame = bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text
     with gate.raw() as client:
@@ -496,20 +592,31 @@ def test_websocket_bytes_after_the_upgrade_are_opaque(gate):
         head = client.final_head()
         assert head.status == 101 and head.one("Upgrade").lower() == "websocket"
         assert head.one("Sec-WebSocket-Accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        assert client._exactly(2 + len(text), time.monotonic() + 5) == bytes([0x81, len(text)]) + text
+        assert (
+            client._exactly(2 + len(text), time.monotonic() + 5) == bytes([0x81, len(text)]) + text
+        )
 
 
 # --- routes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host,target,service,seen", [
-    ("kipgate.test", "/x", "echo", "/x"), ("KIPGATE.TEST:99", "/x", "echo", "/x"),
-    ("other.test", "/strip", "stripped", "/"), ("other.test", "/strip/", "stripped", "/"),
-    ("other.test", "/strip/a?b", "stripped", "/a?b"), ("other.test", "/strip?b", "stripped", "/?b"),
-    ("other.test", "/strip/inner/a", "inner", "/strip/inner/a"),
-    ("other.test", "/strip/innermost", "stripped", "/innermost"),
-    ("exact.test", "/strip/a", "exact", "/strip/a"), ("exact.test", "/deep", "exact", "/deep"),
-    ("a.wild.test", "/a", "wild", "/a"), ("a.b.wild.test", "/a", "wild", "/a")])
+@pytest.mark.parametrize(
+    "host,target,service,seen",
+    [
+        ("kipgate.test", "/x", "echo", "/x"),
+        ("KIPGATE.TEST:99", "/x", "echo", "/x"),
+        ("other.test", "/strip", "stripped", "/"),
+        ("other.test", "/strip/", "stripped", "/"),
+        ("other.test", "/strip/a?b", "stripped", "/a?b"),
+        ("other.test", "/strip?b", "stripped", "/?b"),
+        ("other.test", "/strip/inner/a", "inner", "/strip/inner/a"),
+        ("other.test", "/strip/innermost", "stripped", "/innermost"),
+        ("exact.test", "/strip/a", "exact", "/strip/a"),
+        ("exact.test", "/deep", "exact", "/deep"),
+        ("a.wild.test", "/a", "wild", "/a"),
+        ("a.b.wild.test", "/a", "wild", "/a"),
+    ],
+)
 def test_routes(gate, host, target, service, seen):
     """By host and by prefix; the longest wins; a prefix ends at a segment."""
     data = get(target).replace(b"Host: kipgate.test", f"Host: {host}".encode())
@@ -518,9 +625,18 @@ def test_routes(gate, host, target, service, seen):
     assert gate.admin.metric("kipgate_requests_total", service=service, code="200") >= 1
 
 
-@pytest.mark.parametrize("host,target", [
-    ("other.test", "/"), ("other.test", "/stripped"), ("wild.test", "/a"), ("sub.exact.test", "/"),
-    ("kipgate.test.evil", "/"), ("127.0.0.1", "/x"), ("localhost:80", "/")])
+@pytest.mark.parametrize(
+    "host,target",
+    [
+        ("other.test", "/"),
+        ("other.test", "/stripped"),
+        ("wild.test", "/a"),
+        ("sub.exact.test", "/"),
+        ("kipgate.test.evil", "/"),
+        ("127.0.0.1", "/x"),
+        ("localhost:80", "/"),
+    ],
+)
 def test_no_route(gate, host, target):
     """404, and the connection goes on."""
     with gate.raw() as client:
@@ -535,9 +651,16 @@ def test_no_route(gate, host, target):
 
 def test_max_body_is_inclusive(gate):
     """n passes, n+1 does not: by length at once, in chunks when it is reached."""
+
     def post(lines, body):
-        return raw.request(gate.front, get("/small-bodies", *lines, method="POST").replace(
-            b"kipgate.test", b"other.test") + body, "POST", timeout=30)
+        return raw.request(
+            gate.front,
+            get("/small-bodies", *lines, method="POST").replace(b"kipgate.test", b"other.test")
+            + body,
+            "POST",
+            timeout=30,
+        )
+
     assert post(["Content-Length: 1024"], b"x" * 1024).status == 200
     problem(post(["Content-Length: 1025"], b""), 413, "body-too-large")
     chunked = ["Transfer-Encoding: chunked"]
@@ -549,6 +672,7 @@ def test_max_body_is_inclusive(gate):
 
 def test_request_timeout_counts_to_the_head_only(gate):
     """No head in time: 504. A body that takes longer than the timeout is fine."""
+
     def slow_body():
         data = get(worker.drip(1000, 100, 100)).replace(b"kipgate.test", b"hasty.test")
         return raw.request(gate.front, data, timeout=30)
@@ -556,6 +680,7 @@ def test_request_timeout_counts_to_the_head_only(gate):
     def never():
         data = get(worker.hang()).replace(b"kipgate.test", b"hasty.test")
         return raw.request(gate.front, data, timeout=30)
+
     assert gate.admin.wake("hasty").status == 200
     slow, refused = together([slow_body, never], 30)
     assert slow.status == 200 and len(slow.body) == 1000

@@ -30,8 +30,9 @@ def gate(echo):
 @pytest.fixture(scope="module", autouse=True)
 def deadlines(gate):
     """All deadline scenarios, begun at once."""
-    scenarios = {name: function for name, function in globals().items()
-                 if name.startswith("scenario_")}
+    scenarios = {
+        name: function for name, function in globals().items() if name.startswith("scenario_")
+    }
     return {name: Background(function, gate) for name, function in scenarios.items()}
 
 
@@ -129,7 +130,9 @@ def test_connections_beyond_the_cap_are_shed_and_the_rest_is_served(echo, kipgat
     capped = kipgate({"echo": echo()}, config={"fronts": 1}, nofile=256)
     held = [socket.create_connection(capped.front, 5) for _ in range(400)]
     try:
-        wait_until(lambda: capped.admin.status("/healthz") == 200, 5, "the admin API under the flood")
+        wait_until(
+            lambda: capped.admin.status("/healthz") == 200, 5, "the admin API under the flood"
+        )
         assert capped.admin.wake("echo").status == 200, "engine and worker use the reserve"
         before = [proc.cpu_seconds(pid) for pid in capped.pids()]
         began = time.monotonic()
@@ -166,7 +169,8 @@ def ok(gate):
 
 
 def test_concurrency_is_exact_over_all_fronts(echo, kipgate):
-    """Never more exchanges at the worker than the service allows; the others wait and are served."""
+    """Never more exchanges at the worker than the service allows; the others wait and are
+    served."""
     limited = kipgate({"echo": echo(concurrency=3, queue=100)}, config={"fronts": 2})
     assert limited.admin.wake("echo").status == 200
     most = [0]
@@ -176,6 +180,7 @@ def test_concurrency_is_exact_over_all_fronts(echo, kipgate):
         while not stop.is_set():
             now = limited.admin.metric("kipgate_exchanges", service="echo")
             most[0] = max(most[0], now)
+
     watcher = Background(watch)
     answers = together([lambda: limited.get(worker.slow(150), timeout=30)] * 24, 40)
     stop.set()

@@ -13,16 +13,29 @@ from harness.kipgate import Kipgate, problem
 HOST = "Host: kipgate.test"
 CHASER = b"GET /chaser HTTP/1.1\r\nHost: kipgate.test\r\n\r\n"
 TCHARS_NOT = ['"', "(", ")", ",", "/", ";", "<", "=", ">", "?", "@", "[", "\\", "]", "{", "}"]
-REASONS = {400: "bad-request", 404: "no-route", 405: "method-not-allowed", 413: "body-too-large",
-           414: "uri-too-long", 417: "expectation-failed", 431: "head-too-large",
-           501: "not-implemented", 505: "version-not-supported"}
+REASONS = {
+    400: "bad-request",
+    404: "no-route",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    414: "uri-too-long",
+    417: "expectation-failed",
+    431: "head-too-large",
+    501: "not-implemented",
+    505: "version-not-supported",
+}
 
 
 def head(*lines, first="POST / HTTP/1.1", host=HOST):
     """A head: request line, Host and the lines given."""
     whole = [first] + ([host] if host else []) + list(lines)
-    return b"".join((line if isinstance(line, bytes) else line.encode("latin-1")) + b"\r\n"
-                    for line in whole) + b"\r\n"
+    return (
+        b"".join(
+            (line if isinstance(line, bytes) else line.encode("latin-1")) + b"\r\n"
+            for line in whole
+        )
+        + b"\r\n"
+    )
 
 
 def get(*lines, target="/", host=HOST):
@@ -41,21 +54,31 @@ def cl_and_te():
     yield "cl-te", head(cl, te) + b"0\r\n\r\n", (400,)
     yield "te-cl", head(te, cl) + b"0\r\n\r\n", (400,)
     yield "cl0-te", head("Content-Length: 0", te) + b"0\r\n\r\n", (400,)
-    yield "te-cl-lowercase", head("transfer-encoding: chunked", "content-length: 5") + b"0\r\n\r\n", (400,)
+    yield "te-cl-lowercase", head(
+        "transfer-encoding: chunked", "content-length: 5"
+    ) + b"0\r\n\r\n", (400,)
     yield "te-mixed-case-value", head(cl, "Transfer-Encoding: cHuNkEd") + b"0\r\n\r\n", (400,)
 
 
 def transfer_encodings():
     """Everything but exactly one `chunked`."""
     for name, value, statuses in [
-            ("gzip", "gzip", (501,)), ("gzip-chunked", "gzip, chunked", (501,)),
-            ("identity", "identity", (501, 400)), ("identity-chunked", "identity, chunked", (501, 400)),
-            ("xchunked", "xchunked", (501,)), ("chunkedx", "chunkedx", (501,)),
-            ("comma-chunked", ", chunked", (400,)), ("chunked-comma", "chunked,", (400,)),
-            ("empty", "", (400,)), ("twice-in-list", "chunked, chunked", (400,)),
-            ("chunked-gzip", "chunked, gzip", (400, 501)), ("parameter", "chunked;q=1", (400, 501)),
-            ("quoted", '"chunked"', (400, 501)), ("vertical-tab", "\x0bchunked", (400,)),
-            ("chunk-space-ed", "chunk ed", (400, 501))]:
+        ("gzip", "gzip", (501,)),
+        ("gzip-chunked", "gzip, chunked", (501,)),
+        ("identity", "identity", (501, 400)),
+        ("identity-chunked", "identity, chunked", (501, 400)),
+        ("xchunked", "xchunked", (501,)),
+        ("chunkedx", "chunkedx", (501,)),
+        ("comma-chunked", ", chunked", (400,)),
+        ("chunked-comma", "chunked,", (400,)),
+        ("empty", "", (400,)),
+        ("twice-in-list", "chunked, chunked", (400,)),
+        ("chunked-gzip", "chunked, gzip", (400, 501)),
+        ("parameter", "chunked;q=1", (400, 501)),
+        ("quoted", '"chunked"', (400, 501)),
+        ("vertical-tab", "\x0bchunked", (400,)),
+        ("chunk-space-ed", "chunk ed", (400, 501)),
+    ]:
         yield f"te-{name}", head(f"Transfer-Encoding: {value}") + b"0\r\n\r\n", statuses
     te = "Transfer-Encoding: chunked"
     yield "te-twice", head(te, te) + b"0\r\n\r\n", (400,)
@@ -70,11 +93,24 @@ def transfer_encodings():
 def content_lengths():
     """Everything but exactly one run of digits that fits."""
     for name, value in [
-            ("list", "5, 5"), ("list-different", "5, 6"), ("plus", "+5"), ("minus", "-5"),
-            ("inner-space", "5 5"), ("hex", "0x5"), ("letters", "5a"), ("empty", ""),
-            ("comma-end", "5,"), ("decimal", "5.0"), ("exponent", "5e0"), ("underscore", "1_0"),
-            ("2^63", str(2 ** 63)), ("2^64", str(2 ** 64)), ("2^64+5", str(2 ** 64 + 5)),
-            ("forty-digits", "9" * 40), ("quoted", '"5"')]:
+        ("list", "5, 5"),
+        ("list-different", "5, 6"),
+        ("plus", "+5"),
+        ("minus", "-5"),
+        ("inner-space", "5 5"),
+        ("hex", "0x5"),
+        ("letters", "5a"),
+        ("empty", ""),
+        ("comma-end", "5,"),
+        ("decimal", "5.0"),
+        ("exponent", "5e0"),
+        ("underscore", "1_0"),
+        ("2^63", str(2**63)),
+        ("2^64", str(2**64)),
+        ("2^64+5", str(2**64 + 5)),
+        ("forty-digits", "9" * 40),
+        ("quoted", '"5"'),
+    ]:
         yield f"cl-{name}", head(f"Content-Length: {value}") + b"hello", (400,)
     yield "cl-twice-same", head("Content-Length: 5", "Content-Length: 5") + b"hello", (400,)
     yield "cl-twice-different", head("Content-Length: 5", "Content-Length: 6") + b"hello", (400,)
@@ -99,7 +135,7 @@ def field_syntax():
     yield "no-colon", get("X-A"), (400,)
     for char in TCHARS_NOT:
         yield f"name-char-{ord(char):02x}", get(f"X{char}A: a"), (400,)
-    for byte in (0x00, 0x01, 0x0b, 0x0c, 0x1f, 0x7f, 0x80, 0xff):
+    for byte in (0x00, 0x01, 0x0B, 0x0C, 0x1F, 0x7F, 0x80, 0xFF):
         yield f"name-byte-{byte:02x}", get(b"X" + bytes([byte]) + b"A: a"), (400,)
 
 
@@ -120,17 +156,29 @@ def controls():
     yield "crcr-lf", b"GET / HTTP/1.1\r\nHost: kipgate.test\r\n\r\r\n", (400,)
     for byte in [0, 1, 8, 11, 12, 14, 27, 31, 127]:
         yield f"value-byte-{byte:02x}", get(b"X-A: a" + bytes([byte]) + b"b"), (400,)
-        yield f"target-byte-{byte:02x}", b"GET /a" + bytes([byte]) + b" HTTP/1.1\r\n" + \
-            HOST.encode() + b"\r\n\r\n", (400,)
+        yield f"target-byte-{byte:02x}", b"GET /a" + bytes(
+            [byte]
+        ) + b" HTTP/1.1\r\n" + HOST.encode() + b"\r\n\r\n", (400,)
 
 
 def chunk_lines():
     """Chunk sizes and line ends."""
     for name, size in [
-            ("plus", b"+1"), ("minus", b"-1"), ("underscore", b"1_0"), ("0x", b"0x1"),
-            ("leading-space", b" 1"), ("trailing-space", b"1 "), ("trailing-tab", b"1\t"),
-            ("empty", b""), ("17-digits", b"0" * 16 + b"1"), ("17-digits-big", b"1" + b"0" * 16),
-            ("no-hex", b"g"), ("quoted", b'"1"'), ("nul", b"1\x00"), ("high", b"\xb1")]:
+        ("plus", b"+1"),
+        ("minus", b"-1"),
+        ("underscore", b"1_0"),
+        ("0x", b"0x1"),
+        ("leading-space", b" 1"),
+        ("trailing-space", b"1 "),
+        ("trailing-tab", b"1\t"),
+        ("empty", b""),
+        ("17-digits", b"0" * 16 + b"1"),
+        ("17-digits-big", b"1" + b"0" * 16),
+        ("no-hex", b"g"),
+        ("quoted", b'"1"'),
+        ("nul", b"1\x00"),
+        ("high", b"\xb1"),
+    ]:
         yield f"chunk-size-{name}", chunked(size + b"\r\na\r\n0\r\n\r\n"), (400,)
     yield "chunk-size-2^64-1", chunked(b"f" * 16 + b"\r\na"), (400, 413)
     yield "chunk-lf-after-size", chunked(b"1\na\r\n0\r\n\r\n"), (400,)
@@ -151,15 +199,31 @@ def chunk_lines():
 
 def trailers():
     """Fields that have no place behind a body."""
-    for field in ["Content-Length: 5", "Transfer-Encoding: chunked", "Host: other.test",
-                  "Authorization: Basic eDp5", "Cookie: a=b", "Connection: close",
-                  "Content-Type: text/plain", "Content-Encoding: gzip", "X-Forwarded-For: 1.2.3.4",
-                  "Trailer: X-A", "Expect: 100-continue", "Upgrade: websocket", "TE: trailers"]:
+    for field in [
+        "Content-Length: 5",
+        "Transfer-Encoding: chunked",
+        "Host: other.test",
+        "Authorization: Basic eDp5",
+        "Cookie: a=b",
+        "Connection: close",
+        "Content-Type: text/plain",
+        "Content-Encoding: gzip",
+        "X-Forwarded-For: 1.2.3.4",
+        "Trailer: X-A",
+        "Expect: 100-continue",
+        "Upgrade: websocket",
+        "TE: trailers",
+    ]:
         name = field.partition(":")[0].lower()
         yield f"trailer-{name}", chunked(b"1\r\na\r\n0\r\n" + field.encode() + b"\r\n\r\n"), (400,)
-    for name, line in [("fold", b"X-A: a\r\n b"), ("space-before-colon", b"X-A : a"),
-                       ("empty-name", b": a"), ("nul", b"X-A: \x00"), ("lf", b"X-A: a\nX-B: b"),
-                       ("no-colon", b"X-A")]:
+    for name, line in [
+        ("fold", b"X-A: a\r\n b"),
+        ("space-before-colon", b"X-A : a"),
+        ("empty-name", b": a"),
+        ("nul", b"X-A: \x00"),
+        ("lf", b"X-A: a\nX-B: b"),
+        ("no-colon", b"X-A"),
+    ]:
         yield f"trailer-{name}", chunked(b"1\r\na\r\n0\r\n" + line + b"\r\n\r\n"), (400,)
     many = b"".join(b"X-%d: a\r\n" % i for i in range(101))
     yield "trailers-101-fields", chunked(b"1\r\na\r\n0\r\n" + many + b"\r\n"), (431, 400)
@@ -172,11 +236,24 @@ def hosts():
     yield "host-none", get(host=None), (400,)
     yield "host-two-same", get(HOST), (400,)
     yield "host-two-different", get("Host: other.test"), (400,)
-    for name, value in [("empty", ""), ("space", "a b"), ("slash", "a/b"), ("at", "user@a"),
-                        ("comma", "a, b"), ("backslash", "a\\b"), ("port-letters", "a:b"),
-                        ("port-too-big", "a:65536"), ("two-ports", "a:1:2"), ("hash", "a#b"),
-                        ("question", "a?b"), ("bracket-open", "[::1"), ("bracket-bad", "[zz]"),
-                        ("angle", "<a>"), ("quote", 'a"b'), ("high", "a\xe9")]:
+    for name, value in [
+        ("empty", ""),
+        ("space", "a b"),
+        ("slash", "a/b"),
+        ("at", "user@a"),
+        ("comma", "a, b"),
+        ("backslash", "a\\b"),
+        ("port-letters", "a:b"),
+        ("port-too-big", "a:65536"),
+        ("two-ports", "a:1:2"),
+        ("hash", "a#b"),
+        ("question", "a?b"),
+        ("bracket-open", "[::1"),
+        ("bracket-bad", "[zz]"),
+        ("angle", "<a>"),
+        ("quote", 'a"b'),
+        ("high", "a\xe9"),
+    ]:
         yield f"host-{name}", get(host=f"Host: {value}"), (400,)
     yield "host-not-authority", get(target="http://other.test/"), (400,)
     yield "host-not-authority-port", get(target="http://kipgate.test:81/"), (400,)
@@ -185,40 +262,42 @@ def hosts():
 def targets():
     """Targets and methods that are never forwarded."""
     for name, first, statuses in [
-            ("connect", "CONNECT kipgate.test:443 HTTP/1.1", (405, 400)),
-            ("connect-path", "CONNECT / HTTP/1.1", (405, 400)),
-            ("trace", "TRACE / HTTP/1.1", (405, 400)),
-            ("star-get", "GET * HTTP/1.1", (400, 405)),
-            ("star-post", "POST * HTTP/1.1", (400, 405)),
-            ("authority-form", "GET kipgate.test:80 HTTP/1.1", (400,)),
-            ("relative", "GET a/b HTTP/1.1", (400,)),
-            ("empty", "GET  HTTP/1.1", (400,)),
-            ("fragment", "GET /a#b HTTP/1.1", (400,)),
-            ("absolute-userinfo", "GET http://u:p@kipgate.test/ HTTP/1.1", (400,)),
-            ("absolute-no-host", "GET http:///x HTTP/1.1", (400,)),
-            ("absolute-ftp", "GET ftp://kipgate.test/ HTTP/1.1", (400,)),
-            ("absolute-bad-port", "GET http://kipgate.test:x/ HTTP/1.1", (400,)),
-            ("two-spaces", "GET /  HTTP/1.1", (400,)),
-            ("tab", "GET\t/ HTTP/1.1", (400,)),
-            ("leading-space", " GET / HTTP/1.1", (400,)),
-            ("trailing-space", "GET / HTTP/1.1 ", (400,)),
-            ("no-version", "GET /", (400, 505)),
-            ("lower-http", "GET / http/1.1", (400,)),
-            ("bad-method", "G(T / HTTP/1.1", (400,)),
-            ("nul-escape", "GET /a%00b HTTP/1.1", (400,)),
-            ("non-ascii", b"GET /\xc3\xa9 HTTP/1.1", (400,)),
-            ("non-ascii-query", b"GET /?q=\xc3\xa9 HTTP/1.1", (400,)),
-            ("bad-escape", "GET /%zz HTTP/1.1", (400,)),
-            ("half-escape", "GET /%4 HTTP/1.1", (400,)),
-            ("dot-dot-above-root", "GET /../etc HTTP/1.1", (400,)),
-            ("dot-dot", "GET /a/../b HTTP/1.1", (400,)), ("dot", "GET /a/./b HTTP/1.1", (400,)),
-            ("dot-dot-last", "GET /a/.. HTTP/1.1", (400,)),
-            ("dot-dot-parameter", "GET /a/..;x=y/b HTTP/1.1", (400,)),
-            ("escaped-dot-dot", "GET /a/%2e%2e/b HTTP/1.1", (400,)),
-            ("half-escaped-dot-dot", "GET /a/.%2E/b HTTP/1.1", (400,)),
-            ("dot-dot-escaped-slash", "GET /a%2f..%2fb HTTP/1.1", (400,)),
-            ("dot-dot-escaped-backslash", "GET /a%5c..%5cb HTTP/1.1", (400,)),
-            ("backslash", "GET /a\\b HTTP/1.1", (400,))]:
+        ("connect", "CONNECT kipgate.test:443 HTTP/1.1", (405, 400)),
+        ("connect-path", "CONNECT / HTTP/1.1", (405, 400)),
+        ("trace", "TRACE / HTTP/1.1", (405, 400)),
+        ("star-get", "GET * HTTP/1.1", (400, 405)),
+        ("star-post", "POST * HTTP/1.1", (400, 405)),
+        ("authority-form", "GET kipgate.test:80 HTTP/1.1", (400,)),
+        ("relative", "GET a/b HTTP/1.1", (400,)),
+        ("empty", "GET  HTTP/1.1", (400,)),
+        ("fragment", "GET /a#b HTTP/1.1", (400,)),
+        ("absolute-userinfo", "GET http://u:p@kipgate.test/ HTTP/1.1", (400,)),
+        ("absolute-no-host", "GET http:///x HTTP/1.1", (400,)),
+        ("absolute-ftp", "GET ftp://kipgate.test/ HTTP/1.1", (400,)),
+        ("absolute-bad-port", "GET http://kipgate.test:x/ HTTP/1.1", (400,)),
+        ("two-spaces", "GET /  HTTP/1.1", (400,)),
+        ("tab", "GET\t/ HTTP/1.1", (400,)),
+        ("leading-space", " GET / HTTP/1.1", (400,)),
+        ("trailing-space", "GET / HTTP/1.1 ", (400,)),
+        ("no-version", "GET /", (400, 505)),
+        ("lower-http", "GET / http/1.1", (400,)),
+        ("bad-method", "G(T / HTTP/1.1", (400,)),
+        ("nul-escape", "GET /a%00b HTTP/1.1", (400,)),
+        ("non-ascii", b"GET /\xc3\xa9 HTTP/1.1", (400,)),
+        ("non-ascii-query", b"GET /?q=\xc3\xa9 HTTP/1.1", (400,)),
+        ("bad-escape", "GET /%zz HTTP/1.1", (400,)),
+        ("half-escape", "GET /%4 HTTP/1.1", (400,)),
+        ("dot-dot-above-root", "GET /../etc HTTP/1.1", (400,)),
+        ("dot-dot", "GET /a/../b HTTP/1.1", (400,)),
+        ("dot", "GET /a/./b HTTP/1.1", (400,)),
+        ("dot-dot-last", "GET /a/.. HTTP/1.1", (400,)),
+        ("dot-dot-parameter", "GET /a/..;x=y/b HTTP/1.1", (400,)),
+        ("escaped-dot-dot", "GET /a/%2e%2e/b HTTP/1.1", (400,)),
+        ("half-escaped-dot-dot", "GET /a/.%2E/b HTTP/1.1", (400,)),
+        ("dot-dot-escaped-slash", "GET /a%2f..%2fb HTTP/1.1", (400,)),
+        ("dot-dot-escaped-backslash", "GET /a%5c..%5cb HTTP/1.1", (400,)),
+        ("backslash", "GET /a\\b HTTP/1.1", (400,)),
+    ]:
         yield f"target-{name}", head(first=first), statuses
     for version in ["2.0", "0.9", "3.0", "1.2x", "1", "11.1", "1.11"]:
         yield f"version-{version}", head(first=f"GET / HTTP/{version}"), (505, 400)
@@ -238,16 +317,31 @@ def sizes():
 
 
 def the_rest():
-    """Expectations and names that would collide with ours once a worker turns `_` into `-`."""
+    """Expectations, and what is no HTTP at all."""
     yield "expect-other", head("Expect: 200-ok", "Content-Length: 1"), (417,)
     yield "expect-list", head("Expect: 100-continue, x", "Content-Length: 1"), (417,)
-    yield "not-http", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40 + b"\r\n\r\n", (400,)
+    tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 40 + b"\r\n\r\n"
+    yield "tls", tls, (400,)
     yield "smtp", b"EHLO kipgate.test\r\n\r\n", (400,)
 
 
-TABLE = [case for rows in (cl_and_te, transfer_encodings, content_lengths, field_syntax, controls,
-                           chunk_lines, trailers, hosts, targets, sizes, the_rest)
-         for case in rows()]
+TABLE = [
+    case
+    for rows in (
+        cl_and_te,
+        transfer_encodings,
+        content_lengths,
+        field_syntax,
+        controls,
+        chunk_lines,
+        trailers,
+        hosts,
+        targets,
+        sizes,
+        the_rest,
+    )
+    for case in rows()
+]
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +362,9 @@ def pieces(echo):
 LATE = ("trailers-over-64KiB",)
 
 
-@pytest.mark.parametrize("data,statuses",
-                         [pytest.param(d, s, id=i) for i, d, s in TABLE if i not in LATE])
+@pytest.mark.parametrize(
+    "data,statuses", [pytest.param(d, s, id=i) for i, d, s in TABLE if i not in LATE]
+)
 def test_refused_and_closed(cold, pieces, data, statuses):
     """One final answer, `Connection: close`, and the valid request behind it gets none. A breach
     that lies more than one read behind a valid first chunk may come when an instance is being
@@ -284,8 +379,10 @@ def test_refused_and_closed(cold, pieces, data, statuses):
         assert client.ended(5), "something came after the refusal"
 
 
-@pytest.mark.parametrize("data,statuses", [
-    pytest.param(d, s, id=i) for at, (i, d, s) in enumerate(TABLE) if at % 4 == 0 or i in LATE])
+@pytest.mark.parametrize(
+    "data,statuses",
+    [pytest.param(d, s, id=i) for at, (i, d, s) in enumerate(TABLE) if at % 4 == 0 or i in LATE],
+)
 def test_refused_byte_by_byte(pieces, data, statuses):
     """The same rows when every byte comes in a segment of its own (the front must not depend on
     where a read ends); long rows in larger pieces. A breach behind a valid first chunk may come
@@ -342,8 +439,10 @@ def test_zz_a_malformed_request_never_costs_a_container(cold):
 @pytest.fixture(scope="module")
 def warm(echo):
     """A Kipgate with a ready echo worker, and one service behind a path."""
-    services = {"echo": echo(routes=["/"], idle_timeout="10m"),
-                "inner": echo(routes=["/inner"], idle_timeout="10m")}
+    services = {
+        "echo": echo(routes=["/"], idle_timeout="10m"),
+        "inner": echo(routes=["/inner"], idle_timeout="10m"),
+    }
     with Kipgate(services, binary=settings.sanitized_bin(), config={"fronts": 1}) as gate:
         for name in services:
             assert gate.admin.wake(name).status == 200
@@ -388,8 +487,12 @@ def test_head_of_64_kib_is_taken(warm):
 
 def test_chunk_extensions_are_taken_and_not_forwarded(warm):
     """Parsed within 4 KiB, with quoted strings too, and the body is chunked anew."""
-    body = (b'5;name=value;q="a;b \\" c";bare\r\nhello\r\n' + b"6;" + b"x" * 3900 +
-            b"\r\n world\r\n000;last=1\r\n\r\n")
+    body = (
+        b'5;name=value;q="a;b \\" c";bare\r\nhello\r\n'
+        + b"6;"
+        + b"x" * 3900
+        + b"\r\n world\r\n000;last=1\r\n\r\n"
+    )
     _, lines, got = dumped(warm, chunked(body))
     assert values(lines, "Transfer-Encoding") == ["chunked"]
     assert b";" not in got and b"x" * 10 not in got
@@ -404,7 +507,9 @@ def test_chunk_size_of_sixteen_digits_is_taken(warm):
 
 def test_trailers_are_passed_on(warm):
     """gRPC lives on them."""
-    _, _, got = dumped(warm, chunked(b"1\r\na\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n", "TE: trailers"))
+    _, _, got = dumped(
+        warm, chunked(b"1\r\na\r\n0\r\nX-Sum: 1\r\nX-Sum: 2\r\n\r\n", "TE: trailers")
+    )
     tail = got.rpartition(b"0\r\n")[2]
     assert b"X-Sum: 1\r\nX-Sum: 2\r\n\r\n" == tail
 
@@ -428,12 +533,27 @@ def test_options_star_is_forwarded_or_answered(warm):
     assert response.status in (200, 204)
 
 
-@pytest.mark.parametrize("path,service", [
-    ("/inner/x", "inner"), ("/inner", "inner"), ("/inner/", "inner"), ("/inner//x", "inner"),
-    ("/inner/x;a=b/y", "inner"), ("/inner/%41%2F%5c?..", "inner"), ("/inner/a..b/.c/d.", "inner"),
-    ("/innermost", "echo"), ("/INNER/x", "echo"), ("/%69nner/x", "echo"), ("/inner%2fx", "echo"),
-    ("//inner/x", "echo"), ("/inner;a/x", "echo"), ("/x//inner", "echo"), ("/a%20b", "echo"),
-    ("/:@!$&'()*+,=~-_", "echo")])
+@pytest.mark.parametrize(
+    "path,service",
+    [
+        ("/inner/x", "inner"),
+        ("/inner", "inner"),
+        ("/inner/", "inner"),
+        ("/inner//x", "inner"),
+        ("/inner/x;a=b/y", "inner"),
+        ("/inner/%41%2F%5c?..", "inner"),
+        ("/inner/a..b/.c/d.", "inner"),
+        ("/innermost", "echo"),
+        ("/INNER/x", "echo"),
+        ("/%69nner/x", "echo"),
+        ("/inner%2fx", "echo"),
+        ("//inner/x", "echo"),
+        ("/inner;a/x", "echo"),
+        ("/x//inner", "echo"),
+        ("/a%20b", "echo"),
+        ("/:@!$&'()*+,=~-_", "echo"),
+    ],
+)
 def test_the_bytes_that_were_matched_are_forwarded(warm, path, service):
     """Routes match bytes, and the same bytes reach the worker: nothing is decoded or folded."""
     response, lines, _ = dumped(warm, get(target=path))
@@ -450,9 +570,18 @@ def service_of(gate, response):
     raise AssertionError(f"no service has the worker {host!r}")
 
 
-@pytest.mark.parametrize("field", ["Transfer_Encoding: chunked", "Content_Length: 9",
-                                   "X_Forwarded_For: 6.6.6.6", "X_Forwarded_Proto: https",
-                                   "Host_: x", "X_Request_Id: forged", "X_Real_IP: 6.6.6.6"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Transfer_Encoding: chunked",
+        "Content_Length: 9",
+        "X_Forwarded_For: 6.6.6.6",
+        "X_Forwarded_Proto: https",
+        "Host_: x",
+        "X_Request_Id: forged",
+        "X_Real_IP: 6.6.6.6",
+    ],
+)
 def test_names_that_collide_once_underscores_become_dashes(warm, field):
     """Dropped or refused; a CGI-like worker must not take them for ours."""
     response = raw.request(warm.front, get(field))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a worker may answer: every row of the rules. A breach before the first byte went to the client
-is a 502; later the client's connection is broken off, never ended as if complete; and that worker
-connection is never used again. The worker here is scripted: it sends the bytes that it is told."""
+"""What a worker may answer: every row of the rules. A breach before the first byte went to the
+client is a 502; later the client's connection is broken off, never ended as if complete; and
+that worker connection is never used again. The worker here is scripted: it sends the bytes that
+it is told."""
 import json
 import random
 import time
@@ -20,10 +21,11 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 @pytest.fixture(scope="module")
 def gate(echo):
     """One front, so that a poisoned connection would be met again by the next request."""
-    services = {"echo": echo(routes=["/"], idle_timeout="10m"),
-                "hasty": echo(routes=["hasty.test"], idle_timeout="10m", request_timeout="700ms"),
-                "drowsy": echo(routes=["drowsy.test"], idle_timeout="10m",
-                               env={"IDLE_CLOSE_MS": "3"})}
+    services = {
+        "echo": echo(routes=["/"], idle_timeout="10m"),
+        "hasty": echo(routes=["hasty.test"], idle_timeout="10m", request_timeout="700ms"),
+        "drowsy": echo(routes=["drowsy.test"], idle_timeout="10m", env={"IDLE_CLOSE_MS": "3"}),
+    }
     with Kipgate(services, binary=settings.sanitized_bin(), config={"fronts": 1}) as kipgate:
         for name in services:
             assert kipgate.admin.wake(name).status == 200
@@ -33,8 +35,14 @@ def gate(echo):
 def answer(*lines, body=b"", status="HTTP/1.1 200 OK"):
     """A response's bytes."""
     whole = [status, *lines]
-    return b"".join((line if isinstance(line, bytes) else line.encode("latin-1")) + b"\r\n"
-                    for line in whole) + b"\r\n" + body
+    return (
+        b"".join(
+            (line if isinstance(line, bytes) else line.encode("latin-1")) + b"\r\n"
+            for line in whole
+        )
+        + b"\r\n"
+        + body
+    )
 
 
 def chunks(data, *lines):
@@ -50,11 +58,13 @@ def framing():
     yield "te-on-1.0", answer(te, status="HTTP/1.0 200 OK", body=b"0\r\n\r\n")
     for value in ["gzip", "gzip, chunked", "identity", "", "chunked, chunked", "xchunked"]:
         yield f"te-{value.replace(', ', '+') or 'empty'}", answer(
-            f"Transfer-Encoding: {value}", body=b"0\r\n\r\n")
+            f"Transfer-Encoding: {value}", body=b"0\r\n\r\n"
+        )
     yield "te-twice", answer(te, te, body=b"0\r\n\r\n")
-    for value in ["5, 5", "5, 6", "+5", "-5", "5 5", "0x5", "", "5a", str(2 ** 63), "9" * 30]:
+    for value in ["5, 5", "5, 6", "+5", "-5", "5 5", "0x5", "", "5a", str(2**63), "9" * 30]:
         yield f"cl-{value.replace(', ', '+').replace(' ', '_') or 'empty'}", answer(
-            f"Content-Length: {value}", body=b"hello")
+            f"Content-Length: {value}", body=b"hello"
+        )
     yield "cl-twice-same", answer("Content-Length: 5", "Content-Length: 5", body=b"hello")
     yield "cl-twice-different", answer("Content-Length: 5", "Content-Length: 6", body=b"hello!")
 
@@ -79,13 +89,23 @@ def syntax():
         yield f"value-byte-{byte:02x}", answer(cl, b"X-A: a" + bytes([byte]), body=b"ok")
     for byte in [0, 1, 11, 127]:
         yield f"reason-byte-{byte:02x}", answer(
-            cl, status=b"HTTP/1.1 200 O" + bytes([byte]), body=b"ok")
-    for name, status in [("2.0", "HTTP/2.0 200 OK"), ("0.9", "HTTP/0.9 200 OK"), ("lower", "http/1.1 200 OK"),
-                         ("no-status", "HTTP/1.1 OK"), ("two-digits", "HTTP/1.1 20 OK"),
-                         ("four-digits", "HTTP/1.1 2000 OK"), ("099", "HTTP/1.1 099 Low"),
-                         ("600", "HTTP/1.1 600 High"), ("000", "HTTP/1.1 000 Zero"),
-                         ("letters", "HTTP/1.1 2xx OK"), ("two-spaces", "HTTP/1.1  200 OK"),
-                         ("icy", "ICY 200 OK"), ("empty-line-first", "\r\nHTTP/1.1 200 OK")]:
+            cl, status=b"HTTP/1.1 200 O" + bytes([byte]), body=b"ok"
+        )
+    for name, status in [
+        ("2.0", "HTTP/2.0 200 OK"),
+        ("0.9", "HTTP/0.9 200 OK"),
+        ("lower", "http/1.1 200 OK"),
+        ("no-status", "HTTP/1.1 OK"),
+        ("two-digits", "HTTP/1.1 20 OK"),
+        ("four-digits", "HTTP/1.1 2000 OK"),
+        ("099", "HTTP/1.1 099 Low"),
+        ("600", "HTTP/1.1 600 High"),
+        ("000", "HTTP/1.1 000 Zero"),
+        ("letters", "HTTP/1.1 2xx OK"),
+        ("two-spaces", "HTTP/1.1  200 OK"),
+        ("icy", "ICY 200 OK"),
+        ("empty-line-first", "\r\nHTTP/1.1 200 OK"),
+    ]:
         yield f"status-{name}", answer(cl, status=status, body=b"ok")
     yield "not-http", b"220 mail.test ESMTP\r\n\r\n"
     yield "tls", b"\x15\x03\x01\x00\x02\x02\x46"
@@ -104,8 +124,9 @@ def sizes():
 
 def informational():
     """Interim responses beyond what was asked for."""
-    yield "101-unasked", answer("Upgrade: websocket", "Connection: upgrade",
-                                status="HTTP/1.1 101 Switching Protocols")
+    yield "101-unasked", answer(
+        "Upgrade: websocket", "Connection: upgrade", status="HTTP/1.1 101 Switching Protocols"
+    )
     yield "101-bare", answer(status="HTTP/1.1 101 Switching Protocols") + OK
     yield "1xx-nine", answer(status="HTTP/1.1 103 Early Hints") * 9 + OK
     yield "1xx-nine-100", answer(status="HTTP/1.1 100 Continue") * 9 + OK
@@ -120,8 +141,11 @@ def endings():
     yield "only-interim", answer(status="HTTP/1.1 100 Continue")
 
 
-REFUSED = [pytest.param(data, id=name)
-           for rows in (framing, syntax, sizes, informational, endings) for name, data in rows()]
+REFUSED = [
+    pytest.param(data, id=name)
+    for rows in (framing, syntax, sizes, informational, endings)
+    for name, data in rows()
+]
 
 
 def next_is_fine(gate):
@@ -146,8 +170,8 @@ def test_breach_before_anything_was_sent_is_502(gate, data):
 
 @pytest.mark.parametrize("data", REFUSED[::7])
 def test_breach_is_the_same_when_the_worker_stays_connected(gate, data):
-    """The worker keeps the connection open: the verdict must not wait for its end. Rows that are only
-    incomplete wait for the deadline instead and have tests of their own."""
+    """The worker keeps the connection open: the verdict must not wait for its end. Rows that are
+    only incomplete wait for the deadline instead and have tests of their own."""
     if data in (b"", b"HTTP/1.1 2") or b"\r\n\r\n" not in data:
         data = answer("Content-Length: 2", "X A: a", body=b"ok")
     with gate.raw() as client:
@@ -162,15 +186,32 @@ def broken_bodies():
     yield "chunk-short", chunks(b"5\r\nhel"), b"hel"
     yield "no-last-chunk", chunks(b"5\r\nhello\r\n"), b"hello"
     yield "half-last-chunk", chunks(b"5\r\nhello\r\n0\r\n"), b"hello"
-    for name, line in [("plus", b"+1"), ("underscore", b"1_0"), ("0x", b"0x1"), ("space", b" 1"),
-                       ("trailing-space", b"1 "), ("empty", b""), ("17-digits", b"0" * 16 + b"1"),
-                       ("letters", b"xyz"), ("minus", b"-1")]:
-        yield f"chunk-size-{name}", chunks(b"5\r\nhello\r\n" + line + b"\r\na\r\n0\r\n\r\n"), b"hello"
+    for name, line in [
+        ("plus", b"+1"),
+        ("underscore", b"1_0"),
+        ("0x", b"0x1"),
+        ("space", b" 1"),
+        ("trailing-space", b"1 "),
+        ("empty", b""),
+        ("17-digits", b"0" * 16 + b"1"),
+        ("letters", b"xyz"),
+        ("minus", b"-1"),
+    ]:
+        yield f"chunk-size-{name}", chunks(
+            b"5\r\nhello\r\n" + line + b"\r\na\r\n0\r\n\r\n"
+        ), b"hello"
     yield "chunk-lf", chunks(b"5\r\nhello\r\n1\na\r\n0\r\n\r\n"), b"hello"
     yield "chunk-no-crlf", chunks(b"5\r\nhelloX\r\n0\r\n\r\n"), b"hello"
-    yield "chunk-exts-over-4KiB", chunks(b"5\r\nhello\r\n1;" + b"a" * 4100 + b"\r\na\r\n0\r\n\r\n"), b"hello"
-    for field in [b"Content-Length: 5", b"Transfer-Encoding: chunked", b"Host: x", b"Set-Cookie: a=b",
-                  b"Connection: close"]:
+    yield "chunk-exts-over-4KiB", chunks(
+        b"5\r\nhello\r\n1;" + b"a" * 4100 + b"\r\na\r\n0\r\n\r\n"
+    ), b"hello"
+    for field in [
+        b"Content-Length: 5",
+        b"Transfer-Encoding: chunked",
+        b"Host: x",
+        b"Set-Cookie: a=b",
+        b"Connection: close",
+    ]:
         name = field.partition(b":")[0].decode().lower()
         yield f"trailer-{name}", chunks(b"5\r\nhello\r\n0\r\n" + field + b"\r\n\r\n"), b"hello"
     yield "trailer-fold", chunks(b"5\r\nhello\r\n0\r\nX-A: a\r\n b\r\n\r\n"), b"hello"
@@ -179,8 +220,8 @@ def broken_bodies():
 
 @pytest.mark.parametrize("data,may", [pytest.param(d, m, id=n) for n, d, m in broken_bodies()])
 def test_broken_body_is_broken_off_for_the_client(gate, data, may):
-    """No final chunk, no full length: the client can tell that it is not whole. When nothing went out
-    yet, a 502 is right too."""
+    """No final chunk, no full length: the client can tell that it is not whole. When nothing
+    went out yet, a 502 is right too."""
     with gate.raw() as client:
         client.send(raw_post(data, close=1))
         try:
@@ -220,7 +261,7 @@ def test_break_after_much_of_the_body(gate, reset):
     next_is_fine(gate)
 
 
-# --- bodies that are none ---------------------------------------------------------------------------
+# --- bodies that are none -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
@@ -237,8 +278,9 @@ def test_no_body_whatever_the_fields_say(gate, status, field):
         assert Dump(client.response().body).first == "GET /after HTTP/1.1"
 
 
-@pytest.mark.parametrize("lines", [("Content-Length: 5",), ("Transfer-Encoding: chunked",), ()],
-                         ids=["cl", "te", "none"])
+@pytest.mark.parametrize(
+    "lines", [("Content-Length: 5",), ("Transfer-Encoding: chunked",), ()], ids=["cl", "te", "none"]
+)
 def test_head_has_no_body_whatever_the_fields_say(gate, lines):
     """The answer to a HEAD ends with its head."""
     with gate.raw() as client:
@@ -252,12 +294,17 @@ def test_head_has_no_body_whatever_the_fields_say(gate, lines):
             assert Dump(client.response().body).first == "GET /after HTTP/1.1"
 
 
-@pytest.mark.parametrize("extra", [b"x", OK, b"\r\n\r\n", b"0\r\n\r\n"], ids=["x", "response", "crlf", "chunk"])
+@pytest.mark.parametrize(
+    "extra", [b"x", OK, b"\r\n\r\n", b"0\r\n\r\n"], ids=["x", "response", "crlf", "chunk"]
+)
 @pytest.mark.parametrize("framed", ["cl", "chunked", "204"])
 def test_extra_bytes_poison_the_worker_connection(gate, extra, framed):
     """They are dropped with their connection and never become somebody's answer."""
-    data = {"cl": OK, "chunked": chunks(b"2\r\nok\r\n0\r\n\r\n"),
-            "204": answer(status="HTTP/1.1 204 No Content")}[framed]
+    data = {
+        "cl": OK,
+        "chunked": chunks(b"2\r\nok\r\n0\r\n\r\n"),
+        "204": answer(status="HTTP/1.1 204 No Content"),
+    }[framed]
     with gate.raw() as client:
         client.send(raw_post(data + extra, hold=1))
         response = client.response()
@@ -277,10 +324,11 @@ def test_body_until_close(gate, ending):
             assert "reset" in ending
             return
         assert (response.status, response.body) == (200, b"hello") or (
-            response.status == 502 and "reset" in ending)
+            response.status == 502 and "reset" in ending
+        )
 
 
-# --- interim responses ------------------------------------------------------------------------------
+# --- interim responses ----------------------------------------------------------------------------
 
 
 def test_eight_interim_responses_are_within_the_cap(gate):
@@ -307,29 +355,41 @@ def test_interim_responses_do_not_reach_a_client_of_1_0(gate):
     assert response.status == 200 and response.interim == [] and response.body == b"ok"
 
 
-# --- deadlines, retries -----------------------------------------------------------------------------
+# --- deadlines, retries ---------------------------------------------------------------------------
 
 
 def test_head_not_complete_in_time_is_504(gate):
-    """Nothing, half a head, or an endless trickle of interim responses: all at once, to save time."""
+    """Nothing, half a head, or an endless trickle of interim responses: all at once, to save
+    time."""
     half = b"HTTP/1.1 200 OK\r\nX-A: a\r\n"
 
     def one(data, **switches):
         def ask():
             began = time.monotonic()
             with gate.raw() as client:
-                client.send(raw_post(data, **switches).replace(b"Host: kipgate.test", b"Host: hasty.test"))
+                client.send(
+                    raw_post(data, **switches).replace(b"Host: kipgate.test", b"Host: hasty.test")
+                )
                 problem(client.response(), 504, "upstream-timeout")
             return time.monotonic() - began
+
         return ask
-    took = together([one(b"", hold=1), one(half, hold=1), one(half + b"X-B: b\r\n" * 40, split=7),
-                     one(answer(status="HTTP/1.1 103 Early Hints"), hold=1)], 20)
+
+    took = together(
+        [
+            one(b"", hold=1),
+            one(half, hold=1),
+            one(half + b"X-B: b\r\n" * 40, split=7),
+            one(answer(status="HTTP/1.1 103 Early Hints"), hold=1),
+        ],
+        20,
+    )
     assert all(0.6 < t < 3 for t in took), took
 
 
 def test_reused_connection_that_closes_is_retried_once_when_safe(gate):
-    """The worker closes kept connections after 3 ms of idleness: as a request is written, sometimes.
-    A safe request does not notice; the pauses are drawn around that instant."""
+    """The worker closes kept connections after 3 ms of idleness: as a request is written,
+    sometimes. A safe request does not notice; the pauses are drawn around that instant."""
     dice = random.Random(3)
     with gate.raw() as client:
         for i in range(400):
@@ -353,7 +413,9 @@ def test_unsafe_request_is_never_sent_twice(gate):
 def test_early_response_while_the_body_still_comes(gate):
     """The worker answers without reading: the client gets it whole, then the connection ends."""
     with gate.raw() as client:
-        client.send(b"POST /early HTTP/1.1\r\nHost: kipgate.test\r\nContent-Length: 10000000\r\n\r\n")
+        client.send(
+            b"POST /early HTTP/1.1\r\nHost: kipgate.test\r\nContent-Length: 10000000\r\n\r\n"
+        )
         client.send(b"x" * 1000)
         response = client.response()
         assert response.status == 200
@@ -362,7 +424,7 @@ def test_early_response_while_the_body_still_comes(gate):
     next_is_fine(gate)
 
 
-# --- what is passed ---------------------------------------------------------------------------------
+# --- what is passed -------------------------------------------------------------------------------
 
 
 def test_chunk_extensions_of_a_worker_are_not_passed(gate):
@@ -375,8 +437,15 @@ def test_chunk_extensions_of_a_worker_are_not_passed(gate):
 def test_trailers_of_a_worker_are_passed(gate):
     """To a client that said TE: trailers."""
     with gate.raw() as client:
-        client.send(raw_post(chunks(b"5\r\nhello\r\n0\r\nGrpc-Status: 0\r\nX-S: 1\r\n\r\n", "Trailer: Grpc-Status"),
-                             "TE: trailers", close=1))
+        client.send(
+            raw_post(
+                chunks(
+                    b"5\r\nhello\r\n0\r\nGrpc-Status: 0\r\nX-S: 1\r\n\r\n", "Trailer: Grpc-Status"
+                ),
+                "TE: trailers",
+                close=1,
+            )
+        )
         response = client.response()
         assert response.body == b"hello"
         assert response.trailers == [("Grpc-Status", "0"), ("X-S", "1")]
