@@ -322,7 +322,8 @@ static void late(struct fleet_instance *i)
     else if (i->probe_front < 0)
         fleet_fail(i, ORCH_START_TIMEOUT, false, "no front to reach the worker from", NULL);
     else
-        fleet_fail(i, ORCH_START_TIMEOUT, true, "the worker was not ready in time: it never answered", NULL);
+        fleet_fail(i, ORCH_START_TIMEOUT, true, "not ready in time: the worker never answered",
+                   NULL);
 }
 
 void fleet_on_time(struct fleet_instance *i)

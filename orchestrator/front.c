@@ -82,23 +82,13 @@ static void front_drain(struct front *f)
     proxy_drain(f->proxy, on_drained, f);
 }
 
-/* The next control needs the admin address while we still finish what is open. Descriptors of
- * listeners are the proxy's; what frees the address at once is a shutdown. */
-static void give_up_admin(const struct front *f)
-{
-    for (uint32_t i = 0; i < f->setup.listeners; i++)
-        if (f->setup.local[i])
-            shutdown(FRONT_FD_LISTENERS + (int)i, SHUT_RDWR);
-}
-
 static void on_control_lost(void *arg)
 {
     struct front *f = arg;
 
     f->orphan = true;
     if (f->closing)
-        return; /* the proxy's listeners are closed */
-    give_up_admin(f);
+        return; /* the proxy may be gone already */
     KG_LOG(KG_LOG_WARN, "control-lost", KG_F("then", "finish what is open, then end"));
     gate_client_control_lost(f->gate);
     proxy_stop_local(f->proxy);

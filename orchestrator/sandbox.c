@@ -5,11 +5,14 @@
 #include "base/log.h"
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <seccomp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define NOBODY 65534
@@ -32,6 +35,17 @@ static int drop_root(const char *root, struct kg_err *err)
     drop_capability_bounds();
     if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return kg_fail(err, KG_EIO, "drop root in a front: %s", strerror(errno));
+    return 0;
+}
+
+/* Also where not started as root: a unit file may have given control some, for its ports. */
+static int drop_capabilities(struct kg_err *err)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+    if (syscall(SYS_capset, &head, none) < 0)
+        return kg_fail(err, KG_EIO, "drop capabilities in a front: %s", strerror(errno));
     return 0;
 }
 
@@ -63,7 +77,6 @@ static const int allowed[] = {
     SCMP_SYS(getsockname),
     SCMP_SYS(getpeername),
     SCMP_SYS(fcntl),
-    SCMP_SYS(ioctl),
     SCMP_SYS(dup),
     SCMP_SYS(dup3),
     SCMP_SYS(pipe2),
@@ -103,22 +116,28 @@ static const int allowed[] = {
     SCMP_SYS(exit_group),
 };
 
-static int allow_if(scmp_filter_ctx ctx, int call, scmp_datum_t first_argument)
+/* Where the low half of an argument is that; libc may fill the high one as it likes. */
+static int allow_if(scmp_filter_ctx ctx, int call, unsigned argument, scmp_datum_t value)
 {
-    struct scmp_arg_cmp is = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = first_argument};
+    struct scmp_arg_cmp is = {
+        .arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = UINT32_MAX, .datum_b = value};
 
     return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, call, 1, &is);
 }
 
-/* A proxy makes sockets to workers, and aborts itself when an assertion fails. */
+/* A proxy makes sockets to workers, and aborts itself when an assertion fails. What else ioctl can
+ * do (type into the terminal that our log goes to) is no part of its work. */
 static int add_limited(scmp_filter_ctx ctx, bool unix_sockets)
 {
-    int rc = allow_if(ctx, SCMP_SYS(socket), AF_INET);
+    static const unsigned long controls[] = {FIONBIO, FIOCLEX, FIONCLEX, FIONREAD};
+    int rc = allow_if(ctx, SCMP_SYS(socket), 0, AF_INET);
 
-    rc |= allow_if(ctx, SCMP_SYS(socket), AF_INET6);
+    rc |= allow_if(ctx, SCMP_SYS(socket), 0, AF_INET6);
     if (unix_sockets)
-        rc |= allow_if(ctx, SCMP_SYS(socket), AF_UNIX);
-    return rc | allow_if(ctx, SCMP_SYS(tgkill), (scmp_datum_t)getpid());
+        rc |= allow_if(ctx, SCMP_SYS(socket), 0, AF_UNIX);
+    for (size_t i = 0; i < sizeof controls / sizeof *controls; i++)
+        rc |= allow_if(ctx, SCMP_SYS(ioctl), 1, controls[i]);
+    return rc | allow_if(ctx, SCMP_SYS(tgkill), 0, (scmp_datum_t)getpid());
 }
 
 static int filter_system_calls(bool unix_sockets, struct kg_err *err)
@@ -151,6 +170,8 @@ int sandbox_enter(const char *root, bool unix_sockets, struct kg_err *err)
 {
     int rc = geteuid() == 0 ? drop_root(root, err) : 0;
 
+    if (rc == 0)
+        rc = drop_capabilities(err);
     if (rc != 0)
         return rc;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, DUMPABLE, 0, 0, 0) < 0)

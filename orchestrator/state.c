@@ -200,7 +200,7 @@ void state_recall(const struct state *s, struct fleet *f)
         return;
     boot_id(boot);
     line = strtok_r(text, "\n", &rest);
-    if (line && strcmp(line, boot) == 0)
+    if (line && strcmp(line, boot) == 0 && strcmp(boot, "unknown") != 0)
         while ((line = strtok_r(NULL, "\n", &rest)) != NULL)
             recall_line(f, line);
     free(text);
