@@ -8,10 +8,10 @@
 #include <stdbool.h>
 
 /* In a front, once all its descriptors are open, never undone. Started as root: confined to `root`
- * (a directory; "" = none), no groups, user and group "kipgate" or 65534. Always: no
- * capabilities, no new privileges, not dumpable, and system calls limited to those of a proxy at
- * work. `unix_sockets`:
- * may connect to workers' Unix sockets. 0, or KG_EIO with words: the front must not serve then. */
+ * (a directory; "" = none), no groups, user and group "kipgate" or 65534. Always: no capabilities,
+ * no new privileges, not dumpable, and system calls limited to those of a proxy at work.
+ * `unix_sockets`: may connect to workers' Unix sockets. 0, or KG_EIO with words: the front must not
+ * serve then. */
 int sandbox_enter(const char *root, bool unix_sockets, struct kg_err *err);
 
 #endif

@@ -58,9 +58,9 @@ FAILURES = [
     ("exits", 502, "instance-exited", [r"\b3\b", "exit"]),
     ("exits-zero", 502, "instance-exited", [r"\b0\b", "exit"]),
     ("eats", 502, "instance-exited", ["memory|oom"]),
-    ("silent", 504, "start-timeout", ["answer"]),
-    ("mute", 504, "start-timeout", ["answer"]),
-    ("sick", 504, "start-timeout", ["answer"]),
+    ("silent", 504, "start-timeout", ["answer|ready"]),
+    ("mute", 504, "start-timeout", ["answer|ready"]),
+    ("sick", 504, "start-timeout", ["answer|ready"]),
     ("no-command", 502, "instance-exited", ["no such file|not found|start|exit"]),
 ]
 

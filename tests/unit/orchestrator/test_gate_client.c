@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Leases as a front holds them, between a proxy and a control that only take notes.
+ * The difficulty: messages that cross; each case is one order of arrival. */
+#include "base/clock.h"
+#include "orchestrator/gate_client.h"
+#include "orchestrator/reasons.h"
+#include <check.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+
+#define SERVICE 7
+#define LINGER_MS 100
+#define LONG_MS 60000
+#define MAX_SENT 64
+
+struct proxy_worker { /* the proxy's, as this test has it */
+    uint64_t id;
+    void *user;
+    int probes;
+    bool removed;
+};
+
+struct waiter {
+    struct proxy_waiter w;
+    int answers;
+    struct proxy_worker *worker;
+    enum proxy_warmth warmth;
+    unsigned reason;
+    char detail[64];
+};
+
+static uv_loop_t loop;
+static struct gate_client *gate;
+static struct proxy_gate door;
+static _Alignas(8) char sent[MAX_SENT][KG_MAX_MESSAGE_BYTES];
+static size_t sent_count, sent_read;
+static struct proxy_worker workers[8];
+static size_t worker_count;
+static bool no_workers, closed;
+
+/* --- the proxy --- */
+
+struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
+                                      const struct sockaddr *address, socklen_t length)
+{
+    struct proxy_worker *w = &workers[worker_count++];
+
+    ck_assert_ptr_null(p);
+    ck_assert_uint_eq(service, SERVICE);
+    ck_assert_int_eq(address->sa_family, AF_INET);
+    ck_assert_uint_eq(length, sizeof(struct sockaddr_in));
+    if (no_workers)
+        return NULL;
+    *w = (struct proxy_worker){.id = id};
+    return w;
+}
+
+void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
+{
+    ck_assert_str_eq(health->path, "/healthz");
+    w->probes++;
+}
+
+void proxy_worker_probe_stop(struct proxy_worker *w)
+{
+    w->probes = 0;
+}
+
+void proxy_worker_remove(struct proxy_worker *w)
+{
+    ck_assert(!w->removed);
+    w->removed = true;
+}
+
+uint64_t proxy_worker_id(const struct proxy_worker *w)
+{
+    return w->id;
+}
+
+void proxy_worker_set_user(struct proxy_worker *w, void *user)
+{
+    w->user = user;
+}
+
+void *proxy_worker_user(const struct proxy_worker *w)
+{
+    ck_assert(!w->removed);
+    return w->user;
+}
+
+/* --- what the gate says --- */
+
+static void on_send(void *arg, const void *message)
+{
+    const struct message_head *head = message;
+
+    ck_assert_ptr_eq(arg, &loop);
+    ck_assert_uint_lt(sent_count, MAX_SENT);
+    ck_assert_ptr_nonnull(message_check(message, head->size, false));
+    memcpy(sent[sent_count++], message, head->size);
+}
+
+/* The next message that was sent, which must be of that type. */
+static const void *said(enum message_type type)
+{
+    const struct message_head *head = (const void *)sent[sent_read];
+
+    ck_assert_uint_lt(sent_read, sent_count);
+    ck_assert_uint_eq(head->type, type);
+    sent_read++;
+    return head;
+}
+
+static void said_nothing(void)
+{
+    ck_assert_uint_eq(sent_read, sent_count);
+}
+
+static const struct message_return *said_return(uint64_t instance, unsigned slots)
+{
+    const struct message_return *m = said(MESSAGE_RETURN);
+
+    ck_assert_uint_eq(m->instance, instance);
+    ck_assert_uint_eq(m->slots, slots);
+    return m;
+}
+
+static void said_ticket(enum message_type type, const struct waiter *w)
+{
+    ck_assert_uint_eq(((const struct message_ticket *)said(type))->ticket, w->w.ticket);
+}
+
+/* --- requests --- */
+
+static void on_answer(struct proxy_waiter *pw, const struct proxy_answer *answer)
+{
+    struct waiter *w = KG_LIST_ENTRY(pw, struct waiter, w);
+
+    w->answers++;
+    w->worker = answer->worker;
+    w->warmth = answer->warmth;
+    if (answer->worker)
+        return;
+    ck_assert_ptr_nonnull(answer->reason);
+    w->reason = answer->reason->index;
+    kg_str_copy(w->detail, sizeof w->detail, kg_str_of(answer->detail));
+}
+
+static struct proxy_worker *ask(struct waiter *w)
+{
+    *w = (struct waiter){.w = {.service = SERVICE, .on_answer = on_answer}};
+    w->worker = door.acquire(door.self, &w->w);
+    return w->worker;
+}
+
+/* Asks, and is told to wait; control heard of it. */
+static void wait_cold(struct waiter *w)
+{
+    ck_assert_ptr_null(ask(w));
+    said_ticket(MESSAGE_ACQUIRE, w);
+    ck_assert_uint_eq(message_ticket_service(w->w.ticket), SERVICE);
+}
+
+static void give_back(struct proxy_worker *worker)
+{
+    door.release(door.self, worker, false);
+}
+
+/* --- what control says --- */
+
+static struct message_address somewhere(void)
+{
+    struct message_address a;
+    struct sockaddr_storage at = {.ss_family = AF_INET};
+
+    ck_assert(message_set_address(&a, &at, sizeof(struct sockaddr_in)));
+    return a;
+}
+
+static void grant_for(uint64_t ticket, uint64_t instance, unsigned slots, int64_t linger_ms)
+{
+    struct message_grant m;
+
+    MESSAGE_INIT(&m, GRANT);
+    m.ticket = ticket;
+    m.instance = instance;
+    m.service = SERVICE;
+    m.slots = slots;
+    m.warmth = PROXY_COLD;
+    m.linger_ms = linger_ms;
+    m.where = somewhere();
+    ck_assert_ptr_nonnull(message_check(&m, sizeof m, true));
+    gate_client_message(gate, &m.head);
+}
+
+static void grant(const struct waiter *w, uint64_t instance, unsigned slots)
+{
+    grant_for(w->w.ticket, instance, slots, LONG_MS);
+}
+
+static void tell(enum message_type type, uint64_t instance)
+{
+    struct message_instance m;
+
+    message_init(&m, type, sizeof m);
+    m.instance = instance;
+    gate_client_message(gate, &m.head);
+}
+
+static void probe(uint64_t instance)
+{
+    struct message_probe m;
+
+    MESSAGE_INIT(&m, PROBE);
+    m.instance = instance;
+    m.service = SERVICE;
+    kg_str_copy(m.health.path, sizeof m.health.path, KG_STR("/healthz"));
+    m.where = somewhere();
+    gate_client_message(gate, &m.head);
+}
+
+static void refuse(uint64_t ticket, unsigned reason)
+{
+    struct message_refuse m;
+
+    MESSAGE_INIT(&m, REFUSE);
+    m.ticket = ticket;
+    m.reason = reason;
+    kg_str_copy(m.detail, sizeof m.detail, KG_STR("because"));
+    gate_client_message(gate, &m.head);
+}
+
+/* --- the bench --- */
+
+static void set_up(void)
+{
+    ck_assert_int_eq(uv_loop_init(&loop), 0);
+    sent_count = sent_read = worker_count = 0;
+    no_workers = closed = false;
+    memset(workers, 0, sizeof workers);
+    gate = gate_client_new(&loop, on_send, &loop);
+    ck_assert_ptr_nonnull(gate);
+    door = gate_client_door(gate);
+}
+
+static void on_closed(void *arg)
+{
+    closed = true;
+    ck_assert_ptr_eq(arg, &closed);
+}
+
+/* Whatever a case leaves open, nothing of it may be left behind (the sanitizers look). */
+static void tear_down(void)
+{
+    gate_client_close(gate, on_closed, &closed);
+    ck_assert(!closed);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert(closed);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+
+static void on_over(uv_timer_t *t)
+{
+    uv_close((uv_handle_t *)t, NULL);
+    uv_stop(t->loop);
+}
+
+static void pass_ms(uint64_t ms)
+{
+    uv_timer_t t;
+
+    uv_update_time(&loop);
+    uv_timer_init(&loop, &t);
+    uv_timer_start(&t, on_over, ms, 0);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    uv_run(&loop, UV_RUN_NOWAIT); /* the close of the timer */
+    uv_update_time(&loop);
+}
+
+/* --- cases --- */
+
+START_TEST(test_a_cold_request_waits_for_its_grant)
+{
+    struct waiter a;
+
+    wait_cold(&a);
+    ck_assert_int_eq(a.answers, 0);
+    grant(&a, 1, 1);
+    ck_assert_int_eq(a.answers, 1);
+    ck_assert_ptr_eq(a.worker, &workers[0]);
+    ck_assert_int_eq(a.warmth, PROXY_COLD);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_warm_acquires_say_nothing)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant(&a, 1, 1);
+    for (int i = 0; i < 100; i++) {
+        give_back(&workers[0]);
+        ck_assert_ptr_eq(ask(&b), &workers[0]);
+    }
+    ck_assert_int_eq(b.answers, 0);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_slots_add_up)
+{
+    struct waiter a, b, c, d;
+
+    wait_cold(&a);
+    grant(&a, 1, 2);
+    ck_assert_ptr_eq(ask(&b), &workers[0]);
+    wait_cold(&c);
+    grant(&c, 1, 1);
+    ck_assert_int_eq(c.answers, 1);
+    ck_assert_uint_eq(worker_count, 1);
+    wait_cold(&d);
+    give_back(&workers[0]);
+    ck_assert_int_eq(d.answers, 1);
+    ck_assert_int_eq(d.warmth, PROXY_WARM);
+    said_ticket(MESSAGE_WITHDRAW, &d);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_waiters_are_served_in_their_order)
+{
+    struct waiter a, b, c;
+
+    wait_cold(&a);
+    wait_cold(&b);
+    wait_cold(&c);
+    grant(&a, 1, 1);
+    ck_assert_int_eq(a.answers, 1);
+    give_back(&workers[0]);
+    ck_assert_int_eq(b.answers, 1);
+    ck_assert_int_eq(c.answers, 0);
+    said_ticket(MESSAGE_WITHDRAW, &b);
+    give_back(&workers[0]);
+    ck_assert_int_eq(c.answers, 1);
+    said_ticket(MESSAGE_WITHDRAW, &c);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_more_slots_than_asked_serve_other_waiters)
+{
+    struct waiter a, b, c;
+
+    wait_cold(&a);
+    wait_cold(&b);
+    wait_cold(&c);
+    grant(&b, 1, 2);
+    ck_assert_int_eq(b.answers, 1);
+    ck_assert_int_eq(a.answers, 1);
+    ck_assert_int_eq(c.answers, 0);
+    said_ticket(MESSAGE_WITHDRAW, &a);
+    said_nothing();
+    door.cancel(door.self, &c.w);
+    said_ticket(MESSAGE_WITHDRAW, &c);
+}
+END_TEST
+
+START_TEST(test_a_withdrawal_that_crosses_a_grant_leaves_a_free_slot)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    door.cancel(door.self, &a.w);
+    said_ticket(MESSAGE_WITHDRAW, &a);
+    grant(&a, 1, 1);
+    ck_assert_int_eq(a.answers, 0);
+    said_nothing();
+    ck_assert_ptr_eq(ask(&b), &workers[0]);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_a_crossed_grant_serves_who_waits_now)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    wait_cold(&b);
+    door.cancel(door.self, &a.w);
+    said_ticket(MESSAGE_WITHDRAW, &a);
+    grant(&a, 1, 1);
+    ck_assert_int_eq(b.answers, 1);
+    said_ticket(MESSAGE_WITHDRAW, &b);
+    grant(&b, 1, 1); /* was under way, too */
+    ck_assert_int_eq(b.answers, 1);
+    tell(MESSAGE_RECALL, 1);
+    said_return(1, 1);
+}
+END_TEST
+
+START_TEST(test_a_recall_takes_free_slots_at_once_and_busy_ones_as_they_end)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant(&a, 1, 4);
+    ask(&b);
+    tell(MESSAGE_RECALL, 1);
+    said_return(1, 2);
+    tell(MESSAGE_RECALL, 1); /* twice is as once */
+    said_nothing();
+    give_back(&workers[0]);
+    ck_assert_int_gt(said_return(1, 1)->used_ms, 0);
+    give_back(&workers[0]);
+    said_return(1, 1);
+    said_nothing();
+    ck_assert_ptr_null(ask(&a));
+    said_ticket(MESSAGE_ACQUIRE, &a);
+    door.cancel(door.self, &a.w);
+}
+END_TEST
+
+START_TEST(test_a_recalled_slot_goes_past_our_own_waiters)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant(&a, 1, 1);
+    tell(MESSAGE_RECALL, 1);
+    said_nothing();
+    wait_cold(&b);
+    give_back(&workers[0]);
+    said_return(1, 1);
+    ck_assert_int_eq(b.answers, 0);
+    grant(&b, 1, 1);
+    ck_assert_int_eq(b.answers, 1);
+    give_back(&workers[0]); /* this one was never recalled */
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_slots_granted_after_a_recall_linger_and_return)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant_for(a.w.ticket, 1, 1, LINGER_MS);
+    tell(MESSAGE_RECALL, 1);
+    wait_cold(&b);
+    door.cancel(door.self, &b.w);
+    said_ticket(MESSAGE_WITHDRAW, &b);
+    grant_for(b.w.ticket, 1, 1, LINGER_MS);
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    said_nothing(); /* an exchange is still on the lease */
+    give_back(&workers[0]);
+    said_return(1, 1);
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    said_return(1, 1);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_an_unused_lease_lingers_then_returns)
+{
+    struct waiter a;
+    int64_t used_ms;
+
+    wait_cold(&a);
+    grant_for(a.w.ticket, 1, 3, LINGER_MS);
+    pass_ms(20);
+    used_ms = (int64_t)uv_now(&loop);
+    give_back(&workers[0]);
+    pass_ms(LINGER_MS / 2);
+    said_nothing();
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    ck_assert_int_eq(said_return(1, 3)->used_ms, used_ms);
+    said_nothing();
+    ck_assert_int_le(llabs(kg_clock_mono_ms() - (int64_t)uv_now(&loop)), 100); /* one clock */
+}
+END_TEST
+
+START_TEST(test_a_lease_never_used_returns_without_a_time_of_use)
+{
+    struct waiter a;
+
+    wait_cold(&a);
+    door.cancel(door.self, &a.w);
+    said_ticket(MESSAGE_WITHDRAW, &a);
+    grant_for(a.w.ticket, 1, 1, LINGER_MS);
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    ck_assert_int_eq(said_return(1, 1)->used_ms, 0);
+}
+END_TEST
+
+START_TEST(test_quiet_use_is_no_use)
+{
+    struct waiter a, b;
+    int64_t used_ms;
+
+    wait_cold(&a);
+    grant_for(a.w.ticket, 1, 1, LINGER_MS);
+    used_ms = (int64_t)uv_now(&loop);
+    give_back(&workers[0]);
+    for (int i = 0; i < 4; i++) { /* a monitor, more often than the linger is long */
+        pass_ms(LINGER_MS / 2);
+        if (ask(&b))
+            door.release(door.self, b.worker, true);
+        else
+            door.cancel(door.self, &b.w);
+    }
+    pass_ms(2 * KG_WHEEL_SLOT_MS);
+    ck_assert_int_eq(said_return(1, 1)->used_ms, used_ms);
+}
+END_TEST
+
+START_TEST(test_quiet_use_at_the_end_of_a_linger_returns_the_lease)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant_for(a.w.ticket, 1, 2, LINGER_MS);
+    give_back(&workers[0]);
+    ck_assert_ptr_nonnull(ask(&b));
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    said_nothing();
+    door.release(door.self, b.worker, true);
+    said_return(1, 2);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_gone_frees_the_lease)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant(&a, 1, 2);
+    tell(MESSAGE_GONE, 1);
+    ck_assert(workers[0].removed);
+    tell(MESSAGE_GONE, 1);
+    tell(MESSAGE_RECALL, 1);
+    tell(MESSAGE_PROBE_STOP, 1);
+    said_nothing();
+    wait_cold(&b);
+    grant(&b, 2, 1);
+    ck_assert_ptr_eq(b.worker, &workers[1]);
+}
+END_TEST
+
+START_TEST(test_a_second_instance_serves_when_the_first_is_full)
+{
+    struct waiter a, b, c;
+
+    wait_cold(&a);
+    grant(&a, 1, 1);
+    wait_cold(&b);
+    grant(&b, 2, 1);
+    ck_assert_ptr_eq(b.worker, &workers[1]);
+    give_back(&workers[1]);
+    ck_assert_ptr_eq(ask(&c), &workers[1]);
+    tell(MESSAGE_GONE, 2);
+    give_back(&workers[0]);
+    ck_assert_ptr_eq(ask(&c), &workers[0]);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_a_refusal_names_its_reason)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    wait_cold(&b);
+    refuse(b.w.ticket, ORCH_QUEUE_FULL);
+    ck_assert_int_eq(a.answers, 0);
+    ck_assert_int_eq(b.answers, 1);
+    ck_assert_ptr_null(b.worker);
+    ck_assert_uint_eq(b.reason, ORCH_QUEUE_FULL);
+    ck_assert_str_eq(b.detail, "because");
+    refuse(b.w.ticket, ORCH_QUEUE_FULL); /* of a ticket that waits no longer */
+    ck_assert_int_eq(b.answers, 1);
+    refuse(a.w.ticket, 9999);
+    ck_assert_uint_eq(a.reason, PROXY_OVERLOADED);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_a_lost_control_refuses_who_waits_and_who_comes)
+{
+    struct waiter a, b, c;
+
+    wait_cold(&a);
+    grant(&a, 1, 1);
+    wait_cold(&b);
+    gate_client_control_lost(gate);
+    ck_assert_int_eq(b.answers, 1);
+    ck_assert_uint_eq(b.reason, PROXY_DRAINING);
+    ck_assert_ptr_null(ask(&c));
+    ck_assert_int_eq(c.answers, 0); /* never from inside acquire */
+    pass_ms(1);
+    ck_assert_int_eq(c.answers, 1);
+    ck_assert_uint_eq(c.reason, PROXY_DRAINING);
+    give_back(&workers[0]);
+    ck_assert_ptr_eq(ask(&c), &workers[0]); /* what is warm goes on */
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_a_cancelled_waiter_is_not_refused_later)
+{
+    struct waiter a;
+
+    gate_client_control_lost(gate);
+    ck_assert_ptr_null(ask(&a));
+    door.cancel(door.self, &a.w);
+    pass_ms(1);
+    ck_assert_int_eq(a.answers, 0);
+}
+END_TEST
+
+START_TEST(test_probes_and_suspicions_are_passed_on)
+{
+    struct waiter a;
+
+    wait_cold(&a);
+    probe(1);
+    ck_assert_int_eq(workers[0].probes, 1);
+    tell(MESSAGE_PROBE_STOP, 1);
+    ck_assert_int_eq(workers[0].probes, 0);
+    probe(1);
+    ck_assert_uint_eq(worker_count, 1);
+    ck_assert_int_eq(a.answers, 0); /* a probe is no slot */
+    door.probed(door.self, &workers[0]);
+    ck_assert_uint_eq(((const struct message_instance *)said(MESSAGE_PROBED))->instance, 1);
+    grant(&a, 1, 1);
+    ck_assert_ptr_eq(a.worker, &workers[0]);
+    door.suspect(door.self, &workers[0]);
+    ck_assert_uint_eq(((const struct message_instance *)said(MESSAGE_SUSPECT))->instance, 1);
+}
+END_TEST
+
+START_TEST(test_a_grant_without_memory_goes_straight_back)
+{
+    struct waiter a;
+
+    no_workers = true;
+    wait_cold(&a);
+    grant(&a, 1, 3);
+    ck_assert_int_eq(a.answers, 1);
+    ck_assert_uint_eq(a.reason, PROXY_OVERLOADED);
+    ck_assert_int_eq(said_return(1, 3)->used_ms, 0);
+    probe(2); /* goes unanswered; control has a deadline */
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_tickets_rise_and_name_their_service)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    wait_cold(&b);
+    ck_assert_uint_gt(b.w.ticket >> MESSAGE_SERVICE_BITS, a.w.ticket >> MESSAGE_SERVICE_BITS);
+    door.cancel(door.self, &a.w);
+    door.cancel(door.self, &b.w);
+}
+END_TEST
+
+/* Leases in use, lingering, only probed: all are freed, and none speaks any more. */
+START_TEST(test_close_frees_whatever_is_held)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant_for(a.w.ticket, 1, 1, LINGER_MS);
+    wait_cold(&b);
+    grant_for(b.w.ticket, 2, 5, LINGER_MS);
+    give_back(&workers[1]);
+    probe(3);
+    said_nothing();
+}
+END_TEST
+
+static void add_leases(TCase *t)
+{
+    tcase_add_test(t, test_a_cold_request_waits_for_its_grant);
+    tcase_add_test(t, test_warm_acquires_say_nothing);
+    tcase_add_test(t, test_slots_add_up);
+    tcase_add_test(t, test_waiters_are_served_in_their_order);
+    tcase_add_test(t, test_more_slots_than_asked_serve_other_waiters);
+    tcase_add_test(t, test_a_withdrawal_that_crosses_a_grant_leaves_a_free_slot);
+    tcase_add_test(t, test_a_crossed_grant_serves_who_waits_now);
+    tcase_add_test(t, test_a_recall_takes_free_slots_at_once_and_busy_ones_as_they_end);
+    tcase_add_test(t, test_a_recalled_slot_goes_past_our_own_waiters);
+    tcase_add_test(t, test_slots_granted_after_a_recall_linger_and_return);
+    tcase_add_test(t, test_an_unused_lease_lingers_then_returns);
+    tcase_add_test(t, test_a_lease_never_used_returns_without_a_time_of_use);
+    tcase_add_test(t, test_quiet_use_is_no_use);
+    tcase_add_test(t, test_quiet_use_at_the_end_of_a_linger_returns_the_lease);
+}
+
+static void add_ends(TCase *t)
+{
+    tcase_add_test(t, test_gone_frees_the_lease);
+    tcase_add_test(t, test_a_second_instance_serves_when_the_first_is_full);
+    tcase_add_test(t, test_a_refusal_names_its_reason);
+    tcase_add_test(t, test_a_lost_control_refuses_who_waits_and_who_comes);
+    tcase_add_test(t, test_a_cancelled_waiter_is_not_refused_later);
+    tcase_add_test(t, test_probes_and_suspicions_are_passed_on);
+    tcase_add_test(t, test_a_grant_without_memory_goes_straight_back);
+    tcase_add_test(t, test_tickets_rise_and_name_their_service);
+    tcase_add_test(t, test_close_frees_whatever_is_held);
+}
+
+int main(void)
+{
+    Suite *s = suite_create("gate_client");
+    TCase *t = tcase_create("leases");
+    SRunner *r = srunner_create(s);
+    int failed;
+
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_set_timeout(t, 30);
+    add_leases(t);
+    add_ends(t);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
