@@ -63,6 +63,9 @@ START_TEST(test_a_grant_names_the_service_of_its_ticket)
     m = good_grant();
     m->where.length = 1;
     ck_assert_ptr_null(message_check(m, sizeof *m, true));
+    m = good_grant();
+    m->slots = 0;
+    ck_assert_ptr_null(message_check(m, sizeof *m, true));
 }
 END_TEST
 

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What outlives a run, in a directory of this test's own, with a fleet that only takes notes.
+ * The difficulty: the files must be found as a killed run, or a person, may have left them. */
+#include "orchestrator/state.h"
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[64], file[128];
+static struct state s;
+static struct kg_err err;
+
+/* --- the fleet --- */
+
+struct clock_line {
+    char name[ENGINE_NAME_BYTES];
+    int64_t used_ms;
+    bool in_use;
+};
+struct fleet {
+    struct clock_line clocks[8];
+    size_t count;
+};
+
+int fleet_remember(struct fleet *f, const char *name, int64_t used_ms)
+{
+    ck_assert_uint_lt(f->count, 8);
+    snprintf(f->clocks[f->count].name, sizeof f->clocks[0].name, "%s", name);
+    f->clocks[f->count++].used_ms = used_ms;
+    return 0;
+}
+
+void fleet_each_clock(const struct fleet *f,
+                      void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
+                      void *arg)
+{
+    for (size_t i = 0; i < f->count; i++)
+        each(arg, f->clocks[i].name, f->clocks[i].used_ms, f->clocks[i].in_use);
+}
+
+/* --- the directory --- */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static void set_up(void)
+{
+    char made[] = "/tmp/kipgate-state-XXXXXX";
+
+    ck_assert_ptr_nonnull(mkdtemp(made));
+    snprintf(dir, sizeof dir, "%s/a/b", made);
+    err = (struct kg_err){0};
+}
+
+static void tear_down(void)
+{
+    state_close(&s);
+    dir[strlen(dir) - strlen("/a/b")] = '\0';
+    ck_assert_int_eq(nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+static const char *in_dir(const char *name)
+{
+    snprintf(file, sizeof file, "%s/%s", dir, name);
+    return file;
+}
+
+static void write_file(const char *name, const char *text)
+{
+    FILE *f = fopen(in_dir(name), "we");
+
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_ge(fputs(text, f), 0);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
+static void read_file(const char *name, char *out, size_t cap)
+{
+    FILE *f = fopen(in_dir(name), "re");
+    size_t n;
+
+    ck_assert_ptr_nonnull(f);
+    n = fread(out, 1, cap - 1, f);
+    out[n] = '\0';
+    fclose(f);
+}
+
+static void open_state(const char *owner)
+{
+    ck_assert_msg(state_open(&s, dir, owner, &err) == 0, "%s", err.words);
+}
+
+static size_t fronts_locks(void)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    size_t n = 0;
+
+    while ((e = readdir(d)) != NULL)
+        n += strncmp(e->d_name, "fronts-", 7) == 0;
+    closedir(d);
+    return n;
+}
+
+/* --- who we are --- */
+
+START_TEST(test_the_owner_is_made_once_and_kept)
+{
+    char first[STATE_OWNER_BYTES];
+
+    open_state(NULL);
+    memcpy(first, s.owner, sizeof first);
+    ck_assert_uint_eq(strlen(first), 32);
+    state_close(&s);
+    open_state(NULL);
+    ck_assert_str_eq(s.owner, first);
+}
+END_TEST
+
+START_TEST(test_a_given_owner_is_not_saved)
+{
+    open_state("mine");
+    ck_assert_str_eq(s.owner, "mine");
+    ck_assert_int_ne(access(in_dir("owner"), F_OK), 0);
+    state_close(&s);
+    ck_assert_int_eq(state_open(&s, dir, "not mine", &err), KG_EINVAL);
+    err = (struct kg_err){0};
+    ck_assert_int_eq(state_open(&s, dir, "", &err), KG_EINVAL);
+}
+END_TEST
+
+START_TEST(test_an_owner_file_that_says_nothing_is_not_replaced)
+{
+    static const char *const texts[] = {"", "two words\n", "\n"};
+
+    open_state(NULL);
+    state_close(&s);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct stat st;
+        write_file("owner", texts[i]);
+        err = (struct kg_err){0};
+        ck_assert_int_eq(state_open(&s, dir, NULL, &err), KG_EINVAL);
+        ck_assert_ptr_nonnull(strstr(err.words, "owner"));
+        ck_assert_int_eq(stat(in_dir("owner"), &st), 0);
+        ck_assert_int_eq(st.st_size, (off_t)strlen(texts[i]));
+    }
+    write_file("owner", "by-hand\n");
+    open_state(NULL);
+    ck_assert_str_eq(s.owner, "by-hand");
+}
+END_TEST
+
+START_TEST(test_a_directory_that_cannot_be_is_an_error)
+{
+    char too_long[300];
+
+    memset(too_long, 'a', sizeof too_long - 1);
+    too_long[0] = '/';
+    too_long[sizeof too_long - 1] = '\0';
+    ck_assert_int_eq(state_open(&s, too_long, NULL, &err), KG_EINVAL);
+    err = (struct kg_err){0};
+    ck_assert_int_eq(state_open(&s, "/dev/null/x", NULL, &err), KG_EIO);
+    ck_assert_ptr_nonnull(strstr(err.words, "/dev/null/x"));
+}
+END_TEST
+
+START_TEST(test_the_sockets_directory_is_made)
+{
+    char sockets[256];
+    struct stat st;
+
+    open_state(NULL);
+    state_sockets_dir(&s, sockets, sizeof sockets);
+    ck_assert_int_eq(stat(sockets, &st), 0);
+    ck_assert(S_ISDIR(st.st_mode));
+    ck_assert_str_eq(sockets, in_dir("sockets"));
+}
+END_TEST
+
+/* --- locks --- */
+
+START_TEST(test_a_second_control_is_refused)
+{
+    struct state other;
+
+    open_state(NULL);
+    ck_assert_int_eq(state_open(&other, dir, NULL, &err), KG_ECONFLICT);
+    ck_assert_ptr_nonnull(strstr(err.words, dir));
+    ck_assert_uint_eq(fronts_locks(), 1);
+    state_close(&s);
+    ck_assert_uint_eq(fronts_locks(), 0);
+    open_state(NULL);
+}
+END_TEST
+
+START_TEST(test_our_own_fronts_are_not_old_ones)
+{
+    open_state(NULL);
+    ck_assert(!state_old_fronts_live(&s));
+    ck_assert_uint_eq(fronts_locks(), 1);
+}
+END_TEST
+
+/* A control that is killed: its lock ends with it, its fronts go on holding theirs. */
+START_TEST(test_fronts_of_a_killed_run_are_seen_until_they_end)
+{
+    int held;
+
+    open_state(NULL);
+    held = dup(s.fronts_fd); /* a front inherited it */
+    close(s.fronts_fd);
+    close(s.lock_fd);
+    open_state(NULL);
+    ck_assert_uint_eq(fronts_locks(), 2);
+    ck_assert(state_old_fronts_live(&s));
+    ck_assert(state_old_fronts_live(&s));
+    close(held);
+    ck_assert(!state_old_fronts_live(&s));
+    ck_assert_uint_eq(fronts_locks(), 1);
+}
+END_TEST
+
+START_TEST(test_a_lock_that_cannot_be_asked_counts_as_held)
+{
+    open_state(NULL);
+    ck_assert_int_eq(mkdir(in_dir("fronts-1-1"), 0700), 0);
+    ck_assert(state_old_fronts_live(&s));
+    ck_assert_int_eq(rmdir(in_dir("fronts-1-1")), 0);
+    ck_assert(!state_old_fronts_live(&s));
+}
+END_TEST
+
+START_TEST(test_without_descriptors_old_fronts_count_as_alive)
+{
+    int spare[1024], n = 0;
+
+    open_state(NULL);
+    while (n < 1024 && (spare[n] = dup(s.lock_fd)) >= 0)
+        n++;
+    if (n < 1024) { /* else this process may have more than the test would use up */
+        ck_assert_int_eq(errno, EMFILE);
+        ck_assert(state_old_fronts_live(&s));
+    }
+    while (n > 0)
+        close(spare[--n]);
+    ck_assert(!state_old_fronts_live(&s));
+}
+END_TEST
+
+/* --- clocks --- */
+
+START_TEST(test_clocks_come_back_less_those_in_use)
+{
+    struct fleet before = {.clocks = {{"kipgate-a-1", 12345, false},
+                                      {"kipgate-b-2", 777, true},
+                                      {"kipgate-c-3", 0, false}},
+                           .count = 3},
+                 after = {0};
+
+    open_state(NULL);
+    s.dirty = true;
+    state_save(&s, &before);
+    ck_assert(!s.dirty);
+    state_close(&s);
+    open_state(NULL);
+    state_recall(&s, &after);
+    ck_assert_uint_eq(after.count, 2);
+    ck_assert_str_eq(after.clocks[0].name, "kipgate-a-1");
+    ck_assert_int_eq(after.clocks[0].used_ms, 12345);
+    ck_assert_str_eq(after.clocks[1].name, "kipgate-c-3");
+    ck_assert_int_eq(after.clocks[1].used_ms, 0);
+}
+END_TEST
+
+START_TEST(test_clocks_of_another_boot_mean_nothing)
+{
+    struct fleet after = {0};
+
+    open_state(NULL);
+    write_file("clocks", "01234567-89ab-cdef-0123-456789abcdef\nkipgate-a-1 12345 0\n");
+    state_recall(&s, &after);
+    ck_assert_uint_eq(after.count, 0);
+    write_file("clocks", "unknown\nkipgate-a-1 12345 0\n");
+    state_recall(&s, &after);
+    ck_assert_uint_eq(after.count, 0);
+}
+END_TEST
+
+START_TEST(test_half_written_clocks_cost_only_themselves)
+{
+    struct fleet before = {0}, after = {0};
+    char boot[128], text[512];
+
+    open_state(NULL);
+    state_recall(&s, &after); /* there are none yet */
+    state_save(&s, &before);
+    read_file("clocks", boot, sizeof boot);
+    snprintf(text, sizeof text,
+             "%sgood 5 0\nbad\nworse x 0\nnegative -5 0\n %0200d 1 0\n\n\xff\xfe 3\nlast 6 0", boot,
+             0);
+    write_file("clocks", text);
+    state_recall(&s, &after);
+    ck_assert_uint_eq(after.count, 2);
+    ck_assert_str_eq(after.clocks[0].name, "good");
+    ck_assert_str_eq(after.clocks[1].name, "last");
+    write_file("clocks", "");
+    state_recall(&s, &after);
+    ck_assert_uint_eq(after.count, 2);
+}
+END_TEST
+
+START_TEST(test_a_save_leaves_nothing_beside_the_file)
+{
+    struct fleet before = {.clocks = {{"kipgate-a-1", 1, false}}, .count = 1};
+    struct stat st;
+
+    open_state(NULL);
+    write_file("clocks.next", "left by a killed run");
+    ck_assert_int_eq(chmod(in_dir("clocks.next"), 0600), 0);
+    state_save(&s, &before);
+    ck_assert_int_ne(access(in_dir("clocks.next"), F_OK), 0);
+    ck_assert_int_eq(stat(in_dir("clocks"), &st), 0);
+    ck_assert_int_eq(st.st_mode & 0777, 0600);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("state");
+    TCase *t = tcase_create("state");
+    SRunner *r = srunner_create(suite);
+    int failed;
+
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, test_the_owner_is_made_once_and_kept);
+    tcase_add_test(t, test_a_given_owner_is_not_saved);
+    tcase_add_test(t, test_an_owner_file_that_says_nothing_is_not_replaced);
+    tcase_add_test(t, test_a_directory_that_cannot_be_is_an_error);
+    tcase_add_test(t, test_the_sockets_directory_is_made);
+    tcase_add_test(t, test_a_second_control_is_refused);
+    tcase_add_test(t, test_our_own_fronts_are_not_old_ones);
+    tcase_add_test(t, test_fronts_of_a_killed_run_are_seen_until_they_end);
+    tcase_add_test(t, test_a_lock_that_cannot_be_asked_counts_as_held);
+    tcase_add_test(t, test_without_descriptors_old_fronts_count_as_alive);
+    tcase_add_test(t, test_clocks_come_back_less_those_in_use);
+    tcase_add_test(t, test_clocks_of_another_boot_mean_nothing);
+    tcase_add_test(t, test_half_written_clocks_cost_only_themselves);
+    tcase_add_test(t, test_a_save_leaves_nothing_beside_the_file);
+    suite_add_tcase(suite, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
