@@ -23,23 +23,6 @@ static void arm(struct client *c, int64_t after_ms)
     kg_timer_arm(&c->wire.proxy->wheel, &c->deadline, proxy_now(c->wire.proxy) + after_ms);
 }
 
-static bool is_busy(enum client_state s)
-{
-    return s != CLIENT_IDLE && s != CLIENT_HEAD && s != CLIENT_CLOSED;
-}
-
-void client_set_state(struct client *c, enum client_state to)
-{
-    struct proxy *p = c->wire.proxy;
-
-    if (!c->local && is_busy(to) != is_busy(c->state)) {
-        p->busy += is_busy(to) ? 1 : (size_t)-1;
-        if (p->on_drained)
-            proxy_soon(p);
-    }
-    c->state = to;
-}
-
 /* --- the end of a connection --------------------------------------------------------------- */
 
 void client_close(struct client *c)
@@ -49,7 +32,7 @@ void client_close(struct client *c)
     if (c->state == CLIENT_CLOSED)
         return;
     KG_ASSERT(!c->exchange && !c->local_request);
-    client_set_state(c, CLIENT_CLOSED);
+    c->state = CLIENT_CLOSED;
     kg_timer_disarm(&p->wheel, &c->deadline);
     kg_timer_disarm(&p->wheel, &c->watch);
     kg_list_remove(&c->link);
@@ -58,6 +41,8 @@ void client_close(struct client *c)
         p->local_connections--;
     else
         p->stats->connections = --p->connections;
+    if (p->on_drained)
+        proxy_soon(p);
     wire_close(&c->wire);
 }
 
@@ -80,7 +65,7 @@ static void linger(struct client *c)
     body_fini(&c->body);
     c->wire.kind = &client_wire;
     c->dropped = 0;
-    client_set_state(c, CLIENT_LINGER);
+    c->state = CLIENT_LINGER;
     wire_fin(&c->wire);
     if (wire_pending(&c->wire) == 0)
         arm(c, KG_LINGER_CLOSE_MS);
@@ -91,7 +76,7 @@ static void linger(struct client *c)
 static void become_idle(struct client *c)
 {
     body_fini(&c->body);
-    client_set_state(c, CLIENT_IDLE);
+    c->state = CLIENT_IDLE;
     arm(c, KG_KEEPALIVE_TIMEOUT_MS);
     if (!c->wire.writing)
         wire_trim(&c->wire);
@@ -100,7 +85,7 @@ static void become_idle(struct client *c)
 static void drain_body(struct client *c)
 {
     c->dropped = 0;
-    client_set_state(c, CLIENT_DRAIN);
+    c->state = CLIENT_DRAIN;
     arm(c, KG_HEAD_TIMEOUT_MS);
 }
 
@@ -183,7 +168,7 @@ static void refuse_head(struct client *c, struct kg_str in, struct guard_verdict
 
     if (kg_str_has_prefix(line, head))
         h.method_id = HTTP1_HEAD;
-    client_set_state(c, CLIENT_BUSY);
+    c->state = CLIENT_BUSY;
     client_refuse(c, verdict, &h);
 }
 
@@ -192,7 +177,7 @@ static void refuse_head(struct client *c, struct kg_str in, struct guard_verdict
 static void begin(struct client *c, const struct http1_head *h)
 {
     body_init(&c->body, h, false);
-    client_set_state(c, CLIENT_BUSY);
+    c->state = CLIENT_BUSY;
     if (c->local)
         local_begin(c, h);
     else
@@ -209,7 +194,7 @@ static size_t take_head(struct client *c, struct kg_str in)
 
     if (result == GUARD_MORE) {
         if (c->state == CLIENT_IDLE) {
-            client_set_state(c, CLIENT_HEAD);
+            c->state = CLIENT_HEAD;
             arm(c, KG_HEAD_TIMEOUT_MS);
         }
         return 0;
@@ -224,7 +209,7 @@ static size_t take_head(struct client *c, struct kg_str in)
         begin(c, &head);
         return end;
     }
-    client_set_state(c, CLIENT_BUSY);
+    c->state = CLIENT_BUSY;
     client_refuse(c, verdict, &head);
     return in.n;
 }

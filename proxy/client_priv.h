@@ -73,7 +73,6 @@ void clients_close(struct proxy *p, bool idle_only);
 
 /* --- between client.c, client_time.c and tunnel.c ------------------------------------------ */
 void client_timers_init(struct client *c);
-void client_set_state(struct client *c, enum client_state to); /* the only writer of `state` */
 
 /* --- local.c ------------------------------------------------------------------------------- */
 void local_begin(struct client *c, const struct http1_head *h);

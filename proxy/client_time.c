@@ -71,7 +71,7 @@ static void on_deadline(struct kg_timer *t)
 
     switch (c->state) {
     case CLIENT_HEAD:
-        client_set_state(c, CLIENT_BUSY);
+        c->state = CLIENT_BUSY;
         client_refuse(c, slow, NULL);
         return;
     case CLIENT_BUSY:

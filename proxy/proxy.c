@@ -45,7 +45,7 @@ static void on_soon(uv_timer_t *t)
         kg_list_remove(first);
         exchange_go_on(KG_LIST_ENTRY(first, struct exchange, soon));
     }
-    if (p->closing || !on_drained || p->exchanges > 0 || p->busy > 0)
+    if (p->closing || !on_drained || p->exchanges > 0 || p->connections > 0)
         return;
     p->on_drained = NULL;
     on_drained(p->drained_arg);

@@ -49,7 +49,6 @@ struct proxy {
     struct kg_map per_client; /* address -> count, as a pointer's value; empty without a cap */
     size_t connections, local_connections;
     size_t exchanges, waiting;
-    size_t busy; /* clients that a drain waits for */
     uint64_t last_local_id;
 
     int64_t wall_ms, wall_at_ms; /* the wall clock, and uv_now when it was read */

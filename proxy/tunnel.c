@@ -156,7 +156,7 @@ void tunnel_begin(struct exchange *ex, struct kg_str early)
     ex->state = EXCHANGE_TUNNEL;
     ex->response_head.n = 0;
     ex->bytes_out += early.n;
-    client_set_state(c, CLIENT_TUNNEL);
+    c->state = CLIENT_TUNNEL;
     c->wire.kind = &tunnel_client;
     worker->kind = &tunnel_worker;
     if (body_send(&c->wire, &first) != 0) {

@@ -19,6 +19,13 @@ from harness.waiting import Background, together, wait_until
 from harness.witness import OWNER, SERVICE, SPEC, client
 
 
+def adopted_serves(gate):
+    """A request is served by what runs; at most it waits for the look at it, never for a start."""
+    response = gate.get("/again")
+    assert response.status == 200
+    assert not response.all("Server-Timing") or worker.waited_ms(response) < 100, response.fields
+
+
 def test_d9_running_instances_are_adopted_after_a_kill(kipgate, echo):
     """D9: state was lost on restart. The same container serves on, no second one is made."""
     gate = kipgate({"echo": echo(idle_timeout="10m")})
@@ -27,8 +34,7 @@ def test_d9_running_instances_are_adopted_after_a_kill(kipgate, echo):
     for _ in range(3):
         gate.kill9()
         gate.start()
-        response = gate.get("/again")
-        assert response.status == 200 and response.one("Server-Timing") is None
+        adopted_serves(gate)
         assert gate.witness.wait_one(5)["Id"] == container
     assert len(gate.witness.actions("create")) == 1
 
@@ -222,7 +228,7 @@ def test_sigterm_drains_and_leaves_instances_running(kipgate, echo):
     assert gate.process.returncode == 0
     container = gate.witness.wait_one(5)["Id"]
     gate.start()
-    assert gate.get("/").one("Server-Timing") is None
+    adopted_serves(gate)
     assert gate.witness.wait_one(5)["Id"] == container
 
 
@@ -531,5 +537,5 @@ def test_state_directory_survives_a_half_written_file(kipgate, echo):
         if path.is_file() and path.stat().st_size and "owner" not in path.name:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     gate.start()
-    assert gate.get("/").one("Server-Timing") is None
+    adopted_serves(gate)
     assert gate.witness.wait_one(5)["Id"] == container
