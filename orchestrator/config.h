@@ -13,6 +13,7 @@
 
 enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
 enum config_profile { CONFIG_PROFILE_DEFAULT, CONFIG_PROFILE_STRICT };
+enum config_on_idle { CONFIG_ON_IDLE_REMOVE, CONFIG_ON_IDLE_STOP, CONFIG_ON_IDLE_PAUSE };
 enum config_tristate { CONFIG_UNSET = -1, CONFIG_FALSE = 0, CONFIG_TRUE = 1 };
 
 struct config_strings { /* a list of NUL-terminated strings, owned */
@@ -35,9 +36,18 @@ struct config_service {
     int port;                                  /* 0: the image's single exposed TCP port */
     char *socket;                              /* NULL: off; absolute path in the worker */
     struct config_route *routes;
-    size_t route_count;
+    size_t route_count; /* 0 only where other services need this one */
     bool strip_prefix;
-    int64_t idle_timeout_ms, start_timeout_ms, request_timeout_ms, pull_timeout_ms;
+    int64_t idle_timeout_ms; /* with idle_auto: until enough is known about the service */
+    bool idle_auto;          /* idle_timeout is "auto": decided within the next two, by the third */
+    int64_t idle_min_ms, idle_max_ms; /* 0 unless idle_auto */
+    double idle_goal;                 /* 0: less memory, to 1: fewer cold starts; else -1 */
+    enum config_on_idle on_idle;      /* what idle_timeout does */
+    int64_t pause_after_ms;           /* -1: off; else less than idle_timeout_ms (idle_max_ms) */
+    int min_instances, max_instances; /* 0 <= min + spares <= max, 1 <= max */
+    int spares;                       /* kept paused beyond those in use */
+    struct config_strings needs;      /* names of services, without circles */
+    int64_t start_timeout_ms, request_timeout_ms, pull_timeout_ms;
     int concurrency, queue;
     int64_t max_body_bytes; /* -1: none */
     struct proxy_health health;
@@ -65,6 +75,8 @@ struct config {
     char *state_dir;
     int fronts, max_starts;
     int max_connections_per_client; /* 0: no cap */
+    int64_t paused_memory_bytes;    /* cap on the total memory of paused instances; -1: none */
+    int sandboxes; /* most network namespaces parked at a time; -1: by need, 0: none */
     int64_t drain_timeout_ms;
     enum kg_log_level log_level;
     enum kg_log_format log_format;

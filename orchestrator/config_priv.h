@@ -22,6 +22,7 @@ enum config_type {
     CONFIG_DURATION, /* int64_t, milliseconds */
     CONFIG_SIZE,     /* int64_t, bytes */
     CONFIG_CPUS,     /* int64_t, billionths of a core */
+    CONFIG_SHARE,    /* double, 0 to 1; less: unset */
     CONFIG_BOOL,     /* bool */
     CONFIG_TRISTATE, /* enum config_tristate */
     CONFIG_WORD,     /* an enum; `choices` in its order */
@@ -34,7 +35,7 @@ enum config_key_flags {
     CONFIG_IN_SPEC = 1, /* part of what a container is created with */
     CONFIG_FIXED = 2,   /* cannot change while running */
     CONFIG_CAPS = 4,    /* names of capabilities: kept in capitals, without CAP_ */
-    CONFIG_UNIQUE = 8,  /* pairs: each name once */
+    CONFIG_UNIQUE = 8,  /* strings, or names of pairs: each once */
 };
 
 /* NULL: fine; else words that say what is wrong with one string. */
@@ -47,8 +48,9 @@ struct config_key {
     int64_t min, max;    /* both allowed */
     const char *def;     /* as one writes it behind the flag; NULL: none, or found out: def_words */
     const char *choices; /* "missing|always|never" */
-    const char *none;    /* a word for none_value, beside the range; also what unset prints as */
-    int64_t none_value;
+    const char *none;    /* words beside the range, "auto|off"; also what unset prints as */
+    int64_t none_value;  /* of the first word; the next is one more */
+    size_t none_flag;    /* of a bool beside the value: the word was said; 0: the value tells */
     config_check *check;
     unsigned flags;
     const char *meta; /* what stands for the value in help: "DURATION" */
@@ -67,6 +69,7 @@ const char *config_key_meant(const struct config_key *keys, const struct config_
 /* What the key wants, as "a whole number from 1 to 64". */
 void config_key_expects(const struct config_key *k, struct kg_buf *out);
 const char *config_choice(const struct config_key *k, int index, size_t *n); /* NULL past the end */
+const char *config_none(const struct config_key *k, int index, size_t *n);   /* of `none` alike */
 bool config_key_is_list(const struct config_key *k);
 
 /* --- places
