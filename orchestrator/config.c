@@ -302,6 +302,23 @@ struct config *config_with_service(const struct config *base, const char *name, 
     return finish(&l);
 }
 
+static bool is_needed(const struct config_loading *l, const char *name)
+{
+    struct kg_buf users;
+    bool needed;
+
+    kg_buf_init(&users, 1000);
+    for (size_t i = 0; i < l->count; i++)
+        if (config_strings_have(&l->drafts[i].service->needs, name))
+            kg_buf_printf(&users, "%s%s", users.len ? ", " : "", l->drafts[i].service->name);
+    needed = users.len > 0 || users.error;
+    if (needed)
+        config_fail_plain(l->errors, "%s: is needed by %s", name,
+                          users.data ? users.data : "other services");
+    kg_buf_fini(&users);
+    return needed;
+}
+
 struct config *config_without_service(const struct config *base, const char *name,
                                       struct config_errors *errors)
 {
@@ -311,11 +328,12 @@ struct config *config_without_service(const struct config *base, const char *nam
     errors_ready(errors);
     if (begin_change(&l, base)) {
         d = config_draft_find(&l, name);
-        if (d)
-            drop_draft(&l, d);
-        else
+        if (!d)
             config_fail_plain(errors, "%s: there is no such service", name);
-        config_complete(&l);
+        else if (!is_needed(&l, name)) {
+            drop_draft(&l, d);
+            config_complete(&l);
+        }
     }
     return finish(&l);
 }

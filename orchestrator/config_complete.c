@@ -11,6 +11,9 @@
 #include <unistd.h>
 
 #define SPEC_FORMAT 1 /* raised when the same configuration shall mean another container */
+#define DEFAULT_IDLE_MIN_MS 60000
+#define DEFAULT_IDLE_MAX_MS 3600000
+#define DEFAULT_IDLE_GOAL 0.5
 #define DEFAULT_ENGINE "unix:///var/run/docker.sock"
 #define DEFAULT_STATE_DIR "/var/lib/kipgate"
 #define MAX_STATE_DIR_BYTES 200 /* as of the key */
@@ -18,9 +21,8 @@
 /* --- one service
  * ---------------------------------------------------------------------------------- */
 
-/* Says it at the member of that key, or at the service where it has none. */
-static void fail_at_key(struct config_loading *l, const struct config_draft *d, const char *key,
-                        const char *words)
+void config_fail_key(struct config_loading *l, const struct config_draft *d, const char *key,
+                     const char *words)
 {
     const struct json *member = d->source ? json_get(d->node, key) : NULL;
 
@@ -32,6 +34,24 @@ static void fail_at_key(struct config_loading *l, const struct config_draft *d, 
         config_fail(l->errors, d->source, d->node, true, key, "%s", words);
 }
 
+void config_fail_item(struct config_loading *l, const struct config_draft *d, const char *key,
+                      size_t index, size_t count, const char *words)
+{
+    const struct json *list = d->source ? json_get(d->node, key) : NULL, *item;
+
+    item = json_count(list) == count ? json_first(list) : NULL; /* else it came from a flag */
+    for (; item && index > 0; index--)
+        item = json_next(item);
+    if (!d->source)
+        config_fail_plain(l->errors, "service %s: %s: %s", d->service->name, key, words);
+    else
+        config_fail(l->errors, d->source,
+                    item   ? item
+                    : list ? list
+                           : d->node,
+                    false, list ? NULL : key, "%s", words);
+}
+
 static void check_caps(struct config_loading *l, const struct config_draft *d)
 {
     const struct config_strings *add = &d->service->cap_add, *drop = &d->service->cap_drop;
@@ -41,8 +61,74 @@ static void check_caps(struct config_loading *l, const struct config_draft *d)
         for (size_t j = 0; j < drop->count; j++)
             if (strcmp(add->items[i], drop->items[j]) == 0) {
                 snprintf(words, sizeof words, "%s is in cap_drop too", add->items[i]);
-                fail_at_key(l, d, "cap_add", words);
+                config_fail_key(l, d, "cap_add", words);
             }
+}
+
+/* A key that asks "auto" for what "auto" was not told to do. */
+static void need_auto(struct config_loading *l, const struct config_draft *d, const char *key,
+                      bool given)
+{
+    if (given)
+        config_fail_key(l, d, key, "needs an idle_timeout of \"auto\"");
+}
+
+/* What auto may choose, and what holds until it knows enough. */
+static void complete_auto(struct config_loading *l, const struct config_draft *d)
+{
+    struct config_service *s = d->service;
+    char words[80], text[24];
+
+    s->idle_min_ms = s->idle_min_ms ? s->idle_min_ms : DEFAULT_IDLE_MIN_MS;
+    s->idle_max_ms = s->idle_max_ms ? s->idle_max_ms : DEFAULT_IDLE_MAX_MS;
+    s->idle_goal = s->idle_goal >= 0 ? s->idle_goal : DEFAULT_IDLE_GOAL;
+    if (s->idle_min_ms > s->idle_max_ms) {
+        kg_duration_format(s->idle_max_ms, text);
+        snprintf(words, sizeof words, "is above idle_max, which is %s", text);
+        config_fail_key(l, d, "idle_min", words);
+    }
+    if (s->idle_timeout_ms < s->idle_min_ms)
+        s->idle_timeout_ms = s->idle_min_ms;
+    if (s->idle_timeout_ms > s->idle_max_ms)
+        s->idle_timeout_ms = s->idle_max_ms;
+}
+
+static void complete_idle(struct config_loading *l, const struct config_draft *d)
+{
+    struct config_service *s = d->service;
+    int64_t most_ms;
+    char words[80], text[24];
+
+    if (s->idle_auto) {
+        complete_auto(l, d);
+    } else {
+        need_auto(l, d, "idle_min", s->idle_min_ms != 0);
+        need_auto(l, d, "idle_max", s->idle_max_ms != 0);
+        need_auto(l, d, "idle_goal", s->idle_goal >= 0);
+    }
+    most_ms = s->idle_auto ? s->idle_max_ms : s->idle_timeout_ms;
+    if (s->pause_after_ms < most_ms)
+        return;
+    kg_duration_format(most_ms, text);
+    snprintf(words, sizeof words, "never comes: %s, which is %s, is not longer",
+             s->idle_auto ? "idle_max" : "idle_timeout", text);
+    config_fail_key(l, d, "pause_after", words);
+}
+
+static void check_scale(struct config_loading *l, const struct config_draft *d)
+{
+    const struct config_service *s = d->service;
+    char words[80];
+
+    if (s->min_instances > s->max_instances) {
+        snprintf(words, sizeof words, "is above max_instances, which is %d", s->max_instances);
+        config_fail_key(l, d, "min_instances", words);
+    } else if (s->min_instances + s->spares > s->max_instances) {
+        snprintf(words, sizeof words,
+                 "have no room: min_instances %d + spares %d > max_instances %d", s->min_instances,
+                 s->spares, s->max_instances);
+        config_fail_key(l, d, "spares", words);
+    }
 }
 
 static void check_service(struct config_loading *l, const struct config_draft *d)
@@ -50,10 +136,12 @@ static void check_service(struct config_loading *l, const struct config_draft *d
     const struct config_service *s = d->service;
 
     if (!s->image && !(d->source && json_get(d->node, "image")))
-        fail_at_key(l, d, "image", "is required");
+        config_fail_key(l, d, "image", "is required");
     if (s->socket && s->port)
-        fail_at_key(l, d, "socket", "cannot be used together with port");
+        config_fail_key(l, d, "socket", "cannot be used together with port");
     check_caps(l, d);
+    complete_idle(l, d);
+    check_scale(l, d);
 }
 
 bool config_make_spec(struct config_service *s)
@@ -75,13 +163,16 @@ bool config_make_spec(struct config_service *s)
 /* --- routes
  * --------------------------------------------------------------------------------------- */
 
-/* A service without routes is told, unless its routes were there and wrong. */
+/* A service without routes is told, unless its routes were there and wrong. One that other services
+ * need may have none; so may one that they needed when it came, or it could never be left alone. */
 static void default_routes(struct config_loading *l, const struct config_draft *d)
 {
-    if (d->service->route_count > 0 || (d->source && json_get(d->node, "routes")))
+    if (d->service->route_count > 0 || d->needed || !d->source || json_get(d->node, "routes"))
         return;
     if (l->count > 1)
-        fail_at_key(l, d, "routes", "are required as soon as there are several services");
+        config_fail_key(l, d, "routes",
+                        "are required of a service that is neither the only one nor needed by "
+                        "another");
     else if (!config_routes_add(d->service, (struct config_route){strdup(""), strdup("/")}))
         config_fail_plain(l->errors, "out of memory");
 }
@@ -103,21 +194,12 @@ static void fail_route(struct config_loading *l, const struct config_draft *d, s
                        const char *words)
 {
     const struct config_route *r = &d->service->routes[index];
-    const struct json *list = d->source ? json_get(d->node, "routes") : NULL, *item;
+    struct kg_buf text;
 
-    if (!d->source) {
-        config_fail_plain(l->errors, "service %s: route %s%s %s", d->service->name, r->host,
-                          r->prefix, words);
-        return;
-    }
-    item = json_count(list) == d->service->route_count ? json_first(list) : NULL;
-    for (size_t i = 0; item && i < index; i++)
-        item = json_next(item);
-    config_fail(l->errors, d->source,
-                item   ? item
-                : list ? list
-                       : d->node,
-                false, list ? NULL : "routes", "the route %s%s %s", r->host, r->prefix, words);
+    kg_buf_init(&text, KG_MAX_ROUTE_BYTES + 200);
+    kg_buf_printf(&text, "the route %s%s %s", r->host, r->prefix, words);
+    config_fail_item(l, d, "routes", index, d->service->route_count, text.data ? text.data : words);
+    kg_buf_fini(&text);
 }
 
 /* Services that were there before come first, so that the new one is told. */
@@ -187,6 +269,7 @@ void config_complete(struct config_loading *l)
 {
     for (size_t i = 0; i < l->count; i++)
         check_service(l, &l->drafts[i]);
+    config_check_needs(l);
     check_routes(l);
     if (l->errors->count == 0 && !move_services(l))
         config_fail_plain(l->errors, "out of memory");

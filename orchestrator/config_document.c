@@ -135,22 +135,16 @@ static struct json *schema_either(struct json *a, struct json *b)
     return n;
 }
 
-static struct json *schema_of_word(const char *word)
-{
-    struct json *n = json_new_object();
+typedef const char *next_word(const struct config_key *k, int index, size_t *n);
 
-    json_set_string(n, "const", word);
-    return n;
-}
-
-static struct json *schema_of_choices(const struct config_key *k)
+static struct json *schema_of_words(const struct config_key *k, next_word *next)
 {
     struct json *n = schema_of_type("string"), *list = json_new_array();
     const char *choice;
     char word[32];
     size_t length;
 
-    for (int i = 0; (choice = config_choice(k, i, &length)); i++)
+    for (int i = 0; (choice = next(k, i, &length)); i++)
         if (kg_str_copy(word, sizeof word, (struct kg_str){choice, length}))
             json_push_string(list, word);
     json_set(n, "enum", list);
@@ -163,6 +157,14 @@ static struct json *schema_of_number(const struct config_key *k, double unit)
 
     json_set_number(n, "minimum", (double)k->min / unit);
     json_set_number(n, "maximum", (double)k->max / unit);
+    return n;
+}
+
+static struct json *schema_of_share(const struct config_key *k)
+{
+    struct json *n = schema_of_number(k, 1);
+
+    json_set_string(n, "type", "number");
     return n;
 }
 
@@ -237,6 +239,8 @@ static struct json *schema_of_value(const struct config_key *k)
         return schema_of_number(k, 1);
     case CONFIG_CPUS:
         return schema_of_number(k, 1e9);
+    case CONFIG_SHARE:
+        return schema_of_share(k);
     case CONFIG_DURATION:
         return schema_of_duration();
     case CONFIG_SIZE:
@@ -245,7 +249,7 @@ static struct json *schema_of_value(const struct config_key *k)
     case CONFIG_TRISTATE:
         return schema_of_type("boolean");
     case CONFIG_WORD:
-        return schema_of_choices(k);
+        return schema_of_words(k, config_choice);
     case CONFIG_HEALTH:
         return schema_of_members(health, "path");
     case CONFIG_QUIET:
@@ -261,7 +265,7 @@ static struct json *schema_of_key(const struct config_key *k)
     struct kg_buf words;
 
     if (k->none)
-        n = schema_either(n, schema_of_word(k->none));
+        n = schema_either(n, schema_of_words(k, config_none));
     kg_buf_init(&words, 2048);
     kg_buf_puts(&words, k->words);
     kg_buf_puts(&words, ".");

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #define DAY_MS (24 * 3600000ll)
+#define MINUTE_MS 60000ll
 #define YEAR_MS (365 * DAY_MS)
 #define MIB (1024ll * 1024)
 #define TIB (MIB * MIB)
@@ -14,6 +15,8 @@
 
 #define TOP(field) .offset = offsetof(struct config, field)
 #define SVC(field) .offset = offsetof(struct config_service, field)
+#define MAX_SCALE 1024
+#define MAX_SANDBOXES 64
 
 const struct config_key config_top_keys[] = {
     {.name = "listen",
@@ -82,6 +85,27 @@ const struct config_key config_top_keys[] = {
      .meta = "N",
      .def_words = "two per core",
      .words = "Engine starts in flight at once"},
+    {.name = "sandboxes",
+     .type = CONFIG_INT,
+     TOP(sandboxes),
+     .min = 1,
+     .max = MAX_SANDBOXES,
+     .def = "auto",
+     .none = "auto|off",
+     .none_value = -1,
+     .meta = "N|auto|off",
+     .words = "Network namespaces parked ahead of starts, at most; auto: as recent starts need, "
+              "and none where the engine gains nothing by it"},
+    {.name = "paused_memory",
+     .type = CONFIG_SIZE,
+     TOP(paused_memory_bytes),
+     .min = 0,
+     .max = 1024 * TIB,
+     .def = "none",
+     .none = "none",
+     .none_value = -1,
+     .meta = "SIZE",
+     .words = "Memory that all paused instances may hold together; the least valuable go first"},
     {.name = "max_connections_per_client",
      .type = CONFIG_INT,
      TOP(max_connections_per_client),
@@ -218,7 +242,7 @@ const struct config_key config_service_keys[] = {
      .min = 1,
      .max = KG_MAX_ROUTES,
      .meta = "ROUTE",
-     .def_words = "/ when it is the only service, else required",
+     .def_words = "/ when it is the only service, none when another needs it, else required",
      .words = "What is served: /prefix, host.name, host.name/prefix or *.host.name; the longest "
               "match wins"},
     {.name = "strip_prefix",
@@ -226,14 +250,92 @@ const struct config_key config_service_keys[] = {
      SVC(strip_prefix),
      .def = "false",
      .words = "Cut the route's prefix off the path that the worker sees"},
+    {.name = "needs",
+     .type = CONFIG_STRINGS,
+     SVC(needs),
+     .max = 64,
+     .check = config_check_name,
+     .flags = CONFIG_UNIQUE,
+     .meta = "NAME",
+     .def_words = "none",
+     .words = "Services that are ready before this one starts, and kept while it is in use"},
     {.name = "idle_timeout",
      .type = CONFIG_DURATION,
      SVC(idle_timeout_ms),
      .min = 10,
      .max = YEAR_MS,
      .def = "5m",
+     .none = "auto",
+     .none_value = 5 * MINUTE_MS,
+     .none_flag = offsetof(struct config_service, idle_auto),
+     .meta = "DURATION|auto",
+     .words = "From the end of the last exchange to on_idle; auto: as the service's past idle "
+              "times tell, 5m until enough are known"},
+    {.name = "idle_min",
+     .type = CONFIG_DURATION,
+     SVC(idle_min_ms),
+     .min = 10,
+     .max = YEAR_MS,
      .meta = "DURATION",
-     .words = "From the end of the last exchange to the instance's removal"},
+     .def_words = "1m",
+     .words = "The shortest that idle_timeout \"auto\" may choose"},
+    {.name = "idle_max",
+     .type = CONFIG_DURATION,
+     SVC(idle_max_ms),
+     .min = 10,
+     .max = YEAR_MS,
+     .meta = "DURATION",
+     .def_words = "1h",
+     .words = "The longest that idle_timeout \"auto\" may choose"},
+    {.name = "idle_goal",
+     .type = CONFIG_SHARE,
+     SVC(idle_goal),
+     .max = 1,
+     .meta = "NUMBER",
+     .def_words = "0.5",
+     .words = "What idle_timeout \"auto\" is after: 0 = less memory, 1 = fewer cold starts"},
+    {.name = "on_idle",
+     .type = CONFIG_WORD,
+     SVC(on_idle),
+     .def = "remove",
+     .choices = "remove|stop|pause",
+     .meta = "WHAT",
+     .words = "What idle_timeout does to an instance: stopped and paused ones are kept, and woken "
+              "faster than new ones start"},
+    {.name = "pause_after",
+     .type = CONFIG_DURATION,
+     SVC(pause_after_ms),
+     .min = 10,
+     .max = YEAR_MS,
+     .def = "off",
+     .none = "off",
+     .none_value = -1,
+     .meta = "DURATION",
+     .words = "Idleness after which an instance is paused, before idle_timeout comes"},
+    {.name = "min_instances",
+     .type = CONFIG_INT,
+     SVC(min_instances),
+     .min = 0,
+     .max = MAX_SCALE,
+     .def = "0",
+     .meta = "N",
+     .words = "Instances kept ready at all times"},
+    {.name = "max_instances",
+     .type = CONFIG_INT,
+     SVC(max_instances),
+     .min = 1,
+     .max = MAX_SCALE,
+     .def = "1",
+     .meta = "N",
+     .words = "Instances that there may be at once"},
+    {.name = "spares",
+     .type = CONFIG_INT,
+     SVC(spares),
+     .min = 0,
+     .max = MAX_SCALE,
+     .def = "0",
+     .meta = "N",
+     .words = "Instances kept paused and ready for use, beyond those in use"},
     {.name = "concurrency",
      .type = CONFIG_INT,
      SVC(concurrency),
@@ -241,7 +343,7 @@ const struct config_key config_service_keys[] = {
      .max = 100000,
      .def = "100",
      .meta = "N",
-     .words = "Exchanges at once per instance"},
+     .words = "Exchanges at once per instance; more make another instance, up to max_instances"},
     {.name = "queue",
      .type = CONFIG_INT,
      SVC(queue),
@@ -424,10 +526,9 @@ bool config_key_is_list(const struct config_key *k)
            k->type == CONFIG_QUIET;
 }
 
-const char *config_choice(const struct config_key *k, int index, size_t *n)
+/* The word of that index in "a|b|c". */
+static const char *nth_word(const char *at, int index, size_t *n)
 {
-    const char *at = k->choices;
-
     for (; at && index > 0; index--) {
         at = strchr(at, '|');
         at = at ? at + 1 : NULL;
@@ -435,6 +536,16 @@ const char *config_choice(const struct config_key *k, int index, size_t *n)
     if (at)
         *n = strcspn(at, "|");
     return at;
+}
+
+const char *config_choice(const struct config_key *k, int index, size_t *n)
+{
+    return nth_word(k->choices, index, n);
+}
+
+const char *config_none(const struct config_key *k, int index, size_t *n)
+{
+    return nth_word(k->none, index, n);
 }
 
 /* --- what was meant
@@ -535,6 +646,9 @@ static void expect_list(const struct config_key *k, struct kg_buf *out)
 
 void config_key_expects(const struct config_key *k, struct kg_buf *out)
 {
+    const char *word;
+    size_t n;
+
     if (config_key_is_list(k))
         expect_list(k, out);
     else if (k->type == CONFIG_INT || k->type == CONFIG_INT64)
@@ -543,6 +657,8 @@ void config_key_expects(const struct config_key *k, struct kg_buf *out)
         expect_range(k, out);
     else if (k->type == CONFIG_CPUS)
         kg_buf_printf(out, "a number from %g to %g", (double)k->min / 1e9, (double)k->max / 1e9);
+    else if (k->type == CONFIG_SHARE)
+        kg_buf_puts(out, "a number from 0 to 1");
     else if (k->type == CONFIG_BOOL || k->type == CONFIG_TRISTATE)
         kg_buf_puts(out, "true or false");
     else if (k->type == CONFIG_WORD)
@@ -551,6 +667,6 @@ void config_key_expects(const struct config_key *k, struct kg_buf *out)
         kg_buf_puts(out, "an object with \"path\" (\"/health\") and \"status\" (\"200-399\")");
     else
         kg_buf_printf(out, "a string of 1 to %" PRId64 " bytes", k->max);
-    if (k->none)
-        kg_buf_printf(out, ", or \"%s\"", k->none);
+    for (int i = 0; (word = config_none(k, i, &n)); i++)
+        kg_buf_printf(out, ", or \"%.*s\"", (int)n, word);
 }

@@ -13,7 +13,8 @@
 /* What a parser of one value works on. */
 struct value {
     const struct config_key *key;
-    void *into; /* the field */
+    void *of;   /* the struct */
+    void *into; /* its field */
     const struct json *node;
     const struct config_source *source;
     struct config_errors *errors;
@@ -75,27 +76,39 @@ static bool no_memory(const struct value *v)
 /* --- numbers
  * -------------------------------------------------------------------------------------- */
 
+/* Sets the value, and whether a word stood for it. */
+static bool set_number(const struct value *v, int64_t n, bool word)
+{
+    if (v->key->type == CONFIG_INT)
+        *(int *)v->into = (int)n;
+    else
+        *(int64_t *)v->into = n;
+    if (v->key->none_flag)
+        *(bool *)((char *)v->of + v->key->none_flag) = word;
+    return true;
+}
+
+/* One of the words that are taken beside the range. */
+static bool is_none(const struct value *v)
+{
+    const char *text = json_string(v->node, NULL), *word;
+    size_t n;
+
+    for (int i = 0; text && (word = config_none(v->key, i, &n)); i++)
+        if (strlen(text) == n && memcmp(text, word, n) == 0)
+            return set_number(v, v->key->none_value + i, true);
+    return false;
+}
+
 static bool parse_int(const struct value *v)
 {
     double n = json_number(v->node, NAN);
 
+    if (is_none(v))
+        return true;
     if (!(n >= (double)v->key->min && n <= (double)v->key->max) || n != floor(n))
         return wrong(v, v->node);
-    if (v->key->type == CONFIG_INT)
-        *(int *)v->into = (int)n;
-    else
-        *(int64_t *)v->into = (int64_t)n;
-    return true;
-}
-
-static bool is_none(const struct value *v)
-{
-    const char *text = json_string(v->node, NULL);
-
-    if (!text || !v->key->none || strcmp(text, v->key->none) != 0)
-        return false;
-    *(int64_t *)v->into = v->key->none_value;
-    return true;
+    return set_number(v, (int64_t)n, false);
 }
 
 static bool parse_quantity(const struct value *v)
@@ -113,8 +126,7 @@ static bool parse_quantity(const struct value *v)
                                          : kg_size_parse(kg_str_of(text), &n)) != 0 ||
         n < v->key->min || n > v->key->max)
         return wrong(v, v->node);
-    *(int64_t *)v->into = n;
-    return true;
+    return set_number(v, n, false);
 }
 
 static bool parse_cpus(const struct value *v)
@@ -126,6 +138,16 @@ static bool parse_cpus(const struct value *v)
     if (!(n >= (double)v->key->min && n <= (double)v->key->max))
         return wrong(v, v->node);
     *(int64_t *)v->into = llround(n);
+    return true;
+}
+
+static bool parse_share(const struct value *v)
+{
+    double n = json_number(v->node, NAN);
+
+    if (!(n >= 0 && n <= 1))
+        return wrong(v, v->node);
+    *(double *)v->into = n;
     return true;
 }
 
@@ -202,12 +224,13 @@ static void tidy_cap(char *cap)
     *cap = '\0';
 }
 
-static bool pair_is_known(const struct config_strings *s, const char *text)
+/* The name of a pair, or the whole of a string that has no '='. */
+static bool name_is_known(const struct config_strings *s, const char *text)
 {
     size_t n = strcspn(text, "=");
 
     for (size_t i = 0; i < s->count; i++)
-        if (strncmp(s->items[i], text, n) == 0 && s->items[i][n] == '=')
+        if (strncmp(s->items[i], text, n) == 0 && s->items[i][n] == text[n])
             return true;
     return false;
 }
@@ -216,7 +239,7 @@ static bool add_item(const struct value *v, const struct json *node, const char 
 {
     struct config_strings *list = v->into;
 
-    if (v->key->flags & CONFIG_UNIQUE && pair_is_known(list, text))
+    if (v->key->flags & CONFIG_UNIQUE && name_is_known(list, text))
         return wrong_words(v, node, "comes twice");
     if (!config_strings_add(list, text, strlen(text)))
         return no_memory(v);
@@ -417,8 +440,9 @@ bool config_parse_value(const struct config_key *k, void *into, const struct jso
         [CONFIG_BOOL] = parse_bool,     [CONFIG_TRISTATE] = parse_bool,
         [CONFIG_WORD] = parse_word,     [CONFIG_ROUTES] = parse_routes,
         [CONFIG_HEALTH] = parse_health, [CONFIG_QUIET] = parse_quiet,
+        [CONFIG_SHARE] = parse_share,
     };
-    struct value v = {k, (char *)into + k->offset, node, source, errors};
+    struct value v = {k, into, (char *)into + k->offset, node, source, errors};
 
     return parsers[k->type](&v);
 }
@@ -503,7 +527,7 @@ struct config_draft *config_draft_add(struct config_loading *l, const char *name
         config_fail_plain(l->errors, "out of memory");
         return NULL;
     }
-    l->drafts[l->count] = (struct config_draft){s, source, node};
+    l->drafts[l->count] = (struct config_draft){.service = s, .source = source, .node = node};
     return &l->drafts[l->count++];
 }
 

@@ -2,6 +2,7 @@
 /* The effective configuration back into JSON, in the shapes that a file has. The difficulty: what
  * is printed must be taken back as exactly the same, so what is unset stays away. */
 #include "orchestrator/config_priv.h"
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,17 +21,40 @@ static void print_strings(struct json *object, const char *key, const struct con
     json_set(object, key, list);
 }
 
+static void print_text(struct json *object, const char *key, const char *word, size_t n)
+{
+    char text[32];
+
+    if (word && kg_str_copy(text, sizeof text, (struct kg_str){word, n}))
+        json_set_string(object, key, text);
+}
+
+/* True when the value is one that a word stands for, and was printed so. */
+static bool print_none(struct json *object, const struct config_key *k, const void *of, int64_t n)
+{
+    int64_t index = n - k->none_value;
+    const char *word;
+    size_t length = 0;
+
+    if (k->none_flag ? !*(const bool *)((const char *)of + k->none_flag)
+                     : index < 0 || index > INT_MAX)
+        return false;
+    word = config_none(k, k->none_flag ? 0 : (int)index, &length);
+    print_text(object, k->name, word, length);
+    return word != NULL;
+}
+
 static void print_quantity(struct json *object, const struct config_key *k, int64_t n)
 {
     char text[24];
 
-    if (k->none && n == k->none_value)
-        snprintf(text, sizeof text, "%s", k->none);
-    else if (k->type == CONFIG_DURATION)
+    if (n < k->min) /* it is unset */
+        return;
+    if (k->type == CONFIG_DURATION)
         kg_duration_format(n, text);
     else
         kg_size_format(n, text);
-    if (k->type == CONFIG_CPUS && !(k->none && n == k->none_value))
+    if (k->type == CONFIG_CPUS)
         json_set_number(object, k->name, (double)n / 1e9);
     else
         json_set_string(object, k->name, text);
@@ -38,13 +62,10 @@ static void print_quantity(struct json *object, const struct config_key *k, int6
 
 static void print_word(struct json *object, const struct config_key *k, int index)
 {
-    const char *word;
-    char text[32];
-    size_t n;
+    size_t n = 0;
+    const char *word = config_choice(k, index, &n);
 
-    word = config_choice(k, index, &n);
-    if (word && kg_str_copy(text, sizeof text, (struct kg_str){word, n}))
-        json_set_string(object, k->name, text);
+    print_text(object, k->name, word, n);
 }
 
 static void print_number(struct json *object, const struct config_key *k, int64_t n)
@@ -55,9 +76,12 @@ static void print_number(struct json *object, const struct config_key *k, int64_
 
 static void print_routes(struct json *object, const struct config_service *s)
 {
-    struct json *list = json_new_array();
+    struct json *list;
     struct kg_buf text;
 
+    if (s->route_count == 0)
+        return;
+    list = json_new_array();
     kg_buf_init(&text, KG_MAX_CONFIG_BYTES);
     for (size_t i = 0; i < s->route_count; i++) {
         const struct config_route *r = &s->routes[i];
@@ -105,6 +129,26 @@ static void print_quiet(struct json *object, const struct config_service *s)
     json_set(object, "quiet", list);
 }
 
+/* The three kinds of numbers, in their units or as the word that stands for one. */
+static void print_numeric(struct json *object, const struct config_key *k, const void *of)
+{
+    const void *at = (const char *)of + k->offset;
+    int64_t n = k->type == CONFIG_INT ? *(const int *)at : *(const int64_t *)at;
+
+    if (print_none(object, k, of, n))
+        return;
+    if (k->type == CONFIG_INT || k->type == CONFIG_INT64)
+        print_number(object, k, n);
+    else
+        print_quantity(object, k, n);
+}
+
+static bool is_numeric(const struct config_key *k)
+{
+    return k->type == CONFIG_INT || k->type == CONFIG_INT64 || k->type == CONFIG_DURATION ||
+           k->type == CONFIG_SIZE || k->type == CONFIG_CPUS;
+}
+
 static void print_value(struct json *object, const struct config_key *k, const void *of)
 {
     const void *at = (const char *)of + k->offset;
@@ -113,12 +157,10 @@ static void print_value(struct json *object, const struct config_key *k, const v
         json_set_string(object, k->name, *(char *const *)at);
     else if (k->type == CONFIG_STRINGS || k->type == CONFIG_PAIRS)
         print_strings(object, k->name, at);
-    else if (k->type == CONFIG_INT)
-        print_number(object, k, *(const int *)at);
-    else if (k->type == CONFIG_INT64)
-        print_number(object, k, *(const int64_t *)at);
-    else if (k->type == CONFIG_DURATION || k->type == CONFIG_SIZE || k->type == CONFIG_CPUS)
-        print_quantity(object, k, *(const int64_t *)at);
+    else if (is_numeric(k))
+        print_numeric(object, k, of);
+    else if (k->type == CONFIG_SHARE && *(const double *)at >= 0)
+        json_set_number(object, k->name, *(const double *)at);
     else if (k->type == CONFIG_BOOL)
         json_set_bool(object, k->name, *(const bool *)at);
     else if (k->type == CONFIG_TRISTATE && *(const enum config_tristate *)at != CONFIG_UNSET)

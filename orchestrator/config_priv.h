@@ -115,6 +115,8 @@ struct config_draft { /* a service while it is made */
     struct config_service *service;
     const struct config_source *source; /* where it was first named; NULL: it was there before */
     const struct json *node;
+    bool needed; /* by another service */
+    int visit;   /* of config_needs.c */
 };
 struct config_loading {
     struct config *c;
@@ -152,6 +154,14 @@ const char *config_check_route(const char *text, struct config_route *out);
  * the drafts into the configuration, sorted. */
 void config_complete(struct config_loading *l);
 void config_complete_top(struct config_loading *l, bool file_read);
+/* Says it at the member of that key, or at the service where it has none. */
+void config_fail_key(struct config_loading *l, const struct config_draft *d, const char *key,
+                     const char *words);
+/* The same for one of the `count` items of a list. */
+void config_fail_item(struct config_loading *l, const struct config_draft *d, const char *key,
+                      size_t index, size_t count, const char *words);
+/* config_needs.c: names that are no service, circles; marks the drafts that are needed. */
+void config_check_needs(struct config_loading *l);
 /* Makes a service's spec anew. False: no memory. */
 bool config_make_spec(struct config_service *s);
 
@@ -190,6 +200,7 @@ void config_service_free(struct config_service *s);
 struct config *config_new(void); /* with the constant defaults */
 struct config *config_copy(const struct config *c);
 bool config_strings_add(struct config_strings *s, const char *text, size_t n); /* copies */
+bool config_strings_have(const struct config_strings *s, const char *text);
 void config_strings_free(struct config_strings *s);
 void config_routes_free(struct config_service *s);
 bool config_routes_add(struct config_service *s,

@@ -88,7 +88,8 @@ void config_text_set(struct json *object, const struct config_key *k, const char
 
     if (config_key_is_list(k))
         set_list(object, k, texts, count);
-    else if (k->type == CONFIG_INT || k->type == CONFIG_INT64 || k->type == CONFIG_CPUS)
+    else if (k->type == CONFIG_INT || k->type == CONFIG_INT64 || k->type == CONFIG_CPUS ||
+             k->type == CONFIG_SHARE)
         set_number(object, k, last);
     else if (k->type == CONFIG_BOOL || k->type == CONFIG_TRISTATE)
         set_bool(object, k, last);

@@ -18,6 +18,14 @@ bool config_strings_add(struct config_strings *s, const char *text, size_t n)
     return s->items[s->count] && ++s->count;
 }
 
+bool config_strings_have(const struct config_strings *s, const char *text)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->items[i], text) == 0)
+            return true;
+    return false;
+}
+
 void config_strings_free(struct config_strings *s)
 {
     for (size_t i = 0; i < s->count; i++)
@@ -149,6 +157,7 @@ struct config_service *config_service_new(const char *name)
     if (!s)
         return NULL;
     s->read_only = s->init = CONFIG_UNSET;
+    s->idle_goal = -1;
     s->health.status_min = 200;
     s->health.status_max = 399;
     kg_str_copy(s->name, sizeof s->name, kg_str_of(name));
