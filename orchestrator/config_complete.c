@@ -73,14 +73,20 @@ static void need_auto(struct config_loading *l, const struct config_draft *d, co
         config_fail_key(l, d, key, "needs an idle_timeout of \"auto\"");
 }
 
-/* What auto may choose, and what holds until it knows enough. */
+/* What auto may choose, and what holds until it knows enough. A default gives way to what is said.
+ */
 static void complete_auto(struct config_loading *l, const struct config_draft *d)
 {
     struct config_service *s = d->service;
     char words[80], text[24];
 
-    s->idle_min_ms = s->idle_min_ms ? s->idle_min_ms : DEFAULT_IDLE_MIN_MS;
-    s->idle_max_ms = s->idle_max_ms ? s->idle_max_ms : DEFAULT_IDLE_MAX_MS;
+    if (!s->idle_min_ms)
+        s->idle_min_ms = s->idle_max_ms && s->idle_max_ms < DEFAULT_IDLE_MIN_MS
+                             ? s->idle_max_ms
+                             : DEFAULT_IDLE_MIN_MS;
+    if (!s->idle_max_ms)
+        s->idle_max_ms =
+            s->idle_min_ms > DEFAULT_IDLE_MAX_MS ? s->idle_min_ms : DEFAULT_IDLE_MAX_MS;
     s->idle_goal = s->idle_goal >= 0 ? s->idle_goal : DEFAULT_IDLE_GOAL;
     if (s->idle_min_ms > s->idle_max_ms) {
         kg_duration_format(s->idle_max_ms, text);

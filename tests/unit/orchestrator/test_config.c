@@ -8,6 +8,24 @@
 /* --- every key
  * ------------------------------------------------------------------------------------ */
 
+/* What the key needs beside it, to be tried alone. */
+static const char *company(const char *key)
+{
+    static const char *const pairs[][2] = {
+        {"idle_min", "\"idle_timeout\": \"auto\", "},
+        {"idle_max", "\"idle_timeout\": \"auto\", "},
+        {"idle_goal", "\"idle_timeout\": \"auto\", "},
+        {"pause_after", "\"idle_timeout\": \"8760h\", "},
+        {"min_instances", "\"max_instances\": 1024, "},
+        {"spares", "\"max_instances\": 1024, "},
+    };
+
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (strcmp(pairs[i][0], key) == 0)
+            return pairs[i][1];
+    return "";
+}
+
 static char *with_value(const struct config_key *keys, const char *key, const char *json)
 {
     struct kg_buf b;
@@ -18,7 +36,8 @@ static char *with_value(const struct config_key *keys, const char *key, const ch
     else if (strcmp(key, "image") == 0)
         kg_buf_printf(&b, "{\"services\": {\"a\": {\"image\": %s}}}", json);
     else
-        kg_buf_printf(&b, "{\"services\": {\"a\": {\"image\": \"x\", \"%s\": %s}}}", key, json);
+        kg_buf_printf(&b, "{\"services\": {\"a\": {\"image\": \"x\", %s\"%s\": %s}}}", company(key),
+                      key, json);
     return kg_buf_take(&b);
 }
 
@@ -93,6 +112,23 @@ static void bounds_of_list(const struct config_key *keys, const struct config_ke
         takes(keys, k->name, "[]");
 }
 
+/* The words beside the range are taken; two of them together, or one cut short, are not. */
+static void words_of(const struct config_key *keys, const struct config_key *k)
+{
+    const char *word;
+    char text[64];
+    size_t n;
+
+    for (int i = 0; (word = config_none(k, i, &n)); i++) {
+        snprintf(text, sizeof text, "\"%.*s\"", (int)n, word);
+        takes(keys, k->name, text);
+        snprintf(text, sizeof text, "\"%.*s\"", (int)n - 1, word);
+        refuses(keys, k->name, text);
+        snprintf(text, sizeof text, "\"%.*s|\"", (int)n, word);
+        refuses(keys, k->name, text);
+    }
+}
+
 static void bounds_of(const struct config_key *keys, const struct config_key *k)
 {
     if (k->type == CONFIG_INT || k->type == CONFIG_INT64)
@@ -112,8 +148,7 @@ static void bounds_of(const struct config_key *keys, const struct config_key *k)
     } else {
         refuses(keys, k->name, "true");
     }
-    if (k->none)
-        takes(keys, k->name, "\"none\"");
+    words_of(keys, k);
     if (k->type == CONFIG_WORD || k->type == CONFIG_STRING)
         refuses(keys, k->name, "\"\"");
 }
@@ -231,6 +266,16 @@ static const struct {
     {"quiet", "[{\"method\": \"A-METHOD-THAT-IS-LONG\"}]", false},
     {"request_timeout", "0", true},
     {"idle_timeout", "\"1.5s\"", true},
+    {"idle_goal", "0", true},
+    {"idle_goal", "0.25", true},
+    {"idle_goal", "1", true},
+    {"idle_goal", "-0.01", false},
+    {"idle_goal", "1.01", false},
+    {"idle_goal", "\"0.5\"", false},
+    {"sandboxes", "0", false},
+    {"sandboxes", "64", true},
+    {"sandboxes", "65", false},
+    {"needs", "[\"A b\"]", false},
 };
 
 START_TEST(test_strings)
@@ -508,8 +553,7 @@ END_TEST
 /* Keys of later versions are no keys: nobody may believe that they work. */
 START_TEST(test_keys_of_later_versions_are_unknown)
 {
-    static const char *const keys[] = {"on_idle", "pause_after",   "min_instances",
-                                       "spares",  "max_instances", "page_after"};
+    static const char *const keys[] = {"page_after"};
     char *text;
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {

@@ -212,6 +212,13 @@ START_TEST(test_d4_defaults_are_the_documented_ones_and_shown)
                                          "\"access_log\": \"off\"",
                                          "\"admin\": \"127.0.0.1:9090\"",
                                          "\"remove_on_exit\": false",
+                                         "\"sandboxes\": \"auto\"",
+                                         "\"paused_memory\": \"none\"",
+                                         "\"on_idle\": \"remove\"",
+                                         "\"pause_after\": \"off\"",
+                                         "\"min_instances\": 0",
+                                         "\"max_instances\": 1",
+                                         "\"spares\": 0",
                                          "\"0.0.0.0:8080\"",
                                          "\"routes\": ["};
     struct config *c = good("{\"services\": {\"a\": {\"image\": \"x\"}}}", NULL);
@@ -231,12 +238,16 @@ static const char full[] =
     "{\"listen\": [\"a:1\", \"unix:/s\"], \"admin\": \"unix:/a\", \"engine\": \"tcp://e:1\","
     " \"owner\": \"me\", \"state_dir\": \"/st\", \"fronts\": 3, \"max_starts\": 5,"
     " \"max_connections_per_client\": 7, \"drain_timeout\": \"1500ms\", \"log_level\": \"debug\","
-    " \"log_format\": \"text\", \"access_log\": \"-\", \"remove_on_exit\": true, \"services\": {"
+    " \"log_format\": \"text\", \"access_log\": \"-\", \"remove_on_exit\": true,"
+    " \"sandboxes\": \"off\", \"paused_memory\": \"1GiB\", \"services\": {"
     "\"b\": {\"image\": \"y\", \"socket\": \"/run/b/s\", \"routes\": [\"*.h/\", \"/b\"]},"
     "\"a\": {\"image\": \"x:1\", \"command\": [\"c\", \"\", \"\\\"\"], \"entrypoint\": [\"e\"],"
     " \"env\": {\"A\": \"1\", \"B\": \"\\n\\u00e4\"}, \"labels\": [\"l=1\", \"k=\"],"
     " \"volumes\": [\"v:/v:ro\"], \"user\": \"1:1\", \"port\": 80, \"routes\": [\"h/p\"],"
-    " \"strip_prefix\": true, \"idle_timeout\": \"90s\", \"concurrency\": 2, \"queue\": 0,"
+    " \"strip_prefix\": true, \"needs\": [\"b\"], \"idle_timeout\": \"auto\","
+    " \"idle_min\": \"30s\", \"idle_max\": \"2m\", \"idle_goal\": 0.7, \"on_idle\": \"stop\","
+    " \"pause_after\": \"40s\", \"min_instances\": 1, \"max_instances\": 3, \"spares\": 2,"
+    " \"concurrency\": 2, \"queue\": 0,"
     " \"start_timeout\": \"1h\", \"request_timeout\": \"0\", \"max_body\": \"1536KiB\","
     " \"health\": {\"path\": \"/h\", \"status\": \"204\"}, \"pull\": \"never\","
     " \"pull_timeout\": \"61s\", \"memory\": \"64MiB\", \"cpus\": 1.5, \"pids\": 9,"
@@ -333,6 +344,12 @@ static void spec_of(const char *members, char out[65])
 START_TEST(test_the_spec_is_what_a_container_is_created_with)
 {
     static const char *const same[] = {", \"idle_timeout\": \"1s\"",
+                                       ", \"idle_timeout\": \"auto\", \"idle_goal\": 1",
+                                       ", \"on_idle\": \"pause\"",
+                                       ", \"pause_after\": \"1s\"",
+                                       ", \"min_instances\": 1",
+                                       ", \"max_instances\": 2, \"spares\": 1",
+                                       ", \"needs\": []",
                                        ", \"queue\": 1",
                                        ", \"routes\": [\"/x\"]",
                                        ", \"health\": {\"path\": \"/\"}",
