@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kipgate's cold request beside the engine's own create and start. The difficulty: the engine's
-times drift with what the machine does, so both are measured in turn, with the same container
-settings, and the floor is asked over a kept connection with nothing in between."""
+"""Cold starts through Kipgate beside the engine's own. The difficulty: the engine's times drift
+with what the machine does, so everything is measured in turn, round by round, in one run."""
 import argparse
-import http.client
 import json
 import pathlib
-import re
-import socket
+import random
+import resource
 import sys
-import time
-import uuid
 
+import cold_crowd
+import cold_engine
+import cold_nursery
+import cold_stages
+from cold_stages import NotAvailable
 from common import (
-    BACKEND_IMAGE,
-    build_backend,
+    build_echo,
     engine,
     median,
     percentile,
@@ -23,168 +23,285 @@ from common import (
     table,
     version,
 )
-from harness.kipgate import Kipgate
-from harness.raw import get
+
+CROWD_EVERY = 5  # a round of bursts and crowds for so many rounds of the others
 
 
-class EngineConnection(http.client.HTTPConnection):
-    """HTTP over the engine's Unix socket, or TCP."""
+class Stage:
+    """One way of being asked: its samples, or why there are none."""
 
-    def __init__(self, host):
-        super().__init__("engine", timeout=60)
-        self.where = host
-
-    def connect(self):
-        if self.where.startswith("unix://"):
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.connect(self.where[len("unix://") :])
-        else:
-            address, _, port = self.where[len("tcp://") :].rpartition(":")
-            self.sock = socket.create_connection((address, int(port)))
-
-    def call(self, method, path, body=None):
-        """One call; gives the parsed answer."""
-        data = json.dumps(body) if body is not None else None
-        self.request(
-            method, "/v1.41" + path, data, {"Content-Type": "application/json"} if data else {}
-        )
-        response = self.getresponse()
-        text = response.read()
-        if response.status >= 400:
-            sys.exit(f"{method} {path}: {response.status} {text!r}")
-        return json.loads(text) if text.strip() else None
-
-
-def same_settings(inspected):
-    """A create request for a container like the one that Kipgate made."""
-    config, host = inspected["Config"], inspected["HostConfig"]
-    networks = {name: {} for name in inspected["NetworkSettings"]["Networks"]}
-    return {
-        "Image": config["Image"],
-        "Env": config["Env"],
-        "HostConfig": host,
-        "NetworkingConfig": {"EndpointsConfig": networks},
-    }
-
-
-def address_of(connection, container, network):
-    """Where the started container listens."""
-    shown = connection.call("GET", f"/containers/{container}/json")
-    return shown["NetworkSettings"]["Networks"][network]["IPAddress"], 8080
-
-
-def floor(connection, settings):
-    """The engine alone: create, start, and the first answer of the worker."""
-    network = next(iter(settings["NetworkingConfig"]["EndpointsConfig"]))
-    name = f"kgbench-{uuid.uuid4().hex[:8]}"
-    began = time.perf_counter()
-    container = connection.call("POST", f"/containers/create?name={name}", settings)["Id"]
-    created = time.perf_counter()
-    connection.call("POST", f"/containers/{container}/start")
-    started = time.perf_counter()
-    where = address_of(connection, container, network)
-    while True:
+    def __init__(self, name, make):
+        self.name, self.samples, self.reason, self.subject = name, {}, None, None
         try:
-            get(where, "/", timeout=5)
-            break
-        except ConnectionError:
-            time.sleep(0.0005)
-    answered = time.perf_counter()
-    connection.call("DELETE", f"/containers/{container}?force=1")
-    return {
-        "engine create": created - began,
-        "engine start": started - created,
-        "engine create + start": started - began,
-        "the same + first answer": answered - began,
-    }
+            self.subject = make()
+        except NotAvailable as error:
+            self.reason = str(error)
+
+    def measure(self):
+        """One round."""
+        if self.reason:
+            return
+        try:
+            values = self.subject.measure()
+        except NotAvailable as error:
+            self.reason = str(error)
+            return
+        for row, value in zip(self.subject.rows, values):
+            self.samples.setdefault(row, []).extend(value if isinstance(value, list) else [value])
+
+    def close(self):
+        """Ends what it started."""
+        if self.subject:
+            self.subject.close()
+
+    def first(self):
+        """Samples of its first row."""
+        return next(iter(self.samples.values()), []) if not self.reason else []
+
+    def lines(self):
+        """Rows of the table."""
+        if self.reason:
+            return [[self.name, "not available", "", ""]]
+        plain = getattr(self.subject, "plain", ())
+        return [
+            [row, *(f"{f(v) * (1 if i in plain else 1000):.1f}" for f in (median, p95)), len(v)]
+            for i, (row, v) in enumerate(self.samples.items())
+        ]
 
 
-def ours(gate):
-    """A cold request: by the client's clock, and by Kipgate's own word."""
-    if gate.admin.sleep("backend").status != 200:
-        sys.exit("the service could not be put to sleep")
-    gate.witness.wait_none(10)
-    began = time.perf_counter()
-    response = gate.get("/", timeout=60)
-    took = time.perf_counter() - began
-    timing = re.search(r'desc="cold";dur=([0-9.]+)', response.one("Server-Timing") or "")
-    if response.status != 200 or not timing:
-        sys.exit(f"no cold answer: {response.status} {response.fields} {response.body[:200]}")
-    return {
-        "kipgate cold, at the client": took,
-        "kipgate cold, Server-Timing": float(timing[1]) / 1000,
-    }
+def p95(values):
+    """The 95th percentile."""
+    return percentile(values, 0.95)
 
 
-ROWS = [
-    "engine create",
-    "engine start",
-    "engine create + start",
-    "the same + first answer",
-    "kipgate cold, Server-Timing",
-    "kipgate cold, at the client",
-]
+class Run:
+    """All stages of one run."""
+
+    def __init__(self, args, host):
+        self.args, self.host = args, host
+        self.stages, self.often, self.seldom = {}, [], []
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _add(self, key, name, make, seldom=False):
+        print(f"preparing: {name}", file=sys.stderr, flush=True)
+        stage = self.stages[key] = Stage(name, make)
+        (self.seldom if seldom else self.often).append(stage)
+        return stage.subject
+
+    def _open(self):
+        host, add = self.host, self._add
+        plain = add(
+            "plain",
+            "kipgate: cold, plain",
+            lambda: cold_stages.Cold(host, "plain", False, **self._off()),
+        )
+        add(
+            "parked",
+            "kipgate: cold, parked namespaces",
+            lambda: cold_stages.Cold(host, "parked namespaces", True),
+        )
+        settings = cold_engine.settings_of(plain.inspected)
+        bridge = cold_engine.settings_of(plain.inspected, "bridge")
+        add(
+            "bridge",
+            "engine: default bridge",
+            lambda: cold_engine.Floor(host, "default bridge", bridge),
+        )
+        add(
+            "network",
+            "engine: Kipgate's network",
+            lambda: cold_engine.Floor(host, "Kipgate's network", settings),
+        )
+        add(
+            "joined",
+            "engine: in a namespace that is there",
+            lambda: cold_engine.Joined(host, settings),
+        )
+        add("unpause", "engine: unpause", lambda: cold_engine.Unpause(host, settings))
+        add("paused", "kipgate: paused instance", lambda: cold_stages.Paused(host))
+        add("spare", "kipgate: paused spare", lambda: cold_stages.spare(host))
+        add("running", "kipgate: running spare", lambda: cold_stages.running(host))
+        self._open_crowds(settings)
+        self._open_peer()
+
+    def _off(self):
+        """The key that switches parked namespaces off, where there is one."""
+        try:
+            cold_stages.close_gate(
+                cold_stages.open_gate(self.host, {"x": cold_stages.service()}, sandboxes="off")
+            )
+        except NotAvailable:
+            return {}
+        return {"sandboxes": "off"}
+
+    def _open_crowds(self, settings):
+        host, add = self.host, self._add
+        services = f"kipgate: {cold_crowd.BURST} services at once"
+        add(
+            "engine burst",
+            f"engine: {cold_crowd.BURST} containers",
+            lambda: cold_crowd.EngineBurst(host, settings),
+            True,
+        )
+        add(
+            "burst, plain",
+            f"{services}, plain",
+            lambda: cold_crowd.Burst(host, "plain", sandboxes="off"),
+            True,
+        )
+        add(
+            "burst",
+            f"{services}, default",
+            lambda: cold_crowd.Burst(host, "default"),
+            True,
+        )
+        add(
+            "crowd",
+            f"kipgate: {cold_crowd.CROWD} first requests at once",
+            lambda: cold_crowd.Crowd(host),
+            True,
+        )
+
+    def _open_peer(self):
+        def peer():
+            if self.args.peer == "off":
+                raise NotAvailable("left out on the command line")
+            return cold_nursery.Nursery(self.host, self.args.peer)
+
+        self._add("peer", "ContainerNursery", peer)
+
+    def measure(self):
+        """All rounds, each in another order: no stage always follows the same one."""
+        for round_ in range(self.args.rounds):
+            print(f"round {round_ + 1} of {self.args.rounds}", file=sys.stderr, flush=True)
+            for stage in random.Random(round_).sample(self.often, len(self.often)):
+                stage.measure()
+            if round_ % CROWD_EVERY == 0:
+                for stage in self.seldom:
+                    stage.measure()
+
+    def close(self):
+        """Ends all."""
+        for stage in self.stages.values():
+            stage.close()
 
 
-def report(samples, args):
-    """Medians and the 95th percentile, and what Kipgate adds."""
-    rows = [
-        [row, f"{median(samples[row]) * 1000:.1f}", f"{percentile(samples[row], 0.95) * 1000:.1f}"]
-        for row in ROWS
-    ]
-    base = median(samples["engine create + start"])
-    added = median(samples["kipgate cold, at the client"]) - base
-    rows.append(["kipgate adds to create + start", f"{added * 1000:.1f}", ""])
-    rows.append(["kipgate / (create + start)", f"{(base + added) / base:.3f}", ""])
-    print(f"{args.rounds} rounds, in turn, milliseconds\n")
-    print(table(["", "median", "p95"], rows))
+def shares(stage, listen):
+    """Kipgate's own share of each start of a stage."""
+    if stage.reason:
+        return []
+    return [max(0.0, share - listen) for share in stage.subject.shares]
 
 
-def run(args, host):
-    """Kipgate and the engine in turn."""
-    service = {"image": BACKEND_IMAGE, "port": 8080, "pull": "never", "idle_timeout": "1h"}
-    gate = Kipgate(
-        {"backend": service},
-        config={"fronts": 1, "log_level": "warn"},
-        binary=program(),
-        engine=host,
-    ).start()
-    try:
-        ours(gate)  # the first one also makes the network: not counted
-        (container,) = gate.witness.containers()
-        settings = same_settings(gate.witness.inspect(container["Id"]))
-        connection = EngineConnection(host)
-        floor(connection, settings)
-        samples = {row: [] for row in ROWS}
-        for round_ in range(args.rounds):
-            pair = [lambda: floor(connection, settings), lambda: ours(gate)]
-            for measure in pair if round_ % 2 else reversed(pair):
-                for row, seconds in measure().items():
-                    samples[row].append(seconds)
-        return samples
-    finally:
-        gate.end()
-        gate.discard()
+def mark(rows, words, value, wanted, unit=""):
+    """A row of the table of marks; `value` is None where it was not measured."""
+    if value is None:
+        rows.append([words, "not available", f"<= {wanted}{unit}", ""])
+    else:
+        digits = 2 if not unit else 1
+        met = "met" if value <= wanted else "MISSED"
+        rows.append([words, f"{value:.{digits}f}{unit}", f"<= {wanted}{unit}", met])
+
+
+def difference(above, below):
+    """Of two medians, in milliseconds; None where one is missing."""
+    return (median(above) - median(below)) * 1000 if above and below else None
+
+
+def ratio(above, below):
+    """Of two medians; None where one is missing."""
+    return median(above) / median(below) if above and below else None
+
+
+def marks(run):
+    """What is wanted beside what was measured."""
+    stages, rows = run.stages, []
+    listen = median(stages["network"].subject.parts["listen"])
+    for key, words in (("plain", "plain"), ("parked", "parked namespaces")):
+        own = shares(stages[key], listen)
+        for share, wanted in ((0.5, 3), (0.99, 10)):
+            value = percentile(own, share) * 1000 if own else None
+            mark(rows, f"own share of a start, {words}, p{share * 100:.0f}", value, wanted, " ms")
+    added = difference(stages["plain"].first(), stages["network"].first())
+    mark(rows, "cold, plain, less the engine on Kipgate's network, p50", added, 3, " ms")
+    parked, bridge = stages["parked"].first(), stages["bridge"].first()
+    mark(rows, "cold, parked / engine on the default bridge", ratio(parked, bridge), 0.55)
+    mark(rows, "cold, parked / cold, plain", ratio(parked, stages["plain"].first()), 0.55)
+    unpause = stages["unpause"].first()
+    mark(rows, "paused instance / engine's unpause", ratio(stages["paused"].first(), unpause), 1.3)
+    mark(rows, "paused spare / engine's unpause", ratio(stages["spare"].first(), unpause), 1.3)
+    return rows
+
+
+def report(run):
+    """Figures, marks, and what could not be run."""
+    print(f"{run.args.rounds} rounds, in turn; milliseconds to the first byte at the client\n")
+    rows = [line for stage in run.stages.values() for line in stage.lines()]
+    print(table(["", "median", "p95", "n"], rows))
+    parts = run.stages["network"].subject.parts
+    print(
+        "\nof the engine's create + start on Kipgate's network, medians: "
+        + ", ".join(f"{name} {median(values) * 1000:.1f}" for name, values in parts.items())
+        + " (listen: from the start's answer until the worker accepts, 0 when it does at once)\n"
+    )
+    print(table(["mark", "measured", "wanted", ""], marks(run)))
+    missing = [stage for stage in run.stages.values() if stage.reason]
+    if missing:
+        print("\nnot available:")
+    for stage in missing:
+        print(f"  {stage.name}: {stage.reason}")
+
+
+def figures(run):
+    """All samples, in seconds."""
+    rows = {row: values for stage in run.stages.values() for row, values in stage.samples.items()}
+    rows["own share, plain"] = shares(run.stages["plain"], 0)
+    rows["own share, parked"] = shares(run.stages["parked"], 0)
+    return rows
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="bench/cold.sh", description=__doc__.partition(". ")[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--json", help="also write all samples (seconds) to this file")
+    parser.add_argument(
+        "--peer",
+        metavar="SOURCE",
+        default=cold_nursery.SOURCE,
+        help="where git finds ContainerNursery, or off (default: %(default)s)",
+    )
+    parser.add_argument("--smoke", action="store_true", help="one round, no peer: does it run?")
+    args = parser.parse_args()
+    if args.smoke:
+        args.rounds, args.peer = 1, "off"
+    if args.rounds < 1:
+        parser.error("--rounds: at least 1")
+    return args
 
 
 def main():
     """Options, versions, figures."""
-    parser = argparse.ArgumentParser(prog="bench/cold.sh", description=__doc__.partition(". ")[0])
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--json", help="also write all samples (seconds) to this file")
-    parser.add_argument("--smoke", action="store_true", help="three rounds: does it run at all")
-    args = parser.parse_args()
-    if args.smoke:
-        args.rounds = 3
+    args = arguments()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
     preamble(
         version(program(), "version"), version("dockerd", "--version"), version("runc", "--version")
     )
     with engine() as host:
-        build_backend(host)
-        samples = run(args, host)
-    report(samples, args)
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(samples, indent=2))
+        build_echo(host)
+        run = Run(args, host)
+        try:
+            run.measure()
+            report(run)
+            if args.json:
+                pathlib.Path(args.json).write_text(json.dumps(figures(run), indent=2))
+        finally:
+            run.close()
 
 
 if __name__ == "__main__":

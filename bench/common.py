@@ -19,6 +19,7 @@ from harness.engine import Engine  # noqa: E402  (needs the path above)
 from harness.witness import client  # noqa: E402
 
 BACKEND_IMAGE = "kipgate-bench-backend:local"
+ECHO_IMAGE = "kipgate-bench-echo:local"
 
 
 def program():
@@ -52,25 +53,42 @@ def engine():
         own.stop()
 
 
+def _import(host, binary, image, *changes):
+    """Makes an image FROM scratch of one static program."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        archive.add(binary, binary.name)
+    client(host).api.import_image_from_data(
+        data.getvalue(),
+        *image.split(":"),
+        changes=[f'ENTRYPOINT ["/{binary.name}"]', "EXPOSE 8080", "ENV PORT=8080", *changes],
+    )
+
+
+def _compiler():
+    """A C compiler, or the end."""
+    found = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
+    return found or sys.exit("not installed: a C compiler")
+
+
 def build_backend(host):
-    """Compiles backend.c and makes an image FROM scratch of it."""
+    """Compiles backend.c and makes an image of it."""
     with tempfile.TemporaryDirectory() as directory:
         binary = pathlib.Path(directory) / "backend"
-        compiler = next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), None)
-        if not compiler:
-            sys.exit("not installed: a C compiler")
-        subprocess.run(
-            [compiler, "-O2", "-static", "-o", str(binary), str(ROOT / "bench/backend.c")],
-            check=True,
-        )
-        data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w") as archive:
-            archive.add(binary, "backend")
-        client(host).api.import_image_from_data(
-            data.getvalue(),
-            *BACKEND_IMAGE.split(":"),
-            changes=['CMD ["/backend"]', "EXPOSE 8080", "ENV PORT=8080"],
-        )
+        source = str(ROOT / "bench/backend.c")
+        subprocess.run([_compiler(), "-O2", "-static", "-o", str(binary), source], check=True)
+        _import(host, binary, BACKEND_IMAGE)
+
+
+def build_echo(host):
+    """Compiles the echo worker and makes an image of it."""
+    need("make")
+    with tempfile.TemporaryDirectory() as directory:
+        binary = pathlib.Path(directory) / "echo"
+        worker = str(ROOT / "examples/echo-worker")
+        command = ["make", "-s", "-C", worker, f"OUT={binary}", f"CC={_compiler()}"]
+        subprocess.run(command, check=True)
+        _import(host, binary, ECHO_IMAGE)
 
 
 def percentile(values, share):

@@ -46,15 +46,21 @@ def test_warm_bench_prints_all_rows(tmp_path):
 
 
 def test_cold_bench_prints_all_rows(tmp_path):
-    """The engine's floor and Kipgate's cold request."""
+    """The engine's floor and every stage of sleep; the peer is left out with words."""
     text = run("cold.sh", tmp_path)
     for row in (
-        "engine create",
-        "engine start",
-        "engine create + start",
-        "the same + first answer",
-        "kipgate cold, Server-Timing",
-        "kipgate cold, at the client",
+        "engine: create + start, default bridge",
+        "engine: create + start, Kipgate's network",
+        "engine: unpause",
+        "kipgate: cold, plain",
+        "kipgate: paused instance",
+        "kipgate: paused spare",
+        "kipgate: running spare",
+        "kipgate: 16 services at once, plain, the last",
+        "kipgate: 16 services at once, default, the last",
+        "kipgate: 1000 first requests at once, the last",
     ):
         numbers = figures(text, row)
-        assert len(numbers) == 2 and all(n > 0 for n in numbers), (row, numbers)
+        assert len(numbers) == 3 and all(n > 0 for n in numbers), (row, numbers)
+    assert "ContainerNursery: left out on the command line" in text
+    assert "MISSED" in text or " met" in text
