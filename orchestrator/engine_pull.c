@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pulls: one per image at a time, however many services want it. The difficulty: the engine says
- * 200 first and tells of a failure in the stream that follows. */
+/* Pulls: one per image at a time, however many services want it, each with a deadline of its own.
+ * The difficulty: the engine says 200 first and tells of a failure in the stream that follows. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "orchestrator/engine_priv.h"
@@ -20,7 +20,9 @@ struct pull {
     uint64_t call;
     char *image;
     struct engine_lines lines;
-    bool ended; /* its operations are being answered */
+    uv_timer_t due; /* the earliest deadline of those who wait */
+    bool ended;     /* its operations are being answered */
+    bool gone;      /* only its timer is still closing */
     char error[256];
     char words[64]; /* progress */
     int64_t told_ms;
@@ -28,23 +30,35 @@ struct pull {
     size_t layer_count;
 };
 
-static void pull_free(struct pull *p)
+static void on_closed(uv_handle_t *timer)
 {
-    kg_list_remove(&p->link);
+    struct pull *p = timer->data;
+
     kg_buf_fini(&p->lines.line);
     free(p->image);
     free(p);
 }
 
+/* Its memory stays until the loop's next round. */
+static void pull_free(struct pull *p)
+{
+    p->gone = true;
+    kg_list_remove(&p->link);
+    uv_close((uv_handle_t *)&p->due, on_closed);
+}
+
+/* The one of its operations that is due first. */
 static struct op *op_of(const struct pull *p)
 {
+    struct op *first = NULL;
+
     KG_LIST_EACH(it, &p->engine->running)
     {
         struct op *op = KG_LIST_ENTRY(it, struct op, link);
-        if (op->pull == p)
-            return op;
+        if (op->pull == p && (!first || op->due_ms < first->due_ms))
+            first = op;
     }
-    return NULL;
+    return first;
 }
 
 /* --- progress ----------------------------------------------------------------------------- */
@@ -135,9 +149,6 @@ static void judge(struct pull *p, const struct transport_answer *from, struct en
     if (to->code != 0 && from->code == 0)
         kg_str_copy(to->words, sizeof to->words,
                     kg_str_of(p->error[0] ? p->error : "the engine refused to pull"));
-    if (from->code == KG_ETIMEOUT)
-        snprintf(to->words, sizeof to->words, "the pull did not end in time%s%s",
-                 p->words[0] ? ": " : "", p->words);
 }
 
 static void on_done(void *arg, const struct transport_answer *a)
@@ -173,17 +184,46 @@ void engine_pull_leave(struct op *op)
     pull_free(p);
 }
 
+/* --- deadlines ---------------------------------------------------------------------------- */
+
+static void on_due(uv_timer_t *timer);
+
+static void arm(struct pull *p)
+{
+    const struct op *first = op_of(p);
+    int64_t left_ms = first ? first->due_ms - kg_clock_mono_ms() : 0;
+
+    uv_update_time(p->engine->loop);
+    if (first)
+        uv_timer_start(&p->due, on_due, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+}
+
+/* Who is late leaves; the pull goes on for the others. */
+static void on_due(uv_timer_t *timer)
+{
+    struct pull *p = timer->data;
+    int64_t now = kg_clock_mono_ms();
+    struct op *op;
+
+    while (!p->gone && (op = op_of(p)) != NULL && op->due_ms <= now) {
+        op->answer = (struct engine_answer){.code = KG_ETIMEOUT};
+        snprintf(op->answer.words, sizeof op->answer.words, "the pull did not end in time%s%s",
+                 p->words[0] ? ": " : "", p->words);
+        engine_pull_leave(op);
+        engine_op_end(op);
+    }
+    if (!p->gone)
+        arm(p);
+}
+
 /* --- the begin ---------------------------------------------------------------------------- */
 
-static uint64_t send_pull(struct pull *p, const struct engine_reference *r, int64_t timeout_ms)
+/* Without a deadline: those who wait have theirs, and the last of them ends it. */
+static uint64_t send_pull(struct pull *p, const struct engine_reference *r)
 {
     struct kg_buf path, header;
-    struct engine_request request = {.method = "POST",
-                                     .timeout_ms = timeout_ms,
-                                     .own_connection = true,
-                                     .on_data = on_data,
-                                     .on_done = on_done,
-                                     .arg = p};
+    struct engine_request request = {
+        .method = "POST", .own_connection = true, .on_data = on_data, .on_done = on_done, .arg = p};
     uint64_t call = 0;
 
     kg_buf_init(&path, 8192);
@@ -219,6 +259,8 @@ static struct pull *pull_new(struct engine *e, const char *image)
 
     if (!p)
         return NULL;
+    uv_timer_init(e->loop, &p->due);
+    p->due.data = p;
     p->engine = e;
     p->told_ms = kg_clock_mono_ms();
     p->image = strdup(image);
@@ -230,7 +272,7 @@ static struct pull *pull_new(struct engine *e, const char *image)
     return NULL;
 }
 
-/* Who asks for an image that is being pulled waits for that pull, and has its deadline. */
+/* Who asks for an image that is being pulled waits for that pull, with a deadline of its own. */
 uint64_t engine_pull(void *self, const struct config_service *s, engine_done *done, void *arg)
 {
     struct engine *e = self;
@@ -249,7 +291,7 @@ uint64_t engine_pull(void *self, const struct config_service *s, engine_done *do
     if (!p) {
         p = pull_new(e, s->image);
         if (p)
-            p->call = send_pull(p, &reference, s->pull_timeout_ms);
+            p->call = send_pull(p, &reference);
         if (p && p->call == 0) {
             pull_free(p);
             p = NULL;
@@ -259,5 +301,6 @@ uint64_t engine_pull(void *self, const struct config_service *s, engine_done *do
         kg_list_push_back(&e->pulls, &p->link);
     }
     op->pull = p;
+    arm(p);
     return op->number;
 }
