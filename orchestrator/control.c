@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "orchestrator/digest.h"
 #include "orchestrator/fronts.h"
+#include "orchestrator/images.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -40,6 +41,7 @@ struct control {
     size_t listen_count;
     int access_log_fd;
     struct engine *engine;
+    struct images *images;
     struct fleet *fleet;
     struct fronts *fronts;
     struct admin *admin;
@@ -104,6 +106,7 @@ static void on_engine_state(void *arg, bool up, const char *why)
     if (up)
         fronts_set_settle_ms(c->fronts, engine_settle_ms(c->engine));
     fleet_engine_state(c->fleet, up, why, kg_clock_mono_ms());
+    images_engine_state(c->images, up);
     admin_event(c->admin, up ? "engine-up" : "engine-down", NULL, why);
 }
 
@@ -122,6 +125,25 @@ static void on_pull_progress(void *arg, const char *service, const char *words)
 {
     KG_LOG(KG_LOG_INFO, "pull", KG_F("service", service), KG_F("progress", words));
     admin_event(((struct control *)arg)->admin, "pull", service, words);
+}
+
+static void on_image_news(void *arg, const struct images_news *n)
+{
+    static const char *const steps[] = {"pulling", "pulled", "failed"};
+    struct control *c = arg;
+    char detail[1024];
+
+    KG_LOG(n->step == IMAGES_FAILED ? KG_LOG_WARN : KG_LOG_INFO, "image",
+           KG_F("step", steps[n->step]), KG_F("service", n->service), KG_F("image", n->image),
+           KG_F("why", n->words), KG_FN(n->step == IMAGES_FAILED ? "again_ms" : "ms", n->ms));
+    if (n->step == IMAGES_FAILED)
+        snprintf(detail, sizeof detail, "pulling %s failed: %s; again in %lld ms", n->image,
+                 n->words, (long long)n->ms);
+    else if (n->step == IMAGES_PULLED)
+        snprintf(detail, sizeof detail, "pulled %s in %lld ms", n->image, (long long)n->ms);
+    else
+        snprintf(detail, sizeof detail, "pulling %s", n->image);
+    admin_event(c->admin, "image", n->service, detail);
 }
 
 /* --- configuration at run time
@@ -145,6 +167,7 @@ static int put_in_force(struct control *c, struct config *next, struct config_er
     }
     c->config = next;
     fronts_configure(c->fronts, next);
+    images_configure(c->images, next);
     config_free(old);
     KG_LOG(KG_LOG_INFO, "configured", KG_FN("services", (int64_t)next->service_count));
     admin_event(c->admin, "configured", NULL, "");
@@ -160,8 +183,11 @@ static int admin_reload(void *self, struct config_errors *errors)
 {
     struct control *c = self;
     struct config *next = config_load(c->argc, c->argv, errors);
+    int rc = next ? put_in_force(c, next, errors) : KG_EINVAL;
 
-    return next ? put_in_force(c, next, errors) : KG_EINVAL;
+    if (rc == 0)
+        images_renew(c->images);
+    return rc;
 }
 
 static void reload_by_signal(struct control *c)
@@ -216,7 +242,11 @@ static void on_admin_gone(void *arg, uint64_t request)
 
 static void on_tick(uv_timer_t *t)
 {
-    fleet_tick(((struct control *)t->data)->fleet, kg_clock_mono_ms());
+    struct control *c = t->data;
+    int64_t now_ms = kg_clock_mono_ms();
+
+    fleet_tick(c->fleet, now_ms);
+    images_tick(c->images, now_ms);
 }
 
 static void before_sleep(uv_prepare_t *p)
@@ -230,7 +260,7 @@ static void before_sleep(uv_prepare_t *p)
         control_close(c);
         return;
     }
-    due_ms = fleet_due_ms(c->fleet);
+    due_ms = kg_earliest(fleet_due_ms(c->fleet), images_due_ms(c->images));
     if (due_ms == KG_NEVER) {
         uv_timer_stop(&c->tick);
         return;
@@ -262,6 +292,7 @@ static void on_engine_closed(void *arg)
 {
     struct control *c = arg;
 
+    images_free(c->images);
     admin_free(c->admin);
     fleet_free(c->fleet);
     fronts_free(c->fronts, on_fronts_closed, c);
@@ -280,6 +311,7 @@ static void control_close(struct control *c)
     for (size_t i = 0; i < sizeof c->signals / sizeof *c->signals; i++)
         uv_close((uv_handle_t *)&c->signals[i], NULL);
     uv_close((uv_handle_t *)&c->prepare, NULL);
+    images_stop(c->images);
     engine_close(c->engine, on_engine_closed, c);
 }
 
@@ -313,6 +345,7 @@ static void control_drain(struct control *c)
     KG_LOG(KG_LOG_INFO, "draining");
     c->stage = CONTROL_DRAINING;
     fleet_stop(c->fleet, false, kg_clock_mono_ms());
+    images_stop(c->images);
     for (size_t i = 0; i < c->listen_count; i++)
         listen_close(&c->listen[i]); /* else new connections would wait for nobody */
     uv_timer_start(&c->end, on_drained_late, (uint64_t)c->config->drain_timeout_ms, 0);
@@ -433,6 +466,7 @@ static int open_fleet(struct control *c, struct kg_err *err)
         .observer = {c, on_changed, on_cold_start, on_reaped, on_clock_changed},
         .owner = c->state.owner,
         .max_starts = c->config->max_starts};
+    struct images_params images = {.on_news = on_image_news, .arg = c};
     char seed[17];
 
     digest_random_hex(seed, 16);
@@ -441,8 +475,10 @@ static int open_fleet(struct control *c, struct kg_err *err)
     if (!c->engine)
         return err->code;
     params.engine = engine_ops(c->engine);
+    images.engine = params.engine;
+    c->images = images_new(&images);
     c->fleet = fleet_new(&params, kg_clock_mono_ms());
-    if (!c->fleet)
+    if (!c->fleet || !c->images)
         return kg_fail(err, KG_ENOMEM, "out of memory");
     fronts_set_fleet(c->fronts, c->fleet);
     return 0;
@@ -505,6 +541,7 @@ static int control_open(struct control *c, struct kg_err *err)
         rc = fleet_configure(c->fleet, c->config, kg_clock_mono_ms());
     if (rc != 0)
         return kg_fail(err, rc, "out of memory");
+    images_configure(c->images, c->config);
     state_recall(&c->state, c->fleet);
     hold_for_old_fronts(c);
     c->stage = CONTROL_SERVING;
