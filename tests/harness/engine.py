@@ -2,9 +2,12 @@
 """An engine of a test's own, to be killed, stopped and restarted. The difficulty: a restart
 after a kill must use the very command line that packaging/engine.sh chose, so it is read from
 the kernel."""
+import contextlib
 import pathlib
+import shutil
 import signal
 import subprocess
+import tempfile
 
 from harness.waiting import wait_until
 from harness.witness import client
@@ -103,3 +106,18 @@ class Engine:
         self._script("stop")
         if self.dockerd:
             self.dockerd.wait(10)
+
+
+@contextlib.contextmanager
+def own_engine(source_host, *images):
+    """An engine of a module's own with these images of another one, removed at the end."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="kge"))
+    made = Engine(directory)
+    try:
+        made.start()
+        for image in images:
+            made.copy_image(source_host, image)
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(directory, ignore_errors=True)

@@ -7,6 +7,7 @@ import threading
 import time
 
 from harness import raw
+from harness.echo import get, sse
 from harness.waiting import Background
 
 
@@ -88,3 +89,28 @@ class WarmLoad:
         for task in self.tasks:
             task.result(30)
         return self.count
+
+
+class Held:
+    """Requests that last until told, each on a connection of its own."""
+
+    def __init__(self, gate, count=0):
+        self.gate, self.clients = gate, []
+        for _ in range(count):
+            self.more()
+
+    def more(self):
+        """One more, which is being answered when this returns."""
+        client = self.gate.raw(30)
+        client.send(get(sse(100000, 200)))
+        head = client.final_head(30)
+        assert head.status == 200, head
+        self.clients.append(client)
+        return head
+
+    def release(self, count=None):
+        """Ends some of them, the oldest first, or all."""
+        count = len(self.clients) if count is None else count
+        going, self.clients = self.clients[:count], self.clients[count:]
+        for client in going:
+            client.close()

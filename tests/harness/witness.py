@@ -6,7 +6,7 @@ import time
 
 import docker
 
-from harness.waiting import Mailbox, wait_until
+from harness.waiting import Mailbox, TimedOut, wait_until
 
 OWNER = "io.kipgate.owner"
 SERVICE = "io.kipgate.service"
@@ -63,6 +63,32 @@ class Witness:
         if service:
             labels.append(f"{SERVICE}={service}")
         return self.client.api.containers(all=all, filters={"label": labels})
+
+    def states(self, service):
+        """States of the service's containers as the engine lists them, sorted."""
+        return sorted(c["State"] for c in self.containers(service))
+
+    def ids(self, service):
+        """Ids of the service's containers."""
+        return {c["Id"] for c in self.containers(service)}
+
+    def made(self, service):
+        """How many containers were created for the service so far."""
+        return len(self.actions("create", service))
+
+    def wait_states(self, timeout, service, *states):
+        """Until the service has containers in exactly these states; gives them."""
+        last = []
+
+        def reached():
+            last[:] = self.containers(service)
+            return sorted(c["State"] for c in last) == sorted(states)
+
+        try:
+            wait_until(reached, timeout, f"containers of {service}: {sorted(states)}", every=0.02)
+        except TimedOut as error:
+            raise TimedOut(f"{error}; they are {[c['State'] for c in last]}") from None
+        return last
 
     def inspect(self, container_id):
         """Everything about a container."""
