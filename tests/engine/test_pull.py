@@ -3,7 +3,6 @@
 what the engine has; each test pushes it under a name of its own."""
 import base64
 import json
-import signal
 import time
 import uuid
 
@@ -71,9 +70,13 @@ def forget(sdk, reference):
 def test_first_request_pulls_the_image(kipgate, echo, sdk, source, open_registry):
     """Not present: pulled, once, by twenty simultaneous requests; then served by all."""
     reference = pushed(sdk, source, open_registry, "a/echo:1")
+    open_registry.suspend()  # else it might be there before the requests
     gate = kipgate({"echo": echo(image=reference, pull="missing")})
     events = gate.admin.follow()
-    answers = together([lambda: gate.get("/", timeout=60)] * 20, 90)
+    asked = Background(lambda: together([lambda: gate.get("/", timeout=60)] * 20, 90))
+    wait_until(lambda: gate.admin.metric("kipgate_waiting", service="echo") == 20, 5, "they wait")
+    open_registry.resume()
+    answers = asked.result(90)
     assert [a.status for a in answers] == [200] * 20
     assert sdk.images.get(reference)
     assert len(gate.witness.actions("create")) == 1
@@ -171,10 +174,10 @@ def test_pull_timeout(kipgate, echo, sdk, source, open_registry):
     """The registry accepts and never answers: refused after pull_timeout; start_timeout is not
     counted meanwhile."""
     reference = pushed(sdk, source, open_registry, "h/echo:1")
+    open_registry.suspend()
     gate = kipgate(
         {"echo": echo(image=reference, pull="missing", pull_timeout="2s", start_timeout="1s")}
     )
-    open_registry.suspend()
     began = time.monotonic()
     problem(gate.get("/", timeout=30), 502, "image-unavailable")
     assert 1.8 < time.monotonic() - began < 5
@@ -183,11 +186,11 @@ def test_pull_timeout(kipgate, echo, sdk, source, open_registry):
 def test_slow_pull_is_not_counted_to_the_start_timeout(kipgate, echo, sdk, source, open_registry):
     """The registry stands still for longer than start_timeout, then goes on: served."""
     reference = pushed(sdk, source, open_registry, "i/echo:1")
-    gate = kipgate({"echo": echo(image=reference, pull="missing", start_timeout="2s")})
     open_registry.suspend()
+    gate = kipgate({"echo": echo(image=reference, pull="missing", start_timeout="2s")})
     asked = Background(gate.get, "/", timeout=60)
     wait_until(lambda: gate.admin.metric("kipgate_waiting", service="echo") == 1, 5, "it waits")
     time.sleep(2.5)
-    open_registry.process.send_signal(signal.SIGCONT)
+    open_registry.resume()
     assert asked.result(60).status == 200
     forget(sdk, reference)

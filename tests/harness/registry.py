@@ -65,6 +65,10 @@ class Registry:
         """It accepts connections and does not answer."""
         self.process.send_signal(signal.SIGSTOP)
 
+    def resume(self):
+        """It goes on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self):
         """Ends it and removes what it stored."""
         self.process.kill()
