@@ -63,7 +63,7 @@ def parked(gate):
     """Containers of this Kipgate that are no instance of a service."""
     return [
         c
-        for c in gate.witness.containers()
+        for c in gate.witness.everything()
         if SERVICE not in c["Labels"] and c["State"] == "running"
     ]
 

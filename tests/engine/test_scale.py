@@ -375,7 +375,7 @@ def test_second_instance_that_cannot_start_harms_nobody(kipgate, echo):
     [
         ({"min_instances": 3, "max_instances": 2}, "min_instances"),
         ({"min_instances": 2}, "min_instances"),
-        ({"spares": 1}, "spares"),
+        ({"spares": 2}, "spares"),
         ({"spares": 2, "min_instances": 1, "max_instances": 2}, "spares"),
         ({"max_instances": 0}, "max_instances"),
     ],

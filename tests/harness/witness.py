@@ -57,12 +57,16 @@ class Witness:
         except Exception:
             pass
 
+    def everything(self):
+        """All containers of this owner: instances, and what is kept ready for them."""
+        return self.client.api.containers(all=True, filters={"label": [f"{OWNER}={self.owner}"]})
+
     def containers(self, service=None, all=True):
-        """Containers of this owner (of one service), as the engine lists them."""
-        labels = [f"{OWNER}={self.owner}"]
-        if service:
-            labels.append(f"{SERVICE}={service}")
-        return self.client.api.containers(all=all, filters={"label": labels})
+        """Instances of this owner (of one service), as the engine lists them."""
+        wanted = f"{SERVICE}={service}" if service else SERVICE
+        return self.client.api.containers(
+            all=all, filters={"label": [f"{OWNER}={self.owner}", wanted]}
+        )
 
     def states(self, service):
         """States of the service's containers as the engine lists them, sorted."""
@@ -95,7 +99,7 @@ class Witness:
         return self.client.api.inspect_container(container_id)
 
     def actions(self, action, service=None, since=0):
-        """Container events of one kind."""
+        """Events of one kind of instances' containers."""
         return [e for e in self.events.all()[since:] if self._is(e, action, service)]
 
     @staticmethod
@@ -104,7 +108,8 @@ class Witness:
         return (
             event.get("Type") == "container"
             and event.get("Action") == action
-            and service in (None, labels.get(SERVICE))
+            and SERVICE in labels
+            and service in (None, labels[SERVICE])
         )
 
     def wait(self, action, timeout, service=None, since=0):
@@ -117,7 +122,7 @@ class Witness:
         )
 
     def wait_none(self, timeout, service=None):
-        """Until no container of the owner (or service) exists."""
+        """Until no instance of the owner (or service) exists."""
         wait_until(
             lambda: not self.containers(service),
             timeout,
@@ -136,7 +141,7 @@ class Witness:
 
     def remove_all(self):
         """Clean-up after a test: containers, and the network that was made for them."""
-        for container in self.containers():
+        for container in self.everything():
             try:
                 self.client.api.remove_container(container["Id"], force=True)
             except docker.errors.APIError:
