@@ -40,7 +40,7 @@ START_TEST(test_pause_comes_before_idle_timeout)
             snprintf(text, sizeof text,
                      "\"on_idle\": \"%s\", \"idle_timeout\": \"1s\", \"pause_after\": \"%dms\"",
                      on_idle[i], ms);
-            wrong_at(text, strstr(text, "\"pause_after\"") - text + 1,
+            wrong_at(text, (size_t)(strstr(text, "\"pause_after\"") - text) + 1,
                      "services.a.pause_after: never comes: idle_timeout, which is 1s, is not "
                      "longer");
         }
