@@ -104,26 +104,32 @@ def unlike_any(sdk, echo_image):
         sdk.api.remove_container(made["Id"])
 
 
-@pytest.fixture
-def pushed(sdk, echo_image, made_registry, way):
-    """Makes references that are in the registry, behind the way, and not on the engine."""
+@pytest.fixture(scope="module")
+def pulled(sdk):
+    """References that tests had pulled: removed once no instance of them is left."""
     references = []
+    yield references
+    for reference in references:
+        try:
+            sdk.api.remove_image(reference, force=True)
+        except docker.errors.ImageNotFound:
+            pass
+
+
+@pytest.fixture
+def pushed(sdk, echo_image, made_registry, way, pulled):
+    """Makes references that are in the registry, behind the way, and not on the engine."""
 
     def make():
         source = unlike_any(sdk, echo_image)
         name = f"{source.partition(':')[0]}:1"
         made_registry.push(sdk, source, name)
         sdk.api.remove_image(source, force=True)
-        references.append(f"{way.address}/{name}")
-        assert not present(sdk, references[-1])
-        return references[-1]
+        pulled.append(f"{way.address}/{name}")
+        assert not present(sdk, pulled[-1])
+        return pulled[-1]
 
-    yield make
-    for reference in references:
-        try:
-            sdk.api.remove_image(reference, force=True)
-        except docker.errors.ImageNotFound:
-            pass
+    return make
 
 
 def present(sdk, reference):
@@ -230,7 +236,9 @@ def test_a_reload_adds_an_image(kipgate, echo, sdk, pushed):
     wait_until(lambda: present(sdk, third), 30, "the third image")
 
 
-def test_a_failure_is_told_and_tried_again(kipgate, echo, sdk, echo_image, made_registry, way):
+def test_a_failure_is_told_and_tried_again(
+    kipgate, echo, sdk, echo_image, made_registry, way, pulled
+):
     """Not in the registry yet: told with the engine's words; there soon after it was pushed."""
     source = unlike_any(sdk, echo_image)
     name = f"{source.partition(':')[0]}:1"
@@ -243,8 +251,8 @@ def test_a_failure_is_told_and_tried_again(kipgate, echo, sdk, echo_image, made_
     )
     made_registry.push(sdk, source, name)
     sdk.api.remove_image(source, force=True)
+    pulled.append(reference)
     wait_until(lambda: present(sdk, reference), 20, "the image, once it can be had")
-    sdk.api.remove_image(reference, force=True)
 
 
 def test_a_drain_does_not_wait_for_a_pull(kipgate, echo, pushed, way):
