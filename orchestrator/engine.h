@@ -45,6 +45,7 @@ struct engine_answer {
     bool already;    /* it was so already (304, or gone when it was to go): success (code 0) */
     char words[256]; /* the engine's message, cut; "" when fine */
     struct engine_container container; /* for inspect and create (id) */
+    int64_t memory_bytes;              /* for weigh: in use now; -1: not known */
 };
 typedef void engine_done(void *arg, const struct engine_answer *answer);
 
@@ -84,6 +85,10 @@ struct engine_ops {
     uint64_t (*stop)(void *self, const char *id, int64_t grace_ms, engine_done *done, void *arg);
     uint64_t (*kill)(void *self, const char *id, engine_done *done, void *arg);
     uint64_t (*remove)(void *self, const char *id, engine_done *done, void *arg); /* force */
+    /* Already so: success, with `already`. KG_ECONFLICT where it does not run. */
+    uint64_t (*pause)(void *self, const char *id, engine_done *done, void *arg);
+    uint64_t (*unpause)(void *self, const char *id, engine_done *done, void *arg);
+    uint64_t (*weigh)(void *self, const char *id, engine_done *done, void *arg);
     /* done is not called after this; what the call did is unknown. */
     void (*cancel)(void *self, uint64_t operation);
 };

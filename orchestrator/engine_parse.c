@@ -73,6 +73,20 @@ void engine_parse_listed(const struct json *n, struct engine_container *c)
     c->state = engine_parse_state(json_string(json_get(n, "State"), ""));
 }
 
+/* What `docker stats` shows: the file cache that could be dropped at once is not in use. */
+int64_t engine_parse_memory(const struct json *stats)
+{
+    const struct json *memory = json_get(stats, "memory_stats"), *parts = json_get(memory, "stats");
+    double usage = json_number(json_get(memory, "usage"), -1), cache;
+
+    cache = json_number(json_get(parts, "total_inactive_file"), -1); /* cgroup v1, the whole tree */
+    if (cache < 0)
+        cache = json_number(json_get(parts, "inactive_file"), 0);
+    if (!(usage > 0 && usage < 9e18)) /* of one that does not run the engine says 0, or nothing */
+        return -1;
+    return (int64_t)(cache > 0 && cache < usage ? usage - cache : usage);
+}
+
 /* --- addresses ---------------------------------------------------------------------------- */
 
 int engine_parse_port(const struct json *exposed, size_t *count)
@@ -309,6 +323,8 @@ static bool is_already(enum engine_kind kind, int status, const char *words)
         return status == 304 || status == 404;
     if (kind == KIND_START)
         return status == 304;
+    if (kind == KIND_PAUSE)
+        return status >= 400 && strstr(words, "already paused");
     if (kind == KIND_KILL)
         return status == 404 || (status == 409 && strstr(words, "not running"));
     return kind == KIND_REMOVE &&

@@ -41,6 +41,9 @@ enum engine_kind {
     KIND_REMOVE,
     KIND_PULL,
     KIND_IMAGE,
+    KIND_PAUSE,
+    KIND_UNPAUSE,
+    KIND_WEIGH,
     KINDS
 };
 
@@ -64,6 +67,8 @@ bool engine_parse_event(const struct json *n, const char *owner, struct engine_e
                         int64_t *time_ns);
 /* The one TCP port of an ExposedPorts object; 0 and *count (of TCP ports) when it is not one. */
 int engine_parse_port(const struct json *exposed, size_t *count);
+/* Memory in use of a container's statistics, less what is only cache; -1: they do not say. */
+int64_t engine_parse_memory(const struct json *stats);
 /* A message for people, from a peer: cut, on one line, no controls. */
 void engine_clean_words(char *out, size_t cap, struct kg_str text);
 /* The engine's {"message"}, or what came instead. */

@@ -23,6 +23,7 @@ struct op *engine_op_new(struct engine *e, enum engine_kind kind, engine_done *d
     op->due_ms = kg_clock_mono_ms() + timeout_ms;
     op->done = done;
     op->arg = arg;
+    op->answer.memory_bytes = -1;
     kg_list_push_back(&e->running, &op->link);
     return op;
 }
@@ -49,7 +50,7 @@ uint64_t engine_op_fail(struct op *op, int code, const char *words)
 {
     struct engine *e = op->engine;
 
-    op->answer = (struct engine_answer){.code = code};
+    op->answer = (struct engine_answer){.code = code, .memory_bytes = -1};
     engine_clean_words(op->answer.words, sizeof op->answer.words, kg_str_of(words));
     kg_list_remove(&op->link);
     kg_list_push_back(&e->finished, &op->link);
@@ -73,6 +74,7 @@ static bool op_is_late(const struct op *op)
 /* --- calls -------------------------------------------------------------------------------- */
 
 static void op_call(struct op *op);
+static bool ask_whether_it_runs(struct op *op);
 
 /* The network that the container is to join is gone: made again, once, then the call is repeated.
  */
@@ -138,6 +140,8 @@ static void take_body(struct op *op, struct kg_str body)
                            KG_STR("the engine's answer is not JSON"));
     } else if (op->kind == KIND_INSPECT) {
         take_inspect(op, n);
+    } else if (op->kind == KIND_WEIGH) {
+        op->answer.memory_bytes = engine_parse_memory(n);
     } else {
         kg_str_copy(op->answer.container.id, sizeof op->answer.container.id,
                     kg_str_of(json_string(json_get(n, "Id"), "")));
@@ -145,6 +149,11 @@ static void take_body(struct op *op, struct kg_str body)
                     kg_str_of(op->name));
     }
     json_free(n);
+}
+
+static bool answers_with_json(enum engine_kind kind)
+{
+    return kind == KIND_INSPECT || kind == KIND_CREATE || kind == KIND_WEIGH;
 }
 
 static void on_answer(void *arg, const struct transport_answer *a)
@@ -161,9 +170,9 @@ static void on_answer(void *arg, const struct transport_answer *a)
         op->answer.code = 0;
         op->answer.words[0] = '\0';
         op->answer.container.state = ENGINE_NONE;
-    } else if (op->answer.code == 0 && (op->kind == KIND_INSPECT || op->kind == KIND_CREATE)) {
+    } else if (op->answer.code == 0 && answers_with_json(op->kind)) {
         take_body(op, a->body);
-    } else if (repair_network(op)) {
+    } else if (repair_network(op) || ask_whether_it_runs(op)) {
         return;
     }
     engine_op_end(op);
@@ -188,7 +197,7 @@ static void op_send(struct op *op, const char *method, const char *path, transpo
 }
 
 /* The path of a call about one container: "/containers/NAME" + tail. */
-static void send_about(struct op *op, const char *method, const char *tail)
+static void send_about(struct op *op, const char *method, const char *tail, transport_done *on_done)
 {
     struct kg_buf path;
 
@@ -196,7 +205,7 @@ static void send_about(struct op *op, const char *method, const char *tail)
     kg_buf_puts(&path, "/containers/");
     transport_escape(&path, op->name);
     kg_buf_puts(&path, tail);
-    op_send(op, method, path.error ? NULL : path.data, on_answer);
+    op_send(op, method, path.error ? NULL : path.data, on_done);
     kg_buf_fini(&path);
 }
 
@@ -217,7 +226,35 @@ static void op_call(struct op *op)
     if (op->kind == KIND_CREATE)
         send_create(op);
     else
-        send_about(op, "POST", "/start");
+        send_about(op, "POST", "/start", on_answer);
+}
+
+static void on_runs(void *arg, const struct transport_answer *a)
+{
+    struct op *op = arg;
+    struct json *n = a->code == 0 && a->status == 200 ? engine_json(a->body) : NULL;
+    const char *status = json_string(json_path(n, "State.Status"), "");
+
+    op->call = 0;
+    if (engine_parse_state(status) == ENGINE_RUNNING)
+        op->answer = (struct engine_answer){.status = op->answer.status, .already = true};
+    else if (n)
+        op->answer.code = KG_ECONFLICT;
+    else
+        engine_judge(KIND_INSPECT, a, &op->answer);
+    json_free(n);
+    op->answer.memory_bytes = -1;
+    engine_op_end(op);
+}
+
+/* "is not paused" is said of what runs and of what does not. */
+static bool ask_whether_it_runs(struct op *op)
+{
+    if (op->kind != KIND_UNPAUSE || op->answer.status < 400 ||
+        !strstr(op->answer.words, "not paused"))
+        return false;
+    send_about(op, "GET", "/json", on_runs);
+    return true;
 }
 
 /* The path's own characters stay: the engine's router takes a reference as it is. */
@@ -340,7 +377,7 @@ static uint64_t about(void *self, enum engine_kind kind, const char *id, int64_t
     if (!op || refuse(op, id) != 0)
         return number;
     kg_str_copy(op->name, sizeof op->name, kg_str_of(id));
-    send_about(op, method, tail);
+    send_about(op, method, tail, on_answer);
     return number;
 }
 
@@ -370,6 +407,23 @@ static uint64_t verb_remove(void *self, const char *id, engine_done *done, void 
                  arg);
 }
 
+static uint64_t verb_pause(void *self, const char *id, engine_done *done, void *arg)
+{
+    return about(self, KIND_PAUSE, id, KG_ENGINE_CALL_TIMEOUT_MS, "POST", "/pause", done, arg);
+}
+
+static uint64_t verb_unpause(void *self, const char *id, engine_done *done, void *arg)
+{
+    return about(self, KIND_UNPAUSE, id, KG_ENGINE_CALL_TIMEOUT_MS, "POST", "/unpause", done, arg);
+}
+
+/* one-shot: else the engine takes two samples, a second apart. */
+static uint64_t verb_weigh(void *self, const char *id, engine_done *done, void *arg)
+{
+    return about(self, KIND_WEIGH, id, KG_ENGINE_CALL_TIMEOUT_MS, "GET",
+                 "/stats?stream=false&one-shot=true", done, arg);
+}
+
 static uint64_t verb_inspect(void *self, const struct config_service *s, const char *id_or_name,
                              engine_done *done, void *arg)
 {
@@ -384,7 +438,7 @@ static uint64_t verb_inspect(void *self, const struct config_service *s, const c
     op->socket = s && s->socket ? strdup(s->socket) : NULL;
     if (s && s->socket && !op->socket)
         return engine_op_fail(op, KG_ENOMEM, "out of memory");
-    send_about(op, "GET", "/json");
+    send_about(op, "GET", "/json", on_answer);
     return number;
 }
 
@@ -452,6 +506,9 @@ void engine_verbs_init(struct engine *e)
                                  .stop = verb_stop,
                                  .kill = verb_kill,
                                  .remove = verb_remove,
+                                 .pause = verb_pause,
+                                 .unpause = verb_unpause,
+                                 .weigh = verb_weigh,
                                  .cancel = verb_cancel};
 }
 

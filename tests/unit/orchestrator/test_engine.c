@@ -26,6 +26,7 @@ static char why[300];
 static struct engine_event last_event;
 static struct engine_answer last;
 static char last_create[8192];
+static const char *pause_answer, *unpause_answer, *stats_answer;
 
 static void say_json(struct fake_conn *c, const char *body)
 {
@@ -75,6 +76,12 @@ static void on_request(struct fake_conn *c, const char *r)
         say_json(c, "{\"Id\":\"0123\"}");
     } else if (asks(r, "GET /v1.41/containers/x/json")) {
         fake_say(c, inspect_answer);
+    } else if (asks(r, "POST /v1.41/containers/x/pause")) {
+        fake_say(c, pause_answer);
+    } else if (asks(r, "POST /v1.41/containers/x/unpause")) {
+        fake_say(c, unpause_answer);
+    } else if (asks(r, "GET /v1.41/containers/x/stats?stream=false&one-shot=true ")) {
+        say_json(c, stats_answer);
     } else {
         fake_say(c, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}");
     }
@@ -343,6 +350,72 @@ START_TEST(bad_answers_to_a_verb)
 }
 END_TEST
 
+#define NO_CONTENT "HTTP/1.1 204 No Content\r\n\r\n"
+#define PAUSED_ALREADY                                                                             \
+    "HTTP/1.1 409 Conflict\r\nContent-Length: 43\r\n\r\n"                                          \
+    "{\"message\":\"Container x is already paused\"}"
+#define NOT_RUNNING                                                                                \
+    "HTTP/1.1 409 Conflict\r\nContent-Length: 40\r\n\r\n"                                          \
+    "{\"message\":\"Container x is not running\"}"
+#define NOT_PAUSED                                                                                 \
+    "HTTP/1.1 500 No\r\nContent-Length: 39\r\n\r\n"                                                \
+    "{\"message\":\"Container x is not paused\"}"
+#define GONE                                                                                       \
+    "HTTP/1.1 404 No\r\nContent-Length: 36\r\n\r\n"                                                \
+    "{\"message\":\"No such container: x  \"}"
+#define IS_RUNNING OK_JSON "Content-Length: 30\r\n\r\n{\"State\":{\"Status\":\"running\"}}"
+#define IS_EXITED OK_JSON "Content-Length: 29\r\n\r\n{\"State\":{\"Status\":\"exited\"}}"
+
+static const struct {
+    const char *answer, *then; /* then: to an inspect */
+    bool unpause, already;
+    int code;
+} freezes[] = {
+    {NO_CONTENT, "", false, false, 0},
+    {PAUSED_ALREADY, "", false, true, 0},
+    {NOT_RUNNING, "", false, false, KG_ECONFLICT},
+    {GONE, "", false, false, KG_ENOTFOUND},
+    {NO_CONTENT, "", true, false, 0},
+    {NOT_PAUSED, IS_RUNNING, true, true, 0},
+    {NOT_PAUSED, IS_EXITED, true, false, KG_ECONFLICT}, /* the engine says the same of both */
+    {NOT_PAUSED, GONE, true, false, KG_ENOTFOUND},
+    {NOT_RUNNING, "", true, false, KG_ECONFLICT},
+    {GONE, "", true, false, KG_ENOTFOUND},
+};
+
+START_TEST(what_a_pause_and_an_unpause_may_answer)
+{
+    come_up();
+    pause_answer = unpause_answer = freezes[_i].answer;
+    inspect_answer = freezes[_i].then;
+    if (freezes[_i].unpause)
+        ops->unpause(ops->self, "x", on_done, NULL);
+    else
+        ops->pause(ops->self, "x", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, freezes[_i].code);
+    ck_assert(last.already == freezes[_i].already);
+    ck_assert((last.code == 0) == (last.words[0] == '\0'));
+    turn(20);
+    ck_assert_int_eq(answers, 1);
+}
+END_TEST
+
+START_TEST(a_container_is_weighed)
+{
+    come_up();
+    stats_answer = "{\"memory_stats\":{\"usage\":5000,\"stats\":{\"inactive_file\":1000}}}";
+    ops->weigh(ops->self, "x", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, 0);
+    ck_assert_int_eq(last.memory_bytes, 4000);
+    ops->weigh(ops->self, "y", on_done, NULL);
+    until(&answers, 2);
+    ck_assert_int_eq(last.code, KG_ENOTFOUND);
+    ck_assert_int_eq(last.memory_bytes, -1);
+}
+END_TEST
+
 START_TEST(a_huge_answer_is_refused)
 {
     come_up();
@@ -473,6 +546,9 @@ static Suite *make_suite(void)
     tcase_add_test(t, the_streams_end_is_told_at_once_and_mended);
     tcase_add_loop_test(t, a_bad_list_is_asked_for_again, 0, sizeof bad_lists / sizeof *bad_lists);
     tcase_add_loop_test(t, bad_answers_to_a_verb, 0, sizeof bad_inspects / sizeof *bad_inspects);
+    tcase_add_loop_test(t, what_a_pause_and_an_unpause_may_answer, 0,
+                        sizeof freezes / sizeof *freezes);
+    tcase_add_test(t, a_container_is_weighed);
     tcase_add_test(t, a_huge_answer_is_refused);
     tcase_add_test(t, verbs_while_down_fail_later_with_words);
     tcase_add_test(t, names_that_are_none_reach_nobody);

@@ -316,6 +316,32 @@ START_TEST(a_status_means_what_the_table_says)
 }
 END_TEST
 
+static const struct {
+    const char *stats;
+    int64_t bytes;
+} weights[] = {
+    {"{\"memory_stats\":{\"usage\":9000,\"stats\":{\"total_inactive_file\":2000,"
+     "\"inactive_file\":1}}}",
+     7000},
+    {"{\"memory_stats\":{\"usage\":9000,\"stats\":{\"inactive_file\":1000}}}", 8000},
+    {"{\"memory_stats\":{\"usage\":9000,\"stats\":{\"inactive_file\":9001}}}", 9000},
+    {"{\"memory_stats\":{\"usage\":9000}}", 9000},
+    {"{\"memory_stats\":{}}", -1}, /* it does not run */
+    {"{\"memory_stats\":{\"usage\":0}}", -1},
+    {"{\"memory_stats\":{\"usage\":1e30}}", -1},
+    {"{\"memory_stats\":{\"usage\":\"9\",\"stats\":[]}}", -1},
+    {"[]", -1},
+};
+
+START_TEST(memory_in_use_is_without_the_cache)
+{
+    struct json *n = parse(weights[_i].stats);
+
+    ck_assert_int_eq(engine_parse_memory(n), weights[_i].bytes);
+    json_free(n);
+}
+END_TEST
+
 START_TEST(words_are_cut_and_clean)
 {
     char out[8];
@@ -647,6 +673,7 @@ static void add_tests(TCase *t)
     tcase_add_test(t, lines_come_out_however_they_are_split);
     tcase_add_test(t, a_line_that_is_too_long_is_passed_over);
     tcase_add_loop_test(t, a_status_means_what_the_table_says, 0, sizeof rows / sizeof *rows);
+    tcase_add_loop_test(t, memory_in_use_is_without_the_cache, 0, sizeof weights / sizeof *weights);
     tcase_add_test(t, words_are_cut_and_clean);
     tcase_add_test(t, a_missing_network_is_told_from_the_rest);
     tcase_add_test(t, ids_and_names_are_checked);
