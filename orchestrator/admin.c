@@ -250,6 +250,11 @@ void admin_reaped(struct admin *a, uint32_t service, const char *action)
     admin_event(a, "reap", c->name, action);
 }
 
+void admin_resumed(struct admin *a, uint32_t service)
+{
+    counts_of(a, service)->resumes++;
+}
+
 /* --- entrance
  * -------------------------------------------------------------------------------------------- */
 

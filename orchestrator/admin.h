@@ -40,6 +40,7 @@ void admin_changed(struct admin *a, const struct fleet_change *change);
 void admin_cold_start(struct admin *a, uint32_t service, bool success, const char *result,
                       const int64_t phase_ms[FLEET_PHASES]);
 void admin_reaped(struct admin *a, uint32_t service, const char *action);
+void admin_resumed(struct admin *a, uint32_t service);
 /* Anything else worth following: {"event":EVENT,"service":...,"detail":...}; service may be NULL.
  */
 void admin_event(struct admin *a, const char *event, const char *service, const char *detail);

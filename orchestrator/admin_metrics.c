@@ -198,6 +198,13 @@ static void put_reaped(struct admin *a, struct kg_buf *out, const char *name, ui
         put(out, NAME("reaped_total"), 0, "service=\"%s\",action=\"remove\"", name);
 }
 
+static void put_resumes(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
+{
+    const struct admin_service_counts *c = counts(a, name, id);
+
+    put(out, NAME("resumes_total"), c ? c->resumes : 0, "service=\"%s\"", name);
+}
+
 static void put_engine(struct admin *a, struct kg_buf *out)
 {
     const struct kg_histogram *h;
@@ -223,11 +230,12 @@ void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms)
         {NAME("request_duration_seconds"), "histogram", "From head to end.", put_duration},
         {NAME("cold_starts_total"), "counter", "Provisionings by result.", put_cold},
         {NAME("cold_start_seconds"), "histogram", "Provisionings by phase.", put_phases},
+        {NAME("resumes_total"), "counter", "Paused instances that were resumed.", put_resumes},
         {NAME("instances"), "gauge", "Instances by state.", put_instances},
         {NAME("exchanges"), "gauge", "Exchanges under way.", put_exchanges},
         {NAME("waiting"), "gauge", "Requests that wait for an instance.", put_waiting},
         {NAME("refused_total"), "counter", "Answers of Kipgate's own by reason.", put_refused},
-        {NAME("reaped_total"), "counter", "Instances ended for idleness.", put_reaped},
+        {NAME("reaped_total"), "counter", "What idleness led to.", put_reaped},
     };
 
     (void)now_ms;

@@ -26,6 +26,7 @@ struct admin_tally { /* how often a word was told */
 struct admin_service_counts {
     char name[KG_MAX_NAME_BYTES + 1]; /* of the service that has this id; "" = none yet */
     struct admin_tally results[ADMIN_MAX_RESULTS], actions[ADMIN_MAX_ACTIONS];
+    uint64_t resumes;
     struct kg_histogram phases[FLEET_PHASES];
 };
 

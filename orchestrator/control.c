@@ -76,6 +76,11 @@ static void on_reaped(void *self, uint32_t service, const char *action)
     admin_reaped(((struct control *)self)->admin, service, action);
 }
 
+static void on_resumed(void *self, uint32_t service)
+{
+    admin_resumed(((struct control *)self)->admin, service);
+}
+
 static void on_save(uv_timer_t *t)
 {
     struct control *c = t->data;
@@ -461,11 +466,15 @@ static int open_fleet(struct control *c, struct kg_err *err)
 {
     const struct engine_callbacks callbacks = {c, on_engine_state, on_engine_event, on_engine_list,
                                                on_pull_progress};
-    struct fleet_params params = {
-        .fronts = fronts_door(c->fronts),
-        .observer = {c, on_changed, on_cold_start, on_reaped, on_clock_changed},
-        .owner = c->state.owner,
-        .max_starts = c->config->max_starts};
+    struct fleet_params params = {.fronts = fronts_door(c->fronts),
+                                  .observer = {.self = c,
+                                               .changed = on_changed,
+                                               .cold_start = on_cold_start,
+                                               .reaped = on_reaped,
+                                               .resumed = on_resumed,
+                                               .clock_changed = on_clock_changed},
+                                  .owner = c->state.owner,
+                                  .max_starts = c->config->max_starts};
     struct images_params images = {.on_news = on_image_news, .arg = c};
     char seed[17];
 

@@ -40,24 +40,12 @@ void fleet_leave(struct fleet *f)
 
 /* --- time --- */
 
-/* The reaper asks in the instant of expiry; it holds what is in use, so this is the second look. */
-static bool expire(void *arg, struct reaper_entry *entry)
-{
-    struct fleet_instance *i = KG_CONTAINER_OF(entry, struct fleet_instance, idle);
-
-    (void)arg;
-    if (i->state != INSTANCE_READY || i->out > 0 || i->held)
-        return false;
-    i->reaped = true;
-    i->service->crashes = 0;
-    fleet_step(i, INSTANCE_ON_IDLE, NULL);
-    return true;
-}
-
 int64_t fleet_due_ms(const struct fleet *f)
 {
     const struct kg_heap_node *first = kg_heap_first(&f->timers);
-    int64_t due_ms = first ? first->due_ms : KG_NEVER;
+    const struct kg_heap_node *service = kg_heap_first(&f->service_timers);
+    int64_t due_ms =
+        kg_earliest(first ? first->due_ms : KG_NEVER, service ? service->due_ms : KG_NEVER);
 
     if (!kg_list_empty(&f->finished))
         return f->now_ms;
@@ -69,6 +57,10 @@ static void tick_timers(struct fleet *f)
 {
     struct kg_heap_node *first;
 
+    while ((first = kg_heap_first(&f->service_timers)) != NULL && first->due_ms <= f->now_ms) {
+        kg_heap_remove(&f->service_timers, first);
+        fleet_attend(f, KG_CONTAINER_OF(first, struct fleet_service, timer));
+    }
     while ((first = kg_heap_first(&f->timers)) != NULL && first->due_ms <= f->now_ms) {
         kg_heap_remove(&f->timers, first);
         fleet_on_time(KG_CONTAINER_OF(first, struct fleet_instance, timer));
@@ -95,7 +87,7 @@ static int64_t system_clock(void *arg)
 
 void fleet_service_init(struct fleet_service *s)
 {
-    *s = (struct fleet_service){.inherited_deadline_ms = KG_NEVER};
+    *s = (struct fleet_service){.inherited_deadline_ms = KG_NEVER, .peak_until_ms = KG_NEVER};
     kg_list_init(&s->instances);
     kg_list_init(&s->waiters);
     kg_list_init(&s->callers);
@@ -116,7 +108,8 @@ static void init(struct fleet *f)
     kg_map_init(&f->remembered);
     kg_map_init(&f->foreign);
     kg_heap_init(&f->timers);
-    reaper_init(&f->reaper, expire, f);
+    kg_heap_init(&f->service_timers);
+    reaper_init(&f->reaper, fleet_expire, f);
     fleet_service_init(&f->orphans);
     f->orphans.id = UINT32_MAX;
     for (int front = 0; front < KG_MAX_FRONTS; front++) {
@@ -140,6 +133,7 @@ struct fleet *fleet_new(const struct fleet_params *params, int64_t now_ms)
     f->clock_arg = params->now_arg;
     f->random = params->seed;
     f->max_starts = params->max_starts;
+    f->paused_memory_bytes = -1;
     f->now_ms = f->engine_down_ms = now_ms;
     snprintf(f->owner, sizeof f->owner, "%s", params->owner);
     return f;
@@ -150,6 +144,8 @@ static void service_free(struct fleet_service *s)
     KG_LIST_EACH_SAFE(it, &s->waiters)
     free(KG_LIST_ENTRY(it, struct fleet_waiter, in_service));
     fleet_callers_free(&s->callers);
+    free(s->needs);
+    free(s->needed_by);
 }
 
 static void fini_maps(struct fleet *f)
@@ -179,5 +175,6 @@ void fleet_free(struct fleet *f)
     fini_maps(f);
     reaper_fini(&f->reaper);
     kg_heap_fini(&f->timers);
+    kg_heap_fini(&f->service_timers);
     free(f);
 }

@@ -47,8 +47,9 @@ struct fleet_observer {
     void *self;
     void (*changed)(void *self, const struct fleet_change *change);
     void (*cold_start)(void *self, uint32_t service, bool success, const char *result,
-                       const int64_t phase_ms[FLEET_PHASES]); /* -1: did not happen */
-    void (*reaped)(void *self, uint32_t service, const char *action);
+                       const int64_t phase_ms[FLEET_PHASES]);         /* -1: did not happen */
+    void (*reaped)(void *self, uint32_t service, const char *action); /* remove, stop, pause */
+    void (*resumed)(void *self, uint32_t service);
     /* The idle clock or existence of an instance changed: worth saving. */
     void (*clock_changed)(void *self);
 };
@@ -88,9 +89,9 @@ void fleet_acquire(struct fleet *f, int front, uint64_t ticket, uint32_t service
                    int64_t now_ms);
 void fleet_withdraw(struct fleet *f, int front, uint64_t ticket, int64_t now_ms);
 /* `slots` of the lease come back; used_ms: when the last exchange on them ended (monotonic). More
- * than are out is a lie and is cut. */
+ * than are out is a lie and is cut. `recalled`: this is the answer to a recall, which may be 0. */
 void fleet_return(struct fleet *f, int front, uint64_t instance, unsigned slots, int64_t used_ms,
-                  int64_t now_ms);
+                  bool recalled, int64_t now_ms);
 void fleet_probed(struct fleet *f, int front, uint64_t instance, int64_t now_ms);
 void fleet_suspect(struct fleet *f, int front, uint64_t instance, int64_t now_ms);
 
@@ -137,7 +138,7 @@ struct fleet_view {
     char address[64];
     unsigned slots_out; /* held by fronts; exchanges are fewer or as many */
     int64_t idle_ms;    /* 0 while in use */
-    int64_t reap_in_ms; /* -1: not due (in use, or going) */
+    int64_t reap_in_ms; /* until it is paused, stopped or removed; -1: not due */
     bool current_spec;
 };
 /* Fills up to `cap` views of the service's instances, returns how many there are. */

@@ -7,6 +7,20 @@
 
 static void on_answer(void *arg, const struct engine_answer *answer);
 
+static void call_ended(struct fleet_instance *i)
+{
+    KG_ASSERT(i->call != FLEET_CALL_NONE && i->fleet->calls > 0);
+    i->call = FLEET_CALL_NONE;
+    i->operation = 0;
+    i->fleet->calls--;
+}
+
+static void give_up_call(struct fleet_instance *i)
+{
+    i->fleet->engine.cancel(i->fleet->engine.self, i->operation);
+    call_ended(i);
+}
+
 /* --- starts in flight --- */
 
 static bool start_take(struct fleet_instance *i)
@@ -65,6 +79,8 @@ bool fleet_call_blocked(const struct fleet_instance *i)
 
     if (!f->engine_up)
         return true;
+    if (i->todo == FLEET_CALL_START)
+        return !kg_list_empty(&i->in_queue);
     if (i->todo != FLEET_CALL_CREATE)
         return false;
     return !f->listed || i->service->strays > 0 || !kg_list_empty(&i->in_queue);
@@ -108,6 +124,14 @@ static uint64_t ask(struct fleet_instance *i)
     case FLEET_CALL_REMOVE:
         KG_ASSERT(id[0] != '\0');
         return e->remove(e->self, id, on_answer, i);
+    case FLEET_CALL_PAUSE:
+        KG_ASSERT(id[0] != '\0');
+        return e->pause(e->self, id, on_answer, i);
+    case FLEET_CALL_UNPAUSE:
+        KG_ASSERT(id[0] != '\0');
+        return e->unpause(e->self, id, on_answer, i);
+    case FLEET_CALL_WEIGH:
+        return e->weigh(e->self, id, on_answer, i);
     case FLEET_CALL_NONE:
         break;
     }
@@ -122,6 +146,8 @@ static void note_asked(struct fleet_instance *i)
         i->made = true;
     if (i->call == FLEET_CALL_START)
         i->epoch = f->epoch;
+    if (i->call == FLEET_CALL_PAUSE)
+        i->rested = true;
     if (i->call != FLEET_CALL_PULL)
         return;
     if (i->pull_until_ms == 0)
@@ -129,14 +155,25 @@ static void note_asked(struct fleet_instance *i)
     i->deadline_ms = i->pull_until_ms;
 }
 
+/* Is it the engine's turn, but for the cap on starts? */
+static bool start_is_next(const struct fleet_instance *i)
+{
+    const struct fleet *f = i->fleet;
+
+    if (i->todo == FLEET_CALL_START)
+        return f->engine_up;
+    return i->todo == FLEET_CALL_CREATE && f->engine_up && f->listed && i->service->strays == 0;
+}
+
 void fleet_pump(struct fleet_instance *i)
 {
     struct fleet *f = i->fleet;
 
-    if (i->call != FLEET_CALL_NONE || i->todo == FLEET_CALL_NONE)
+    if (i->todo == FLEET_CALL_NONE)
         return;
-    if (i->todo == FLEET_CALL_CREATE && f->engine_up && f->listed && i->service->strays == 0 &&
-        !start_take(i))
+    if (i->call == FLEET_CALL_WEIGH && i->todo != FLEET_CALL_WEIGH)
+        give_up_call(i);
+    if (i->call != FLEET_CALL_NONE || (start_is_next(i) && !start_take(i)))
         return;
     if (fleet_call_blocked(i) || fleet_call_not_before(i) > f->now_ms)
         return;
@@ -164,23 +201,11 @@ void fleet_pump_all(struct fleet *f)
     }
 }
 
-static void call_ended(struct fleet_instance *i)
-{
-    KG_ASSERT(i->call != FLEET_CALL_NONE && i->fleet->calls > 0);
-    i->call = FLEET_CALL_NONE;
-    i->operation = 0;
-    i->fleet->calls--;
-}
-
 void fleet_call_cancel(struct fleet_instance *i)
 {
-    struct engine_ops *e = &i->fleet->engine;
-
     i->todo = FLEET_CALL_NONE;
-    if (i->call == FLEET_CALL_NONE)
-        return;
-    e->cancel(e->self, i->operation);
-    call_ended(i);
+    if (i->call != FLEET_CALL_NONE)
+        give_up_call(i);
 }
 
 void fleet_ask_again(struct fleet_instance *i)
@@ -262,6 +287,7 @@ static void on_created(struct fleet_instance *i, const struct engine_answer *a)
 
 static void on_started(struct fleet_instance *i, const struct engine_answer *a)
 {
+    i->restarted = i->restarted && a->code != 0;
     if (a->code == 0 || i->state == INSTANCE_REMOVING) {
         fleet_step(i, INSTANCE_ON_STARTED, NULL);
     } else if (a->code == KG_ENOTFOUND) {
@@ -295,6 +321,51 @@ static void on_removed(struct fleet_instance *i, const struct engine_answer *a)
         fleet_ask_again(i);
 }
 
+static void on_stopped(struct fleet_instance *i, const struct engine_answer *a)
+{
+    if (is_unknown(a->code)) {
+        fleet_not_kept(i); /* the order may be carried out yet, in a later life */
+        fleet_ask_again(i);
+    } else if (i->keep && a->code == 0)
+        fleet_step(i, INSTANCE_ON_KEPT, NULL);
+    else /* a plain no leaves it to the removal by force */
+        fleet_step(i, INSTANCE_ON_STOPPED, NULL);
+}
+
+static void on_paused(struct fleet_instance *i, const struct engine_answer *a)
+{
+    if (a->code == 0) {
+        fleet_step(i, INSTANCE_ON_FROZEN, NULL);
+        if (i->state == INSTANCE_PAUSED && i->fleet->paused_memory_bytes >= 0)
+            i->todo = FLEET_CALL_WEIGH;
+        fleet_pump(i);
+        fleet_arm(i);
+    } else if (a->code == KG_ENOTFOUND) {
+        fleet_found_nothing(i);
+    } else if (is_unknown(a->code) && i->state == INSTANCE_PAUSED) {
+        /* It may be frozen yet, at any time: nobody is to be served by it. */
+        fleet_step(i, INSTANCE_ON_IDLE, "what became of its pause is not known");
+    } else if (is_unknown(a->code)) {
+        fleet_ask_again(i);
+    } else {
+        i->unpausable = true;
+        KG_LOG(KG_LOG_WARN, "cannot-pause", KG_F("container", i->name), KG_F("why", a->words));
+        fleet_step(i, INSTANCE_ON_NOT_FROZEN, NULL);
+        if (i->state == INSTANCE_READY)
+            fleet_step(i, INSTANCE_ON_DOUBT, "does it run at all?");
+    }
+}
+
+static void on_unpaused(struct fleet_instance *i, const struct engine_answer *a)
+{
+    if (a->code == 0)
+        fleet_step(i, INSTANCE_ON_THAWED, NULL);
+    else if (a->code == KG_ENOTFOUND)
+        fleet_found_nothing(i);
+    else
+        fleet_ask_again(i);
+}
+
 static void answered(struct fleet_instance *i, enum fleet_call call, const struct engine_answer *a)
 {
     i->unanswered = is_unknown(a->code);
@@ -313,11 +384,18 @@ static void answered(struct fleet_instance *i, enum fleet_call call, const struc
     case FLEET_CALL_LOOK:
         on_looked(i, a);
         break;
-    case FLEET_CALL_STOP: /* a plain no leaves it to the removal by force */
-        if (is_unknown(a->code))
-            fleet_ask_again(i);
-        else
-            fleet_step(i, INSTANCE_ON_STOPPED, NULL);
+    case FLEET_CALL_STOP:
+        on_stopped(i, a);
+        break;
+    case FLEET_CALL_PAUSE:
+        on_paused(i, a);
+        break;
+    case FLEET_CALL_UNPAUSE:
+        on_unpaused(i, a);
+        break;
+    case FLEET_CALL_WEIGH:
+        fleet_weighed(i, a->code == 0 ? a->memory_bytes : -1);
+        fleet_arm(i);
         break;
     case FLEET_CALL_REMOVE:
         on_removed(i, a);
@@ -342,12 +420,10 @@ static void on_answer(void *arg, const struct engine_answer *answer)
 
 void fleet_call_late(struct fleet_instance *i)
 {
-    struct engine_ops *e = &i->fleet->engine;
     const struct engine_answer none = {.code = KG_ETIMEOUT};
     enum fleet_call call = i->call;
 
-    e->cancel(e->self, i->operation);
-    call_ended(i);
+    give_up_call(i);
     answered(i, call, &none);
     fleet_start_release(i);
 }

@@ -14,15 +14,17 @@ static void check_leases(const struct fleet_instance *i)
         out += l->slots;
     }
     KG_ASSERT(out == i->out && i->out <= i->allowed); /* I4, and the concurrency is exact */
-    KG_ASSERT(out == 0 || i->state == INSTANCE_READY || i->state == INSTANCE_DRAINING); /* I1 */
+    KG_ASSERT(out == 0 || instance_serves(i->state) || i->state == INSTANCE_DRAINING); /* I1 */
 }
 
 static void check_idle(const struct fleet_instance *i)
 {
-    unsigned holds = (i->out > 0) + (i->state != INSTANCE_READY) + i->held;
+    bool idling = i->state == INSTANCE_READY || i->state == INSTANCE_PAUSED;
+    bool kept = instance_is_asleep(i->state) || (i->state == INSTANCE_STOPPING && i->keep);
+    unsigned holds = (i->out > 0) + !idling + i->held;
 
-    KG_ASSERT(i->ready == (i->state == INSTANCE_READY));
-    KG_ASSERT(i->idle.watched == (i->stray || instance_is_current(i->state)));
+    KG_ASSERT(i->ready == instance_serves(i->state));
+    KG_ASSERT(i->idle.watched == (i->stray || kept || instance_is_current(i->state)));
     KG_ASSERT(!i->idle.watched || i->idle.holds == holds); /* I1: in use is never due */
     KG_ASSERT(i->idle.used_ms <= i->fleet->now_ms);
 }
@@ -48,17 +50,18 @@ static void check_call(const struct fleet_instance *i)
 static void check_life(const struct fleet_instance *i)
 {
     const struct fleet *f = i->fleet;
-    bool current = instance_is_current(i->state);
+    bool current = instance_is_current(i->state) || instance_is_asleep(i->state);
 
     KG_ASSERT(kg_map_get(&f->by_id, KG_U64_KEY(i->id)) == i && i->id <= f->last_instance);
-    KG_ASSERT((i->service->current == i) == current); /* I2: one at most, for it is one field */
     KG_ASSERT(!current || (i->wanted && i->service->config));
     KG_ASSERT(!current || strcmp(i->spec, i->service->config->spec) == 0);
     KG_ASSERT((i->state == INSTANCE_ABSENT) == i->stray);
     KG_ASSERT(!instance_is_provisioning(i->state) || i->held ||
               (i->deadline_ms != KG_NEVER && i->timer.place != 0)); /* I5: it ends */
     KG_ASSERT(i->state != INSTANCE_BACKOFF || i->timer.place != 0);
-    KG_ASSERT(kg_list_empty(&i->in_queue) || (i->state == INSTANCE_CREATING && !i->start_slot));
+    KG_ASSERT(i->state != INSTANCE_RESUMING || i->timer.place != 0);
+    KG_ASSERT(kg_list_empty(&i->in_queue) ||
+              ((i->state == INSTANCE_CREATING || i->restarted) && !i->start_slot));
 }
 
 static size_t check_instances(const struct fleet *f)
@@ -83,27 +86,34 @@ static size_t check_instances(const struct fleet *f)
     return count;
 }
 
-/* I5: those who wait wait for a provisioning, or for a slot while none is free. */
-static void check_waiting(const struct fleet_service *s)
+/* I5: those who wait wait for a start (their own or that of a need), or for a slot while none is
+ * free; I2: no more instances than there may be. */
+static void check_waiting(const struct fleet *f, const struct fleet_service *s)
 {
-    const struct fleet_instance *i = s->current;
+    struct fleet_census c = fleet_count(s);
+    bool for_need = false;
 
+    for (size_t n = 0; n < s->need_count; n++)
+        for_need |= fleet_count(s->needs[n]).serving == 0;
+    if (s->config)
+        KG_ASSERT(c.starting + c.serving + c.paused <= (unsigned)s->config->max_instances);
     if (s->waiting == 0)
         return;
-    KG_ASSERT(i && s->config);
-    KG_ASSERT(instance_is_provisioning(i->state) || i->out > 0);
+    KG_ASSERT(s->config && (c.starting > 0 || s->out > 0 || for_need));
     KG_ASSERT(!fleet_free_slot(s));
-    if (i->state != INSTANCE_READY)
-        return;
-    for (int front = 0; front < i->fleet->front_limit; front++)
-        KG_ASSERT(s->waiting == s->waiting_from[front] ||
-                  i->leases[front].owed == i->leases[front].slots);
+    KG_LIST_EACH(it, &s->instances)
+    {
+        const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        for (int front = 0; instance_serves(i->state) && front < f->front_limit; front++)
+            KG_ASSERT(s->waiting == s->waiting_from[front] ||
+                      i->leases[front].owed == i->leases[front].slots);
+    }
 }
 
 static size_t check_service(const struct fleet *f, const struct fleet_service *s)
 {
     size_t waiting = 0, instances = 0, from[KG_MAX_FRONTS] = {0};
-    unsigned strays = 0;
+    unsigned strays = 0, out = 0;
 
     KG_LIST_EACH(it, &s->waiters)
     {
@@ -122,10 +132,11 @@ static size_t check_service(const struct fleet *f, const struct fleet_service *s
     KG_LIST_EACH(it, &s->instances)
     {
         strays += KG_LIST_ENTRY(it, struct fleet_instance, in_service)->stray;
+        out += KG_LIST_ENTRY(it, struct fleet_instance, in_service)->out;
         instances++;
     }
-    KG_ASSERT(strays == s->strays && kg_list_empty(&s->attention));
-    check_waiting(s);
+    KG_ASSERT(strays == s->strays && out == s->out && kg_list_empty(&s->attention));
+    check_waiting(f, s);
     return instances;
 }
 
@@ -133,7 +144,6 @@ void fleet_check(const struct fleet *f)
 {
     size_t instances = check_service(f, &f->orphans), waiting = 0, tickets = 0;
 
-    KG_ASSERT(!f->orphans.current);
     for (uint32_t id = 0; id < f->service_count; id++) {
         KG_ASSERT(f->services[id]->id == id);
         instances += check_service(f, f->services[id]);

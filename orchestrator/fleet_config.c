@@ -91,27 +91,28 @@ static void drain_all(struct fleet_service *s, const char *why)
 /* What was in use is replaced before it is asked for; what was idle is not. */
 static void respec(struct fleet *f, struct fleet_service *s)
 {
-    bool in_use = s->current && s->current->out > 0;
+    bool in_use = s->out > 0;
 
+    s->asleep = false;
     s->failures = s->crashes = 0;
     s->backoff_until_ms = 0;
     s->cause[0] = '\0';
     drain_all(s, "its configuration changed");
     fleet_attend(f, s);
     if (in_use && !f->stopping)
-        fleet_succeed(f, s);
+        (void)fleet_succeed(f, s);
 }
 
-static void retime(struct fleet *f, struct fleet_service *s)
+static void retime(struct fleet_service *s)
 {
-    struct fleet_instance *i = s->current;
-
-    if (!i || i->state != INSTANCE_READY)
-        return;
-    reaper_set_timeout(&f->reaper, &i->idle, s->config->idle_timeout_ms);
-    if (i->out > (unsigned)s->config->concurrency)
-        fleet_recall_all(i);
-    fleet_serve(s); /* there may be more slots now */
+    KG_LIST_EACH(it, &s->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (i->state == INSTANCE_READY || i->state == INSTANCE_PAUSED)
+            fleet_retime(i);
+        if (i->out > (unsigned)s->config->concurrency)
+            fleet_recall_all(i);
+    }
 }
 
 static void update(struct fleet *f, struct fleet_service *s, const struct config_service *config)
@@ -122,9 +123,10 @@ static void update(struct fleet *f, struct fleet_service *s, const struct config
     s->config = config;
     s->waiting_cap = s->waiting;
     if (same)
-        retime(f, s);
+        retime(s);
     else if (!came_back)
         respec(f, s);
+    fleet_attend(f, s); /* more slots, more instances, other needs */
 }
 
 static void drop(struct fleet *f, struct fleet_service *s)
@@ -137,8 +139,84 @@ static void drop(struct fleet *f, struct fleet_service *s)
     fleet_attend(f, s);
 }
 
+/* --- needs --- */
+
+struct ties { /* of one service, to be */
+    struct fleet_service **needs, **needed_by;
+    size_t need_count, needed_by_count;
+};
+
+static struct fleet_service *named(const struct fleet *f, const char *name)
+{
+    return kg_map_get(&f->service_names, kg_str_of(name));
+}
+
+/* Room for both ways of every need; the second way is counted first. */
+static bool ties_fill(const struct fleet *f, const struct config *c, struct ties *ties)
+{
+    for (size_t n = 0; n < c->service_count; n++)
+        for (size_t k = 0; k < c->services[n]->needs.count; k++)
+            ties[named(f, c->services[n]->needs.items[k])->id].needed_by_count++;
+    for (size_t n = 0; n < c->service_count; n++) {
+        struct ties *t = &ties[named(f, c->services[n]->name)->id];
+        size_t count = c->services[n]->needs.count;
+        t->needs = count ? calloc(count, sizeof(void *)) : NULL;
+        t->needed_by = t->needed_by_count ? calloc(t->needed_by_count, sizeof(void *)) : NULL;
+        if ((count && !t->needs) || (t->needed_by_count && !t->needed_by))
+            return false;
+        t->needed_by_count = 0;
+    }
+    for (size_t n = 0; n < c->service_count; n++) {
+        struct fleet_service *s = named(f, c->services[n]->name);
+        for (size_t k = 0; k < c->services[n]->needs.count; k++) {
+            struct fleet_service *need = named(f, c->services[n]->needs.items[k]);
+            ties[s->id].needs[ties[s->id].need_count++] = need;
+            ties[need->id].needed_by[ties[need->id].needed_by_count++] = s;
+        }
+    }
+    return true;
+}
+
+static void ties_swap(struct fleet *f, struct ties *ties)
+{
+    for (uint32_t id = 0; id < f->service_count; id++) {
+        struct fleet_service *s = f->services[id];
+        struct ties old = {s->needs, s->needed_by, 0, 0};
+        s->needs = ties[id].needs;
+        s->needed_by = ties[id].needed_by;
+        s->need_count = ties[id].need_count;
+        s->needed_by_count = ties[id].needed_by_count;
+        s->needed = 0;
+        s->active = false; /* counted anew when it is settled */
+        ties[id] = old;
+    }
+}
+
+static void ties_free(const struct fleet *f, struct ties *ties)
+{
+    for (uint32_t id = 0; id < f->service_count; id++) {
+        free(ties[id].needs);
+        free(ties[id].needed_by);
+    }
+    free(ties);
+}
+
+static int tie(struct fleet *f, const struct config *c)
+{
+    struct ties *ties = calloc(f->service_count + 1, sizeof *ties);
+    bool done = ties && ties_fill(f, c, ties);
+
+    if (done)
+        ties_swap(f, ties);
+    if (ties)
+        ties_free(f, ties);
+    return done ? 0 : KG_ENOMEM;
+}
+
 int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms)
 {
+    int tied;
+
     fleet_enter(f, now_ms);
     for (size_t n = 0; n < c->service_count; n++) {
         const char *name = c->services[n]->name;
@@ -146,10 +224,14 @@ int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms)
         if (rc != 0)
             return rc; /* services made by now are not configured: as if they were not there */
     }
+    tied = kg_heap_reserve(&f->service_timers, f->service_count) == 0 ? tie(f, c) : KG_ENOMEM;
+    if (tied != 0)
+        return tied;
+    f->paused_memory_bytes = c->paused_memory_bytes;
     for (uint32_t id = 0; id < f->service_count; id++)
         f->services[id]->named = false;
     for (size_t n = 0; n < c->service_count; n++) {
-        struct fleet_service *s = kg_map_get(&f->service_names, kg_str_of(c->services[n]->name));
+        struct fleet_service *s = named(f, c->services[n]->name);
         s->named = true;
         take_orphans(f, s);
         update(f, s, c->services[n]);

@@ -35,7 +35,7 @@ static bool waiter_new(struct fleet *f, struct fleet_service *s, int front, uint
     w->service = s;
     w->front = front;
     w->ticket = ticket;
-    w->cold = !s->current || s->current->state != INSTANCE_READY;
+    w->since_ms = f->now_ms;
     kg_list_push_back(&s->waiters, &w->in_service);
     kg_list_push_back(&f->fronts[front].waiters, &w->in_front);
     s->waiting++;
@@ -76,18 +76,20 @@ int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s)
 static unsigned why_not(const struct fleet *f, const struct fleet_service *s, int front, bool quiet)
 {
     bool away = !f->engine_up && f->now_ms - f->engine_down_ms > FLEET_ENGINE_GRACE_MS;
+    struct fleet_census c = fleet_count(s);
+    bool none = c.starting + c.serving == 0;
 
     if (quiet)
         return ORCH_ASLEEP;
-    if (f->stopping && (!s->current || f->removing))
+    if (f->stopping && (none || f->removing))
         return PROXY_DRAINING;
-    if (!s->current && fleet_backoff_left(f, s) > 0)
+    if (none && c.paused == 0 && fleet_backoff_left(f, s) > 0)
         return ORCH_BACKING_OFF;
     if (s->waiting >= (size_t)s->config->queue)
         return ORCH_QUEUE_FULL;
     if (f->fronts[front].waiting >= KG_MAX_WAITING_PER_FRONT)
         return PROXY_OVERLOADED;
-    return !s->current && away ? ORCH_ENGINE_UNAVAILABLE : 0;
+    return none && away ? ORCH_ENGINE_UNAVAILABLE : 0;
 }
 
 static void refuse_arrival(struct fleet *f, const struct fleet_service *s, int front,
@@ -114,74 +116,6 @@ static void refuse_arrival(struct fleet *f, const struct fleet_service *s, int f
     refuse(f, front, ticket, reason, retry_ms, detail);
 }
 
-/* --- demand --- */
-
-static enum instance_event demand_event(const struct fleet_service *s)
-{
-    return s->config->pull == CONFIG_PULL_ALWAYS ? INSTANCE_ON_DEMAND_PULL : INSTANCE_ON_DEMAND;
-}
-
-/* Everybody who waits now waits for this one. Without memory for it nobody does. */
-void fleet_succeed(struct fleet *f, struct fleet_service *s)
-{
-    struct fleet_instance *i = fleet_instance_new(f, s, s->name, NULL);
-
-    if (!i) {
-        fleet_refuse_waiting(s, PROXY_OVERLOADED, 0, "too many instances");
-        fleet_wakers_done(f, s, PROXY_OVERLOADED, "too many instances");
-        return;
-    }
-    i->provisioned = true;
-    i->deadline_ms = f->now_ms + s->config->start_timeout_ms;
-    i->deadline_ms = kg_earliest(i->deadline_ms, s->inherited_deadline_ms);
-    s->inherited_deadline_ms = KG_NEVER;
-    KG_LIST_EACH(it, &s->waiters)
-    KG_LIST_ENTRY(it, struct fleet_waiter, in_service)->cold = true;
-    fleet_step(i, demand_event(s), NULL);
-}
-
-/* Asked of the youngest instance, whatever it is doing: the table says what demand does there. */
-static void raise_demand(struct fleet *f, struct fleet_service *s)
-{
-    for (struct kg_list *it = s->instances.prev; it != &s->instances; it = it->prev) {
-        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-        if (i->stray)
-            continue;
-        fleet_step(i, demand_event(s), NULL);
-        return;
-    }
-    fleet_succeed(f, s);
-}
-
-static void refuse_all(struct fleet *f, struct fleet_service *s, unsigned reason, const char *words)
-{
-    char detail[FLEET_DETAIL_BYTES];
-
-    snprintf(detail, sizeof detail, "service %s: %.160s", s->name, words);
-    fleet_refuse_waiting(s, reason, fleet_backoff_left(f, s), detail);
-    fleet_wakers_done(f, s, reason, detail);
-}
-
-/* After something ended: is there still who needs an instance, and may there be one? */
-void fleet_settle(struct fleet *f, struct fleet_service *s)
-{
-    if (s->current) {
-        fleet_pump(s->current);
-        fleet_arm(s->current);
-        return;
-    }
-    if (s->waiting == 0 && !fleet_has_waker(s))
-        s->inherited_deadline_ms = KG_NEVER;
-    else if (!s->config)
-        refuse_all(f, s, PROXY_NO_ROUTE, "it is no longer configured");
-    else if (f->stopping)
-        refuse_all(f, s, PROXY_DRAINING, "Kipgate is going down");
-    else if (fleet_backoff_left(f, s) > 0 && !fleet_has_waker(s))
-        refuse_all(f, s, ORCH_BACKING_OFF, s->cause);
-    else
-        raise_demand(f, s);
-}
-
 /* --- from fronts --- */
 
 static void wait_for_it(struct fleet *f, struct fleet_service *s, int front, uint64_t ticket)
@@ -190,10 +124,8 @@ static void wait_for_it(struct fleet *f, struct fleet_service *s, int front, uin
         refuse(f, front, ticket, PROXY_OVERLOADED, 0, "out of memory");
         return;
     }
-    if (s->current)
-        fleet_recall_for_waiters(s);
-    else
-        raise_demand(f, s);
+    s->asleep = false;
+    fleet_attend(f, s);
 }
 
 static void acquire(struct fleet *f, int front, uint64_t ticket, uint32_t id, bool quiet)

@@ -79,8 +79,14 @@ static void found_provisioning(struct fleet_instance *i, const struct engine_con
     case ENGINE_RESTARTING:
         fleet_fail(i, ORCH_INSTANCE_EXITED, true, "somebody paused or restarted it", NULL);
         break;
-    case ENGINE_REMOVING:
     case ENGINE_EXITED:
+        if (i->restarted && i->state == INSTANCE_STARTING) {
+            fleet_step(i, INSTANCE_ON_MADE, NULL); /* that was its former life */
+            break;
+        }
+        ended_early(i, c);
+        break;
+    case ENGINE_REMOVING:
     case ENGINE_DEAD:
     case ENGINE_NONE:
         ended_early(i, c);
@@ -133,6 +139,17 @@ static void found_in_use(struct fleet_instance *i, const struct engine_container
         fleet_ended(i, INSTANCE_ON_ENDED, NULL);
 }
 
+/* Not running is what it should be, or nearly so. */
+static void found_frozen(struct fleet_instance *i, const struct engine_container *c)
+{
+    if (c->state == ENGINE_PAUSED)
+        fleet_step(i, INSTANCE_ON_UNUSABLE, NULL);
+    else if (c->state == ENGINE_RUNNING && !has_moved(i, c))
+        fleet_step(i, INSTANCE_ON_RUNNING, NULL);
+    else
+        fleet_step(i, INSTANCE_ON_ENDED, NULL);
+}
+
 static void found_going(struct fleet_instance *i, const struct engine_container *c)
 {
     static const enum instance_event events[] = {
@@ -142,7 +159,19 @@ static void found_going(struct fleet_instance *i, const struct engine_container 
         [ENGINE_DEAD] = INSTANCE_ON_ENDED,
     };
 
-    fleet_step(i, events[c->state], NULL);
+    if (i->keep && i->state == INSTANCE_STOPPING && c->state == ENGINE_EXITED)
+        fleet_step(i, INSTANCE_ON_KEPT, NULL);
+    else
+        fleet_step(i, events[c->state], NULL);
+}
+
+/* Looked at before what is to be done next: alive is then all that it can tell. */
+static bool is_overtaken(const struct fleet_instance *i, const struct engine_container *c)
+{
+    bool alive = c->state == ENGINE_RUNNING || c->state == ENGINE_PAUSED;
+
+    return alive && (i->todo == FLEET_CALL_PAUSE || i->todo == FLEET_CALL_UNPAUSE ||
+                     i->todo == FLEET_CALL_START);
 }
 
 /* --- the door --- */
@@ -174,10 +203,17 @@ void fleet_found(struct fleet_instance *i, const struct engine_container *c)
         return;
     }
     i->is = c->state;
+    if (is_overtaken(i, c)) {
+        fleet_pump(i);
+        fleet_arm(i);
+        return;
+    }
     if (instance_is_provisioning(i->state))
         found_provisioning(i, c);
     else if (i->state == INSTANCE_READY || i->state == INSTANCE_DRAINING)
         found_in_use(i, c);
+    else if (i->state == INSTANCE_PAUSED || i->state == INSTANCE_RESUMING)
+        found_frozen(i, c);
     else
         found_going(i, c);
 }

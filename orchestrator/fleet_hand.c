@@ -120,10 +120,20 @@ static struct fleet_service *configured(const struct fleet *f, uint32_t id)
 /* A wake counts as use: who asks for it by hand means to use it. */
 static void wake(struct fleet *f, struct fleet_service *s, struct fleet_caller *c)
 {
+    bool ready = false;
+
+    s->asleep = false;
+    KG_LIST_EACH(it, &s->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (i->state != INSTANCE_READY)
+            continue;
+        ready = true;
+        reaper_touch(&f->reaper, &i->idle, f->now_ms);
+    }
     if (f->stopping) {
         finish(f, c, PROXY_DRAINING, "Kipgate is going down");
-    } else if (s->current && s->current->state == INSTANCE_READY) {
-        reaper_touch(&f->reaper, &s->current->idle, f->now_ms);
+    } else if (ready) {
         finish(f, c, 0, "");
     } else {
         kg_list_push_back(&s->callers, &c->link);
@@ -163,6 +173,7 @@ void fleet_sleep(struct fleet *f, uint32_t service, fleet_done *done, void *arg,
     c = caller_new(f, FLEET_SLEEPS, done, arg);
     if (c && s) {
         kg_list_push_back(&s->callers, &c->link);
+        s->asleep = true;
         end_all(s, "sent to sleep");
         fleet_sleepers_look(f, s);
     } else if (c) {

@@ -41,6 +41,25 @@ static int index_it(struct fleet_instance *i)
     return rc;
 }
 
+static void begin_provisioning(struct fleet_instance *i)
+{
+    i->born_ms = i->fleet->now_ms;
+    i->deadline_ms = i->clock_ms = KG_NEVER;
+    i->epoch = i->fleet->epoch;
+    i->probe_front = -1;
+    for (int phase = 0; phase < FLEET_PHASES; phase++)
+        i->phase_ms[phase] = -1;
+}
+
+void fleet_instance_reborn(struct fleet_instance *i)
+{
+    KG_ASSERT(i->state == INSTANCE_STOPPED && i->out == 0);
+    begin_provisioning(i);
+    i->provisioned = i->restarted = i->woken = true;
+    i->keep = i->recreated = i->oom = i->died = i->answered = i->blamed = false;
+    i->fail_reason = 0;
+}
+
 static void fill(struct fleet_instance *i, struct fleet_service *s, const char *label)
 {
     struct fleet *f = i->fleet;
@@ -52,12 +71,8 @@ static void fill(struct fleet_instance *i, struct fleet_service *s, const char *
         snprintf(i->spec, sizeof i->spec, "%s", s->config->spec);
     i->wanted = true;
     i->is = ENGINE_NONE;
-    i->wanted_ms = i->state_ms = i->born_ms = i->ready_ms = f->now_ms;
-    i->deadline_ms = i->clock_ms = KG_NEVER;
-    i->epoch = f->epoch;
-    i->probe_front = -1;
-    for (int phase = 0; phase < FLEET_PHASES; phase++)
-        i->phase_ms[phase] = -1;
+    i->wanted_ms = i->state_ms = i->ready_ms = f->now_ms;
+    begin_provisioning(i);
 }
 
 struct fleet_instance *fleet_instance_new(struct fleet *f, struct fleet_service *s,

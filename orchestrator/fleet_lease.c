@@ -11,11 +11,18 @@ static unsigned free_slots(const struct fleet_instance *i)
     return concurrency > i->out ? concurrency - i->out : 0;
 }
 
+/* The oldest of those with the fewest out, so that the youngest are the first to be idle. */
 struct fleet_instance *fleet_free_slot(const struct fleet_service *s)
 {
-    return s->current && s->current->state == INSTANCE_READY && free_slots(s->current) > 0
-               ? s->current
-               : NULL;
+    struct fleet_instance *best = NULL;
+
+    KG_LIST_EACH(it, &s->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (instance_serves(i->state) && free_slots(i) > 0 && (!best || i->out < best->out))
+            best = i;
+    }
+    return best;
 }
 
 static void tell_clock(const struct fleet *f)
@@ -26,13 +33,15 @@ static void tell_clock(const struct fleet *f)
 
 /* --- lending --- */
 
-/* More than one only while nobody else waits, and no front beyond its share of all slots. */
+/* More than one only while nobody else waits, and no front beyond its share of all slots. Where
+ * there may be several instances what is out must be what is used, so that their number is right.
+ */
 static unsigned grant_size(const struct fleet_instance *i, int front, bool others_wait)
 {
     unsigned share = (unsigned)i->service->config->concurrency / (unsigned)i->fleet->fronts_up;
     unsigned held = i->leases[front].slots, left = free_slots(i);
 
-    if (others_wait || share <= held + 1)
+    if (others_wait || share <= held + 1 || i->service->config->max_instances > 1)
         return 1;
     return share - held < left ? share - held : left;
 }
@@ -42,21 +51,31 @@ void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum prox
 {
     struct fleet *f = i->fleet;
     struct fleet_lease *l = &i->leases[front];
-    int64_t linger_ms = i->service->config->idle_timeout_ms / 4;
     unsigned slots = grant_size(i, front, others_wait);
 
-    KG_ASSERT(i->state == INSTANCE_READY && slots <= free_slots(i));
+    KG_ASSERT(instance_serves(i->state) && slots <= free_slots(i));
     if (i->out == 0) {
         reaper_hold(&f->reaper, &i->idle);
         tell_clock(f);
     }
+    i->spare = false;
     i->out += slots;
+    i->service->out += slots;
+    fleet_peak_note(i->fleet, i->service);
     if (i->allowed < (unsigned)i->service->config->concurrency)
         i->allowed = (unsigned)i->service->config->concurrency;
     l->slots += slots;
     l->told = true;
     f->door.grant(f->door.self, front, ticket, i->service->id, i->id, slots, warmth, &i->container,
-                  linger_ms < KG_LEASE_LINGER_MS ? linger_ms : KG_LEASE_LINGER_MS);
+                  fleet_linger_ms(i->service));
+}
+
+static void recall_for_waiters(struct fleet_service *s);
+
+/* Who waited since before it served waited for it; others only for a slot. */
+static enum proxy_warmth warmth_of(const struct fleet_instance *i, const struct fleet_waiter *w)
+{
+    return i->ready_ms >= w->since_ms ? i->warmth : PROXY_WARM;
 }
 
 void fleet_serve(struct fleet_service *s)
@@ -68,11 +87,11 @@ void fleet_serve(struct fleet_service *s)
             KG_LIST_ENTRY(kg_list_first(&s->waiters), struct fleet_waiter, in_service);
         int front = w->front;
         uint64_t ticket = w->ticket;
-        enum proxy_warmth warmth = w->cold ? PROXY_COLD : PROXY_WARM;
+        enum proxy_warmth warmth = warmth_of(i, w);
         fleet_waiter_end(w);
         fleet_grant(i, front, ticket, warmth, s->waiting > 0);
     }
-    fleet_recall_for_waiters(s);
+    recall_for_waiters(s);
 }
 
 /* --- recalling --- */
@@ -84,6 +103,7 @@ static void recall(struct fleet_instance *i, int front)
     if (l->slots <= l->owed)
         return; /* all of it is on its way back already */
     l->owed = l->slots;
+    l->asked_ms = i->fleet->now_ms;
     i->fleet->door.recall(i->fleet->door.self, front, i->id);
 }
 
@@ -94,15 +114,32 @@ void fleet_recall_all(struct fleet_instance *i)
 }
 
 /* A front serves its own waiters from its own slots; slots are recalled for those of others. */
-void fleet_recall_for_waiters(struct fleet_service *s)
+static void recall_for_waiters(struct fleet_service *s)
 {
-    struct fleet_instance *i = s->current;
-
-    if (s->waiting == 0 || !i || i->state != INSTANCE_READY)
+    if (s->waiting == 0)
         return;
-    for (int front = 0; front < i->fleet->front_limit; front++)
-        if (s->waiting > s->waiting_from[front])
-            recall(i, front);
+    KG_LIST_EACH(it, &s->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        for (int front = 0; instance_serves(i->state) && front < i->fleet->front_limit; front++)
+            if (s->waiting > s->waiting_from[front])
+                recall(i, front);
+    }
+}
+
+int64_t fleet_recall_pending(const struct fleet_service *s)
+{
+    int64_t until_ms = 0;
+
+    KG_LIST_EACH(it, &s->instances)
+    {
+        const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        for (int front = 0; instance_serves(i->state) && front < i->fleet->front_limit; front++)
+            if (i->leases[front].asked_ms != 0 &&
+                i->leases[front].asked_ms + FLEET_RECALL_MS > until_ms)
+                until_ms = i->leases[front].asked_ms + FLEET_RECALL_MS;
+    }
+    return until_ms;
 }
 
 /* --- taking back --- */
@@ -118,6 +155,7 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
     l->slots -= slots;
     l->owed -= l->owed < slots ? l->owed : slots;
     i->out -= slots;
+    i->service->out -= slots;
     if (i->idle.watched && used_ms > 0)
         reaper_touch(&f->reaper, &i->idle, used_ms);
     if (i->out > 0)
@@ -128,17 +166,18 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
     tell_clock(f);
 }
 
-/* Slots came back: those who wait get them, or a drained instance may go. */
+/* Slots came back, or it is known that none are free: those who wait get them, or another
+ * instance; a drained one may go. */
 static void after_return(struct fleet_instance *i)
 {
-    if (i->state == INSTANCE_READY)
-        fleet_serve(i->service);
-    else
-        fleet_check_emptied(i);
+    fleet_peak_note(i->fleet, i->service);
+    if (i->service->waiting > 0 || i->service->peak_until_ms != KG_NEVER || i->spare)
+        fleet_attend(i->fleet, i->service);
+    fleet_check_emptied(i);
 }
 
 void fleet_return(struct fleet *f, int front, uint64_t instance, unsigned slots, int64_t used_ms,
-                  int64_t now_ms)
+                  bool recalled, int64_t now_ms)
 {
     struct fleet_instance *i;
 
@@ -148,10 +187,12 @@ void fleet_return(struct fleet *f, int front, uint64_t instance, unsigned slots,
     if (i) {
         if (slots > i->leases[front].slots)
             slots = i->leases[front].slots;
-        if (slots > 0) {
+        if (recalled)
+            i->leases[front].asked_ms = 0;
+        if (slots > 0)
             take_back(i, front, slots, used_ms);
+        if (slots > 0 || recalled)
             after_return(i);
-        }
     }
     fleet_leave(f);
 }
@@ -161,6 +202,7 @@ void fleet_lease_void(struct fleet_instance *i, int front)
 {
     struct fleet_lease *l = &i->leases[front];
     unsigned slots = l->slots;
+    bool asked = l->asked_ms != 0;
 
     if (slots > 0)
         take_back(i, front, slots, i->fleet->now_ms);
@@ -169,7 +211,7 @@ void fleet_lease_void(struct fleet_instance *i, int front)
         i->probe_front = -1;
         fleet_probe(i);
     }
-    if (slots > 0)
+    if (slots > 0 || asked)
         after_return(i);
 }
 
@@ -186,6 +228,7 @@ void fleet_void(struct fleet_instance *i)
             f->door.gone(f->door.self, front, i->id);
         i->leases[front] = (struct fleet_lease){0};
     }
+    i->service->out -= i->out;
     i->out = i->allowed = 0;
 }
 

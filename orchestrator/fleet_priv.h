@@ -25,6 +25,9 @@
 #define FLEET_CRASHES 3        /* so many in a row make the service rest */
 #define FLEET_ADDRESS_TRIES 8  /* questions for the address of a container found running */
 #define FLEET_MAX_FOREIGN 1024 /* containers remembered as told of */
+#define FLEET_RECALL_MS 50     /* a front that has not answered a recall by then has nothing free */
+#define FLEET_PEAKS 4          /* parts of the idle timeout over which the most in use is kept */
+#define FLEET_PEAK_LEAST_MS 250
 
 enum fleet_call {
     FLEET_CALL_NONE,
@@ -34,6 +37,9 @@ enum fleet_call {
     FLEET_CALL_LOOK,
     FLEET_CALL_STOP,
     FLEET_CALL_REMOVE,
+    FLEET_CALL_PAUSE,
+    FLEET_CALL_UNPAUSE,
+    FLEET_CALL_WEIGH, /* a question only: given up for any other call */
 };
 
 struct fleet_waiter {
@@ -42,7 +48,7 @@ struct fleet_waiter {
     struct fleet_service *service;
     uint64_t ticket;
     int front;
-    bool cold; /* it waited for a provisioning, not only for a slot */
+    int64_t since_ms;
 };
 
 enum fleet_caller_kind { FLEET_WAKES, FLEET_SLEEPS };
@@ -62,8 +68,8 @@ struct fleet_service {
     const struct config_service *config; /* NULL: no longer configured */
     bool named;                          /* by the configuration being put in force */
     int64_t gone_ms;
-    struct kg_list instances; /* all, oldest first; at most one of them is current */
-    struct fleet_instance *current;
+    struct kg_list instances; /* all, oldest first */
+    unsigned out;             /* slots of all of them held by fronts */
     unsigned strays; /* containers looked at that may turn out to be what a create would make */
     struct kg_list waiters; /* FIFO over all fronts */
     size_t waiting, waiting_cap;
@@ -76,12 +82,26 @@ struct fleet_service {
     int64_t exit_ms;                /* when a worker's exit last counted against the service */
     char cause[FLEET_DETAIL_BYTES]; /* of the last failure */
     int64_t inherited_deadline_ms;  /* for the next instance; KG_NEVER: it gets its own */
+    int64_t start_ms;               /* what the last start took; 0: not known */
+    bool asleep;                    /* sent to sleep by hand: nothing is kept ready until demand */
+    bool kept;                      /* an instance is due, and stays because it is needed */
+    struct kg_heap_node timer;
+    int64_t retry_ms; /* without memory before then; 0: none */
+    /* Most slots out in each part of the window; UINT_MAX: not known yet. */
+    unsigned peaks[FLEET_PEAKS];
+    int64_t peak_until_ms; /* of the part that is counted now; KG_NEVER: not counted */
+    /* `needs`, both ways; NULL where there are none. */
+    struct fleet_service **needs, **needed_by;
+    size_t need_count, needed_by_count;
+    unsigned needed; /* services in use that need this one */
+    bool active;     /* counted in what it needs */
 };
 
 struct fleet_lease {
-    unsigned slots; /* out to this front */
-    unsigned owed;  /* of them recalled */
-    bool told;      /* the front knows of the instance */
+    unsigned slots;   /* out to this front */
+    unsigned owed;    /* of them recalled */
+    bool told;        /* the front knows of the instance */
+    int64_t asked_ms; /* a recall that is not answered yet; 0: none */
 };
 
 struct fleet_instance {
@@ -103,7 +123,15 @@ struct fleet_instance {
     bool stray;                        /* not settled yet */
     bool provisioned;                  /* by this run, not adopted */
     bool held;                         /* adopted while fronts of a former run live */
-    bool pulled, recreated, blamed, reaped, served, oom, unanswered, start_slot;
+    bool pulled, recreated, blamed, reaped, oom, unanswered, start_slot;
+    bool spare;      /* made to be kept: frozen once it is ready and nobody needs it */
+    bool keep;       /* its container is kept when it has stopped */
+    bool restarted;  /* it had stopped before: found ended, it may not have been started yet */
+    bool woken;      /* the same, for good: news of a death may be of that former life */
+    bool rested;     /* paused by us before: news of a pause may be of that one */
+    bool unpausable; /* the engine would not freeze it */
+    enum proxy_warmth warmth; /* what those waited for whom it served first */
+    int64_t memory_bytes;     /* held while paused; 0: not known */
     /* The one call in flight, and the one that is made next. */
     enum fleet_call call, todo;
     uint64_t operation;
@@ -148,11 +176,12 @@ struct fleet {
     size_t instance_count, calls;
     uint64_t last_instance;
     struct kg_map by_id, by_name, by_container;
-    struct kg_heap timers;
+    struct kg_heap timers, service_timers;
     struct reaper reaper;
     struct fleet_front fronts[KG_MAX_FRONTS];
     int front_limit, fronts_up;
     int max_starts, starts;
+    int64_t paused_memory_bytes; /* -1: no cap */
     bool engine_up, listed, hold, stopping, removing;
     int64_t engine_down_ms;
     uint64_t epoch; /* of the engine: one more each time it is lost */
@@ -174,6 +203,7 @@ void fleet_fail(struct fleet_instance *i, unsigned reason, bool blame, const cha
 /* The service's n-th failure in a row: it pauses, and longer each time. */
 void fleet_rest(struct fleet_instance *i, unsigned times, const char *words);
 void fleet_unwanted(struct fleet_instance *i, const char *why);
+void fleet_not_kept(struct fleet_instance *i); /* removed when it has stopped */
 void fleet_check_emptied(struct fleet_instance *i);
 void fleet_arm(struct fleet_instance *i);
 void fleet_on_time(struct fleet_instance *i);
@@ -188,6 +218,7 @@ void fleet_instance_is(struct fleet_instance *i, const struct engine_container *
 void fleet_instance_forget_container(struct fleet_instance *i);
 void fleet_instance_unname(struct fleet_instance *i); /* no container has its name any more */
 void fleet_instance_bury(struct fleet_instance *i);
+void fleet_instance_reborn(struct fleet_instance *i); /* STOPPED, and to be started again */
 struct fleet_instance *fleet_instance_find(const struct fleet *f, uint64_t id);
 
 /* --- fleet_call.c: the engine's verbs, one in flight per instance --- */
@@ -214,21 +245,46 @@ void fleet_forget_remembered(struct fleet *f);
 void fleet_stray_found(struct fleet_instance *i, const struct engine_container *c);
 
 /* --- fleet_demand.c: who waits --- */
-void fleet_settle(struct fleet *f, struct fleet_service *s);
-void fleet_succeed(struct fleet *f, struct fleet_service *s); /* another instance is made */
 void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
                           const char *detail);
 void fleet_waiter_end(struct fleet_waiter *w); /* unlinks and frees */
 int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s);
 
+/* --- fleet_scale.c: how many there should be --- */
+struct fleet_census { /* of the instances of one service */
+    unsigned starting, serving, paused, stopped;
+};
+struct fleet_census fleet_count(const struct fleet_service *s);
+/* After anything changed: serves, wakes, makes and retires, refuses who cannot be served. */
+void fleet_settle(struct fleet *f, struct fleet_service *s);
+/* Another instance is made; NULL without memory for it (then nobody waits for it any more). */
+struct fleet_instance *fleet_succeed(struct fleet *f, struct fleet_service *s);
+/* Serving at all times: what is configured, what other services need, what is foreseen. */
+unsigned fleet_least(const struct fleet_service *s);
+/* Slots went out or were counted anew. */
+void fleet_peak_note(const struct fleet *f, struct fleet_service *s);
+/* A provisioning failed: who waits for nothing else is refused, here and where it is needed. */
+void fleet_refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned reason,
+                           int64_t retry_after_ms, const char *detail);
+
+/* --- fleet_idle.c: what idleness leads to --- */
+bool fleet_expire(void *arg, struct reaper_entry *entry); /* the reaper's verb */
+void fleet_retime(struct fleet_instance *i);              /* due when its next stage is */
+void fleet_retime_kept(struct fleet_service *s);
+/* Used at that time, is it not yet to be stopped or removed? */
+bool fleet_outlasts(const struct fleet_instance *i, int64_t used_ms);
+int64_t fleet_linger_ms(const struct fleet_service *s);
+void fleet_weighed(struct fleet_instance *i, int64_t memory_bytes);
+
 /* --- fleet_lease.c --- */
 void fleet_serve(struct fleet_service *s); /* grants while there is who waits and what is free */
-/* An instance of the service with a free slot, or NULL. */
+/* The instance of the service with the fewest slots out that has a free one, or NULL. */
 struct fleet_instance *fleet_free_slot(const struct fleet_service *s);
+/* The time until which some front is still to tell what of its slots is free; 0: none. */
+int64_t fleet_recall_pending(const struct fleet_service *s);
 void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum proxy_warmth warmth,
                  bool others_wait);
 void fleet_recall_all(struct fleet_instance *i);
-void fleet_recall_for_waiters(struct fleet_service *s);
 void fleet_void(struct fleet_instance *i);
 void fleet_probe(struct fleet_instance *i);
 void fleet_lease_void(struct fleet_instance *i, int front);

@@ -70,43 +70,71 @@ static bool is_up(const struct engine_container *c)
     return c->state == ENGINE_RUNNING || c->state == ENGINE_PAUSED || c->state == ENGINE_RESTARTING;
 }
 
-/* Makes way where only a plan would be lost: nothing was asked of the engine yet. */
+/* Makes way where only a plan is lost: nothing was asked of the engine yet. Then, is there room? */
 static bool make_way(struct fleet_service *s)
 {
-    struct fleet_instance *i = s->current;
+    struct fleet_census c;
 
-    if (i && (i->state == INSTANCE_PULLING || (i->state == INSTANCE_CREATING && !i->made)))
+    KG_LIST_EACH(it, &s->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (i->state != INSTANCE_PULLING && (i->state != INSTANCE_CREATING || i->made))
+            continue;
         fleet_unwanted(i, "one was found");
-    return !s->current;
+        break;
+    }
+    c = fleet_count(s);
+    return c.starting + c.serving + c.paused < (unsigned)s->config->max_instances;
 }
 
-static bool is_wanted(const struct fleet_instance *i, const struct engine_container *c)
+/* As what it may be taken over; REMOVING's LEFTOVER where it may not. */
+static enum instance_event wanted_as(const struct fleet_instance *i,
+                                     const struct engine_container *c)
 {
     const struct fleet_service *s = i->service;
 
-    return i->wanted && c->state == ENGINE_RUNNING && c->address_length > 0 && s->config &&
-           strcmp(c->spec, s->config->spec) == 0 && !i->fleet->removing;
+    if (!i->wanted || !s->config || strcmp(c->spec, s->config->spec) != 0 || i->fleet->removing)
+        return INSTANCE_ON_LEFTOVER;
+    if (c->state == ENGINE_RUNNING && c->address_length > 0)
+        return INSTANCE_ON_ADOPTED;
+    if (c->state == ENGINE_PAUSED && c->address_length > 0)
+        return INSTANCE_ON_ADOPTED_PAUSED;
+    if (c->state == ENGINE_EXITED && s->config->on_idle == CONFIG_ON_IDLE_STOP)
+        return INSTANCE_ON_ADOPTED_STOPPED;
+    return INSTANCE_ON_LEFTOVER;
 }
 
 /* What is due is not adopted: the last run may have told the engine to stop it, and that order may
  * still be carried out. */
-static bool is_due(const struct fleet_instance *i)
+static bool is_due(const struct fleet_instance *i, enum instance_event as)
 {
-    return i->clock_ms != KG_NEVER &&
-           i->clock_ms + i->service->config->idle_timeout_ms <= i->fleet->now_ms;
+    if (i->clock_ms == KG_NEVER)
+        return false;
+    return i->clock_ms <= 0 || (as == INSTANCE_ON_ADOPTED && !fleet_outlasts(i, i->clock_ms));
 }
 
-static void adopt(struct fleet_instance *i)
+static void adopt(struct fleet_instance *i, enum instance_event as)
 {
     struct fleet *f = i->fleet;
 
-    i->deadline_ms = i->held ? KG_NEVER : f->now_ms + i->service->config->start_timeout_ms;
-    fleet_step(i, INSTANCE_ON_ADOPTED, NULL);
+    i->deadline_ms = f->now_ms + i->service->config->start_timeout_ms;
+    if (i->held && as == INSTANCE_ON_ADOPTED)
+        i->deadline_ms = KG_NEVER;
+    fleet_step(i, as, NULL);
+    if (as == INSTANCE_ON_ADOPTED_PAUSED && i->held) {
+        fleet_step(i, INSTANCE_ON_DEMAND, "a front of the last run may wait for it");
+    } else if (as == INSTANCE_ON_ADOPTED_PAUSED) {
+        if (f->paused_memory_bytes >= 0)
+            i->todo = FLEET_CALL_WEIGH;
+        fleet_pump(i);
+        fleet_arm(i);
+    }
 }
 
 static void settle_stray(struct fleet_instance *i, const struct engine_container *c)
 {
     struct fleet *f = i->fleet;
+    enum instance_event as;
 
     memcpy(i->spec, c->spec, sizeof i->spec);
     i->container.address = c->address;
@@ -116,8 +144,9 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     if (i->held)
         reaper_hold(&f->reaper, &i->idle);
     i->clock_ms = recall(f, i->name);
-    if (is_wanted(i, c) && !is_due(i) && make_way(i->service)) {
-        adopt(i);
+    as = wanted_as(i, c);
+    if (as != INSTANCE_ON_LEFTOVER && !is_due(i, as) && make_way(i->service)) {
+        adopt(i, as);
         return;
     }
     i->wanted = false;
@@ -157,6 +186,7 @@ static bool in_use(const struct fleet_instance *i)
 static void on_event(struct fleet_instance *i, const struct engine_event *event)
 {
     bool died = event->kind == ENGINE_EVENT_DIE;
+    bool ours = i->state == INSTANCE_PAUSED || i->state == INSTANCE_RESUMING;
 
     switch (event->kind) {
     case ENGINE_EVENT_OOM:
@@ -164,7 +194,9 @@ static void on_event(struct fleet_instance *i, const struct engine_event *event)
         break;
     case ENGINE_EVENT_DIE:
     case ENGINE_EVENT_DESTROY:
-        if (in_use(i))
+        if (in_use(i) && i->woken)
+            fleet_step(i, INSTANCE_ON_DOUBT, NULL);
+        else if (in_use(i))
             fleet_ended(i, INSTANCE_ON_DIED, died ? NULL : "removed by somebody else");
         else {
             i->died = true;
@@ -172,6 +204,19 @@ static void on_event(struct fleet_instance *i, const struct engine_event *event)
         }
         break;
     case ENGINE_EVENT_PAUSE:
+        if (in_use(i) && !i->rested)
+            fleet_step(i, INSTANCE_ON_UNUSABLE, NULL);
+        else if (!ours)
+            fleet_step(i, INSTANCE_ON_DOUBT, NULL);
+        break;
+    case ENGINE_EVENT_UNPAUSE:
+        if (i->state == INSTANCE_PAUSED)
+            fleet_step(i, INSTANCE_ON_DOUBT, NULL);
+        break;
+    case ENGINE_EVENT_START:
+        if (i->state == INSTANCE_STOPPED)
+            fleet_step(i, INSTANCE_ON_DOUBT, NULL);
+        break;
     case ENGINE_EVENT_DISCONNECT:
         if (in_use(i))
             fleet_step(i, INSTANCE_ON_UNUSABLE, NULL);
@@ -179,8 +224,6 @@ static void on_event(struct fleet_instance *i, const struct engine_event *event)
             fleet_step(i, INSTANCE_ON_DOUBT, NULL);
         break;
     case ENGINE_EVENT_CREATE:
-    case ENGINE_EVENT_START:
-    case ENGINE_EVENT_UNPAUSE:
     case ENGINE_EVENT_RENAME: /* still ours, by its id */
         break;
     }
@@ -229,7 +272,14 @@ void fleet_suspect(struct fleet *f, int front, uint64_t instance, int64_t now_ms
 static bool list_counts(const struct fleet_instance *i, int64_t began_ms)
 {
     return i->call == FLEET_CALL_NONE && i->is_ms < began_ms && i->state_ms < began_ms &&
-           (in_use(i) || i->state == INSTANCE_PROBING);
+           (in_use(i) || i->state == INSTANCE_PROBING || instance_is_asleep(i->state));
+}
+
+static bool is_as_expected(const struct fleet_instance *i, const struct engine_container *c)
+{
+    return c->state == (i->state == INSTANCE_PAUSED    ? ENGINE_PAUSED
+                        : i->state == INSTANCE_STOPPED ? ENGINE_EXITED
+                                                       : ENGINE_RUNNING);
 }
 
 static void listed(struct fleet *f, const struct engine_container *c, int64_t began_ms)
@@ -245,7 +295,7 @@ static void listed(struct fleet *f, const struct engine_container *c, int64_t be
         return;
     if (c->state == ENGINE_RUNNING && in_use(i))
         fleet_found(i, c);
-    else if (c->state != ENGINE_RUNNING)
+    else if (!is_as_expected(i, c))
         fleet_step(i, INSTANCE_ON_DOUBT, NULL); /* a look tells how it ended */
     i->is_ms = f->now_ms;
 }
@@ -261,6 +311,15 @@ static void not_listed(struct fleet *f, int64_t began_ms)
     }
 }
 
+/* The engine can be asked (again): what waited for that, and what is to be kept ready. */
+static void go_on(struct fleet *f)
+{
+    fleet_pump_all(f);
+    for (uint32_t id = 0; id < f->service_count; id++)
+        if (f->services[id]->config)
+            fleet_attend(f, f->services[id]);
+}
+
 void fleet_engine_list(struct fleet *f, const struct engine_container *all, size_t count,
                        int64_t began_ms, int64_t now_ms)
 {
@@ -272,7 +331,7 @@ void fleet_engine_list(struct fleet *f, const struct engine_container *all, size
     not_listed(f, began_ms);
     f->listed = true;
     if (first)
-        fleet_pump_all(f);
+        go_on(f);
     fleet_leave(f);
 }
 
@@ -303,7 +362,7 @@ void fleet_engine_state(struct fleet *f, bool up, const char *why, int64_t now_m
         forgive(f);
     }
     f->engine_up = up;
-    fleet_pump_all(f);
+    go_on(f);
     fleet_leave(f);
 }
 
@@ -342,6 +401,7 @@ static void let_go(struct fleet_instance *i)
     i->clock_ms = KG_NEVER; /* they may have used it until now */
     if (i->idle.watched)
         reaper_unhold(&f->reaper, &i->idle, f->now_ms);
+    fleet_attend(f, i->service);
     if (i->state == INSTANCE_PROBING) {
         i->deadline_ms = f->now_ms + i->service->config->start_timeout_ms;
         fleet_arm(i);

@@ -26,6 +26,8 @@ static void tell_cold_start(struct fleet_instance *i, enum instance_state next)
     const struct proxy_reason_row *row = orch_reason_row(i->fail_reason);
     bool success = next == INSTANCE_READY;
 
+    if (success)
+        i->service->start_ms = i->fleet->now_ms - i->born_ms;
     i->phase_ms[FLEET_TOTAL] = i->fleet->now_ms - i->born_ms;
     if (o->cold_start)
         o->cold_start(o->self, i->service->id, success,
@@ -51,26 +53,57 @@ static void tell_change(const struct fleet_instance *i, enum instance_state next
         o->changed(o->self, &change);
 }
 
-static void leave_current(struct fleet_instance *i)
+/* States in which nothing but use keeps it: there its idle clock runs. */
+static bool is_idling(enum instance_state state)
+{
+    return state == INSTANCE_READY || state == INSTANCE_PAUSED;
+}
+
+/* Its clock is kept while it may come back to use. */
+static bool is_watched(const struct fleet_instance *i, enum instance_state state)
+{
+    return instance_is_current(state) || instance_is_asleep(state) ||
+           (state == INSTANCE_STOPPING && i->keep);
+}
+
+static void keep_clock(struct fleet_instance *i, enum instance_state from, enum instance_state to)
 {
     struct fleet *f = i->fleet;
 
-    i->ready = false;
-    i->ready_ms = f->now_ms;
-    reaper_forget(&f->reaper, &i->idle);
+    if (!is_watched(i, to)) {
+        reaper_forget(&f->reaper, &i->idle);
+    } else if (is_idling(to) && !is_idling(from)) {
+        /* Resumed: it is in use already, or was until now. Else it begins, adopted ones earlier. */
+        reaper_unhold(&f->reaper, &i->idle,
+                      from == INSTANCE_RESUMING ? i->idle.used_ms
+                                                : kg_earliest(i->clock_ms, f->now_ms));
+    } else if (is_idling(from) && !is_idling(to)) {
+        reaper_hold(&f->reaper, &i->idle);
+    }
+    if (is_idling(to))
+        fleet_retime(i);
     if (f->observer.clock_changed)
         f->observer.clock_changed(f->observer.self);
-    if (i->service->current != i)
-        return;
-    i->service->current = NULL;
-    fleet_attend(f, i->service);
+}
+
+static void note_serving(struct fleet_instance *i, enum instance_state from, enum instance_state to)
+{
+    const struct fleet_observer *o = &i->fleet->observer;
+
+    if (instance_serves(to) != i->ready) {
+        i->ready = !i->ready;
+        i->ready_ms = i->fleet->now_ms;
+        i->warmth = from == INSTANCE_PAUSED ? PROXY_PAUSED : PROXY_COLD;
+    }
+    if (from == INSTANCE_RESUMING && to == INSTANCE_READY && o->resumed)
+        o->resumed(o->self, i->service->id);
 }
 
 /* I8: nobody else writes `state`. */
 static void set_state(struct fleet_instance *i, enum instance_state next, const char *why)
 {
-    struct fleet_service *s = i->service;
     int64_t spent_ms = i->fleet->now_ms - i->state_ms;
+    enum instance_state from = i->state;
     bool provisioned = i->provisioned && instance_is_provisioning(i->state);
 
     tell_change(i, next, why, spent_ms);
@@ -81,12 +114,11 @@ static void set_state(struct fleet_instance *i, enum instance_state next, const 
     i->state = next;
     i->state_ms = i->fleet->now_ms;
     i->tries = 0;
-    if (instance_is_current(next)) {
-        KG_ASSERT(!s->current || s->current == i);
-        s->current = i;
-    } else {
-        leave_current(i);
-    }
+    if (next == INSTANCE_STOPPED)
+        i->todo = FLEET_CALL_NONE; /* found so: what was to be done for it is done */
+    note_serving(i, from, next);
+    keep_clock(i, from, next);
+    fleet_attend(i->fleet, i->service);
     fleet_start_release(i);
 }
 
@@ -98,26 +130,18 @@ static void serve(struct fleet_instance *i)
     struct fleet_service *s = i->service;
 
     i->probe_front = -1;
-    i->ready = true;
-    i->ready_ms = f->now_ms;
-    i->allowed = 0;
     s->failures = 0;
     s->backoff_until_ms = 0;
-    reaper_set_timeout(&f->reaper, &i->idle, s->config->idle_timeout_ms);
-    reaper_unhold(&f->reaper, &i->idle, kg_earliest(i->clock_ms, f->now_ms));
     fleet_wakers_done(f, s, 0, "");
     fleet_serve(s);
-    if (f->observer.clock_changed)
-        f->observer.clock_changed(f->observer.self);
 }
 
 static void refuse(struct fleet_instance *i)
 {
     int64_t left_ms = fleet_backoff_left(i->fleet, i->service);
 
-    fleet_refuse_waiting(i->service, i->fail_reason, left_ms > 0 ? left_ms : FLEET_ENGINE_RETRY_MS,
-                         i->detail);
-    fleet_wakers_done(i->fleet, i->service, i->fail_reason, i->detail);
+    fleet_refuse_hopeless(i->fleet, i->service, i->fail_reason,
+                          left_ms > 0 ? left_ms : FLEET_ENGINE_RETRY_MS, i->detail);
 }
 
 static void rest(struct fleet_instance *i)
@@ -169,6 +193,12 @@ static void do_effect(struct fleet_instance *i, enum instance_effect_bit bit)
     case INSTANCE_BIT_REMOVE:
         i->todo = FLEET_CALL_REMOVE;
         break;
+    case INSTANCE_BIT_PAUSE:
+        i->todo = FLEET_CALL_PAUSE;
+        break;
+    case INSTANCE_BIT_UNPAUSE:
+        i->todo = FLEET_CALL_UNPAUSE;
+        break;
     case INSTANCE_BIT_PROBE:
         fleet_probe(i);
         break;
@@ -182,7 +212,7 @@ static void do_effect(struct fleet_instance *i, enum instance_effect_bit bit)
         rest(i);
         break;
     case INSTANCE_BIT_SUCCEED:
-        fleet_succeed(i->fleet, i->service);
+        (void)fleet_succeed(i->fleet, i->service);
         break;
     case INSTANCE_BIT_FREE:
         fleet_instance_bury(i);
@@ -240,7 +270,8 @@ void fleet_fail(struct fleet_instance *i, unsigned reason, bool blame, const cha
     if (blame) {
         if (reason == ORCH_INSTANCE_EXITED)
             s->exit_ms = i->fleet->now_ms;
-        fleet_rest(i, ++s->failures, words);
+        s->failures += fleet_backoff_left(i->fleet, s) == 0; /* those made together fail as one */
+        fleet_rest(i, s->failures > 0 ? s->failures : 1, words);
     }
     if (i->made)
         fleet_step(i, INSTANCE_ON_FAILED, why);
@@ -256,12 +287,20 @@ void fleet_check_emptied(struct fleet_instance *i)
         fleet_step(i, INSTANCE_ON_EMPTIED, NULL);
 }
 
+void fleet_not_kept(struct fleet_instance *i)
+{
+    i->keep = false;
+    if (i->state == INSTANCE_STOPPING)
+        reaper_forget(&i->fleet->reaper, &i->idle);
+}
+
 void fleet_unwanted(struct fleet_instance *i, const char *why)
 {
     if (i->wanted) {
         i->wanted = false;
         i->wanted_ms = i->fleet->now_ms;
     }
+    fleet_not_kept(i);
     if (i->state == INSTANCE_PULLING || (i->state == INSTANCE_CREATING && !i->made))
         fleet_step(i, INSTANCE_ON_UNWANTED_EMPTY, why);
     else if (i->state == INSTANCE_PROBING && i->held)
@@ -282,7 +321,7 @@ void fleet_arm(struct fleet_instance *i)
         due_ms = i->call_due_ms;
     else if (i->todo != FLEET_CALL_NONE && !fleet_call_blocked(i))
         due_ms = fleet_call_not_before(i);
-    if (instance_is_provisioning(i->state))
+    if (instance_is_provisioning(i->state) || i->state == INSTANCE_RESUMING)
         due_ms = kg_earliest(due_ms, i->deadline_ms);
     if (i->state == INSTANCE_BACKOFF)
         due_ms = kg_earliest(due_ms, i->service->backoff_until_ms);
@@ -315,7 +354,9 @@ static void made_late(struct fleet_instance *i)
 
 static void late(struct fleet_instance *i)
 {
-    if (i->state == INSTANCE_PULLING)
+    if (i->state == INSTANCE_RESUMING)
+        fleet_step(i, INSTANCE_ON_DIED, "did not resume in time");
+    else if (i->state == INSTANCE_PULLING)
         pulled_late(i);
     else if (i->state != INSTANCE_PROBING)
         made_late(i);
@@ -332,7 +373,8 @@ void fleet_on_time(struct fleet_instance *i)
 
     if (i->call != FLEET_CALL_NONE && i->call_due_ms <= now_ms)
         fleet_call_late(i);
-    else if (instance_is_provisioning(i->state) && i->deadline_ms <= now_ms)
+    else if ((instance_is_provisioning(i->state) || i->state == INSTANCE_RESUMING) &&
+             i->deadline_ms <= now_ms)
         late(i);
     else if (i->state == INSTANCE_BACKOFF && i->service->backoff_until_ms <= now_ms)
         fleet_step(i, INSTANCE_ON_RESTED, NULL);

@@ -27,7 +27,8 @@ static void print_address(const struct engine_container *c, char *out, size_t ca
 static void view(const struct fleet_instance *i, struct fleet_view *v, int64_t now_ms)
 {
     const struct config_service *config = i->service->config;
-    int64_t due_ms = i->state == INSTANCE_READY ? reaper_entry_due_ms(&i->idle) : KG_NEVER;
+    bool idles = i->state == INSTANCE_READY || i->state == INSTANCE_PAUSED;
+    int64_t due_ms = idles ? reaper_entry_due_ms(&i->idle) : KG_NEVER;
 
     *v = (struct fleet_view){.instance = i->id,
                              .name = i->name,
@@ -37,7 +38,7 @@ static void view(const struct fleet_instance *i, struct fleet_view *v, int64_t n
                              .reap_in_ms = -1,
                              .current_spec = config && strcmp(i->spec, config->spec) == 0};
     print_address(&i->container, v->address, sizeof v->address);
-    if (i->state == INSTANCE_READY && i->out == 0 && i->idle.used_ms < now_ms)
+    if (idles && i->out == 0 && i->idle.used_ms < now_ms)
         v->idle_ms = now_ms - i->idle.used_ms;
     if (due_ms != KG_NEVER)
         v->reap_in_ms = due_ms > now_ms ? due_ms - now_ms : 0;
@@ -74,7 +75,7 @@ void fleet_each_clock(const struct fleet *f,
     KG_LIST_EACH(it, &f->instances)
     {
         const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_fleet);
-        if (i->state == INSTANCE_READY)
+        if (instance_serves(i->state) || i->state == INSTANCE_PAUSED)
             each(arg, i->name, i->idle.used_ms, i->out > 0 || i->held);
         else if (i->state == INSTANCE_PROBING && !i->provisioned)
             each(arg, i->name, kg_earliest(i->clock_ms, f->now_ms),

@@ -295,7 +295,7 @@ static void on_lease_message(struct front_session *s, const struct message_head 
     if (head->type == MESSAGE_WITHDRAW)
         fleet_withdraw(fleet, s->index, ((const struct message_ticket *)m)->ticket, now_ms);
     else if (head->type == MESSAGE_RETURN)
-        fleet_return(fleet, s->index, instance, r->slots, r->used_ms, now_ms);
+        fleet_return(fleet, s->index, instance, r->slots, r->used_ms, r->recalled != 0, now_ms);
     else if (head->type == MESSAGE_PROBED)
         fleet_probed(fleet, s->index, instance, now_ms);
     else if (head->type == MESSAGE_SUSPECT)

@@ -59,15 +59,18 @@ static unsigned free_slots(const struct lease *l)
     return l->slots - l->busy;
 }
 
+/* The least loaded, of those with a free slot. */
 static struct lease *lease_with_slot(struct gate_service *s)
 {
+    struct lease *best = NULL;
+
     KG_LIST_EACH(it, &s->leases)
     {
         struct lease *l = KG_LIST_ENTRY(it, struct lease, link);
-        if (free_slots(l) > 0)
-            return l;
+        if (free_slots(l) > 0 && (!best || l->busy < best->busy))
+            best = l;
     }
-    return NULL;
+    return best;
 }
 
 static struct proxy_worker *take_slot(struct lease *l)
@@ -80,20 +83,25 @@ static struct proxy_worker *take_slot(struct lease *l)
 /* --- what is told to control --------------------------------------------------------------------
  */
 
-static void tell_return(struct lease *l, unsigned slots)
+static void tell_slots(struct lease *l, unsigned slots, bool recalled)
 {
     struct message_return m;
 
-    if (slots == 0)
-        return;
     KG_ASSERT(slots <= l->slots);
     l->slots -= slots;
     KG_ASSERT(l->slots >= l->busy);
     MESSAGE_INIT(&m, RETURN);
     m.instance = l->instance;
     m.slots = slots;
+    m.recalled = recalled;
     m.used_ms = l->used_ms;
     l->gate->send(l->gate->arg, &m);
+}
+
+static void tell_return(struct lease *l, unsigned slots)
+{
+    if (slots > 0)
+        tell_slots(l, slots, false);
 }
 
 static void tell_ticket(struct gate_client *g, enum message_type type, uint64_t ticket)
@@ -318,7 +326,8 @@ static void on_grant(struct gate_client *g, const struct message_grant *m)
     struct lease *l = lease_get(g, m->instance, m->service, &m->where);
     struct gate_service *s = service_of(g, m->service);
     struct proxy_waiter *w = waiter_of(s, m->ticket);
-    enum proxy_warmth warmth = m->warmth == PROXY_COLD ? PROXY_COLD : PROXY_WARM;
+    enum proxy_warmth warmth =
+        m->warmth <= PROXY_PAUSED ? (enum proxy_warmth)m->warmth : PROXY_WARM;
 
     if (!l) {
         struct proxy_answer none = {.reason = proxy_reason_row(PROXY_OVERLOADED),
@@ -355,7 +364,7 @@ static void on_refuse(struct gate_client *g, const struct message_refuse *m)
 static void on_recall(struct lease *l)
 {
     l->owed = l->busy;
-    tell_return(l, free_slots(l));
+    tell_slots(l, free_slots(l), true);
 }
 
 static void on_probe(struct gate_client *g, const struct message_probe *m)

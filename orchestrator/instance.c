@@ -15,6 +15,8 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
 [INSTANCE_ABSENT] = {
     GOES(DEMAND,         CREATING, DO(CREATE),               "demand"),
     GOES(DEMAND_PULL,    PULLING,  DO(PULL),                 "demand; the image is pulled first"),
+    GOES(ADOPTED_PAUSED, PAUSED,   DO(NOTHING),              "found paused"),
+    GOES(ADOPTED_STOPPED, STOPPED, DO(NOTHING),              "found stopped"),
     GOES(ADOPTED,        PROBING,  DO(PROBE),                "found running: adopted"),
     GOES(SURPLUS,        DRAINING, DO(RECALL),               "found running: not wanted"),
     GOES(LEFTOVER,       REMOVING, DO(REMOVE),               "found not running: left over"),
@@ -27,7 +29,8 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
     NEVER(STOPPED), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(RUNNING), NEVER(ENDED), NEVER(UNUSABLE),
     NEVER(PROBED), NEVER(FAILED), NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY),
-    NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED),
+    NEVER(FROZEN), NEVER(NOT_FROZEN), NEVER(THAWED), NEVER(KEPT), NEVER(IDLE_PAUSE),
+    NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED),
 },
 [INSTANCE_PULLING] = {
     STAYS(DEMAND,        DO(NOTHING),                        "is on its way"),
@@ -41,8 +44,10 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     GOES(UNWANTED_EMPTY, ABSENT,   DO(CANCEL) | DO(FREE),    "wanted no more"),
     NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED), NEVER(STOPPED),
     NEVER(NONE), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(RUNNING), NEVER(ENDED), NEVER(UNUSABLE),
-    NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED), NEVER(UNWANTED), NEVER(IDLE), NEVER(EMPTIED),
-    NEVER(RESTED), NEVER(ADOPTED), NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED), NEVER(UNWANTED), NEVER(FROZEN),
+    NEVER(NOT_FROZEN), NEVER(THAWED), NEVER(KEPT), NEVER(IDLE_PAUSE), NEVER(IDLE_STOP),
+    NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED), NEVER(ADOPTED), NEVER(ADOPTED_PAUSED),
+    NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
 },
 [INSTANCE_CREATING] = {
     STAYS(DEMAND,        DO(NOTHING),                        "is on its way"),
@@ -63,8 +68,9 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     GOES(UNWANTED,       REMOVING, DO(LOOK),                 "wanted no more"),
     GOES(UNWANTED_EMPTY, ABSENT,   DO(FREE),                 "wanted no more"),
     NEVER(PULLED), NEVER(STARTED), NEVER(STOPPED), NEVER(NONE_BLAMED), NEVER(ENDED),
-    NEVER(UNUSABLE), NEVER(PROBED), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED), NEVER(ADOPTED),
-    NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(UNUSABLE), NEVER(PROBED), NEVER(FROZEN), NEVER(NOT_FROZEN), NEVER(THAWED), NEVER(KEPT),
+    NEVER(IDLE_PAUSE), NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED),
+    NEVER(ADOPTED), NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
 },
 [INSTANCE_STARTING] = {
     STAYS(DEMAND,        DO(NOTHING),                        "is on its way"),
@@ -81,8 +87,9 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     GOES(UNWANTED,       REMOVING, DO(REMOVE),               "wanted no more"),
     NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STOPPED),
     NEVER(NONE_BLAMED), NEVER(ENDED), NEVER(UNUSABLE), NEVER(FOREIGN), NEVER(PROBED),
-    NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED),
-    NEVER(ADOPTED), NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(FROZEN), NEVER(NOT_FROZEN), NEVER(THAWED),
+    NEVER(KEPT), NEVER(IDLE_PAUSE), NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED),
+    NEVER(ADOPTED), NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
 },
 [INSTANCE_PROBING] = {
     STAYS(DEMAND,        DO(NOTHING),                        "is on its way"),
@@ -98,8 +105,9 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     GOES(SURPLUS,        DRAINING, DO(RECALL),               "wanted no more, but held"),
     NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
     NEVER(STOPPED), NEVER(NONE), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(ENDED), NEVER(UNUSABLE),
-    NEVER(FOREIGN), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(IDLE), NEVER(EMPTIED),
-    NEVER(RESTED), NEVER(ADOPTED), NEVER(LEFTOVER),
+    NEVER(FOREIGN), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(FROZEN), NEVER(NOT_FROZEN),
+    NEVER(THAWED), NEVER(KEPT), NEVER(IDLE_PAUSE), NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED),
+    NEVER(RESTED), NEVER(ADOPTED), NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(LEFTOVER),
 },
 [INSTANCE_READY] = {
     STAYS(DEMAND,        DO(NOTHING),                        "is there"),
@@ -112,11 +120,74 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     GOES(NONE,           ABSENT,   DO(VOID) | DO(FREE),      "vanished"),
     GOES(UNUSABLE,       STOPPING, DO(VOID) | DO(STOP),      "paused, moved or disconnected"),
     GOES(UNWANTED,       DRAINING, DO(RECALL),               "wanted no more"),
+    GOES(IDLE_PAUSE,     PAUSED,   DO(PAUSE),                "idle"),
+    GOES(IDLE_STOP,      STOPPING, DO(VOID) | DO(STOP),      "idle"),
     GOES(IDLE,           STOPPING, DO(VOID) | DO(STOP),      "idle"),
     NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
     NEVER(STOPPED), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED),
-    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(EMPTIED), NEVER(RESTED),
-    NEVER(ADOPTED), NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(FROZEN), NEVER(NOT_FROZEN),
+    NEVER(THAWED), NEVER(KEPT), NEVER(EMPTIED), NEVER(RESTED), NEVER(ADOPTED),
+    NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
+},
+[INSTANCE_RESUMING] = {
+    STAYS(DEMAND,        DO(NOTHING),                        "is on its way"),
+    STAYS(DEMAND_PULL,   DO(NOTHING),                        "is on its way"),
+    GOES(THAWED,         READY,    DO(NOTHING),              "resumed"),
+    STAYS(FROZEN,        DO(NOTHING),                        "frozen, and now resumed"),
+    STAYS(NOT_FROZEN,    DO(NOTHING),                        "not frozen, and resumed anyway"),
+    STAYS(UNKNOWN,       DO(LOOK),                           "was it resumed?"),
+    GOES(RUNNING,        READY,    DO(NOTHING),              "runs"),
+    STAYS(UNUSABLE,      DO(UNPAUSE),                        "it was not resumed: again"),
+    STAYS(DOUBT,         DO(LOOK),                           "doubted"),
+    GOES(DIED,           REMOVING, DO(VOID) | DO(REMOVE),    "died"),
+    GOES(ENDED,          REMOVING, DO(VOID) | DO(REMOVE),    "found ended"),
+    GOES(NONE,           ABSENT,   DO(VOID) | DO(FREE),      "vanished"),
+    GOES(UNWANTED,       DRAINING, DO(RECALL),               "wanted no more"),
+    NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
+    NEVER(STOPPED), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED),
+    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(KEPT), NEVER(IDLE_PAUSE),
+    NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED), NEVER(ADOPTED),
+    NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
+},
+[INSTANCE_PAUSED] = {
+    GOES(DEMAND,         RESUMING, DO(UNPAUSE) | DO(SERVE),  "demand"),
+    GOES(DEMAND_PULL,    RESUMING, DO(UNPAUSE) | DO(SERVE),  "demand"),
+    STAYS(FROZEN,        DO(NOTHING),                        "frozen"),
+    GOES(NOT_FROZEN,     READY,    DO(SERVE),                "cannot be frozen"),
+    STAYS(UNKNOWN,       DO(LOOK),                           "was it frozen?"),
+    GOES(RUNNING,        READY,    DO(SERVE),                "runs: not frozen, or thawed"),
+    STAYS(UNUSABLE,      DO(NOTHING),                        "is frozen"),
+    STAYS(DOUBT,         DO(LOOK),                           "doubted"),
+    GOES(DIED,           REMOVING, DO(VOID) | DO(REMOVE),    "died"),
+    GOES(ENDED,          REMOVING, DO(VOID) | DO(REMOVE),    "found ended"),
+    GOES(NONE,           ABSENT,   DO(VOID) | DO(FREE),      "vanished"),
+    GOES(UNWANTED,       STOPPING, DO(VOID) | DO(STOP),      "wanted no more"),
+    GOES(IDLE_STOP,      STOPPING, DO(VOID) | DO(STOP),      "idle"),
+    GOES(IDLE,           STOPPING, DO(VOID) | DO(STOP),      "idle"),
+    NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
+    NEVER(STOPPED), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED),
+    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(THAWED), NEVER(KEPT),
+    NEVER(IDLE_PAUSE), NEVER(EMPTIED), NEVER(RESTED), NEVER(ADOPTED), NEVER(ADOPTED_PAUSED),
+    NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
+},
+[INSTANCE_STOPPED] = {
+    GOES(DEMAND,         STARTING, DO(START),                "demand"),
+    GOES(DEMAND_PULL,    STARTING, DO(START),                "demand"),
+    STAYS(UNKNOWN,       DO(LOOK),                           "looked at again"),
+    STAYS(DOUBT,         DO(LOOK),                           "doubted"),
+    STAYS(DIED,          DO(NOTHING),                        "it was stopped"),
+    STAYS(ENDED,         DO(NOTHING),                        "is stopped"),
+    STAYS(MADE,          DO(NOTHING),                        "is stopped"),
+    GOES(RUNNING,        STOPPING, DO(STOP),                 "somebody started it"),
+    GOES(UNUSABLE,       STOPPING, DO(STOP),                 "somebody started it"),
+    GOES(NONE,           ABSENT,   DO(FREE),                 "vanished"),
+    GOES(UNWANTED,       REMOVING, DO(REMOVE),               "wanted no more"),
+    NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
+    NEVER(STOPPED), NEVER(NONE_BLAMED), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED),
+    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(FROZEN), NEVER(NOT_FROZEN),
+    NEVER(THAWED), NEVER(KEPT), NEVER(IDLE_PAUSE), NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED),
+    NEVER(RESTED), NEVER(ADOPTED), NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(SURPLUS),
+    NEVER(LEFTOVER),
 },
 [INSTANCE_DRAINING] = {
     STAYS(DEMAND,        DO(SUCCEED),                        "another one is made beside it"),
@@ -128,17 +199,25 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     GOES(ENDED,          REMOVING, DO(VOID) | DO(REMOVE),    "found ended"),
     GOES(NONE,           ABSENT,   DO(VOID) | DO(FREE),      "vanished"),
     GOES(UNUSABLE,       STOPPING, DO(VOID) | DO(STOP),      "paused, moved or disconnected"),
+    STAYS(FROZEN,        DO(NOTHING),                        "is resumed next"),
+    STAYS(NOT_FROZEN,    DO(NOTHING),                        "runs still"),
+    STAYS(THAWED,        DO(NOTHING),                        "runs again"),
     STAYS(UNWANTED,      DO(NOTHING),                        "is drained already"),
     GOES(EMPTIED,        STOPPING, DO(VOID) | DO(STOP),      "drained"),
     NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
     NEVER(STOPPED), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED),
-    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(IDLE), NEVER(RESTED),
-    NEVER(ADOPTED), NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(KEPT), NEVER(IDLE_PAUSE),
+    NEVER(IDLE_STOP), NEVER(IDLE), NEVER(RESTED), NEVER(ADOPTED), NEVER(ADOPTED_PAUSED),
+    NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
 },
 [INSTANCE_STOPPING] = {
     STAYS(DEMAND,        DO(SUCCEED),                        "another one is made beside it"),
     STAYS(DEMAND_PULL,   DO(SUCCEED),                        "another one is made beside it"),
     GOES(STOPPED,        REMOVING, DO(REMOVE),               "stopped"),
+    GOES(KEPT,           STOPPED,  DO(NOTHING),              "stopped"),
+    STAYS(FROZEN,        DO(NOTHING),                        "is going anyway"),
+    STAYS(NOT_FROZEN,    DO(NOTHING),                        "is going anyway"),
+    STAYS(THAWED,        DO(NOTHING),                        "is going anyway"),
     STAYS(UNKNOWN,       DO(LOOK),                           "was it stopped?"),
     STAYS(RUNNING,       DO(STOP),                           "it was not stopped: again"),
     STAYS(UNUSABLE,      DO(STOP),                           "it was not stopped: again"),
@@ -150,8 +229,9 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     STAYS(UNWANTED,      DO(NOTHING),                        "is going anyway"),
     NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
     NEVER(NONE_BLAMED), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED), NEVER(FAILED_EMPTY),
-    NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED),
-    NEVER(ADOPTED), NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(IDLE_PAUSE), NEVER(IDLE_STOP), NEVER(IDLE),
+    NEVER(EMPTIED), NEVER(RESTED), NEVER(ADOPTED), NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED),
+    NEVER(SURPLUS), NEVER(LEFTOVER),
 },
 [INSTANCE_REMOVING] = {
     STAYS(DEMAND,        DO(SUCCEED),                        "another one is made beside it"),
@@ -160,6 +240,9 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     STAYS(NAME_TAKEN,    DO(LOOK),                           "the name is taken: by us?"),
     STAYS(STARTED,       DO(REMOVE),                         "started too late"),
     STAYS(UNKNOWN,       DO(LOOK),                           "is it still there?"),
+    STAYS(FROZEN,        DO(NOTHING),                        "is going anyway"),
+    STAYS(NOT_FROZEN,    DO(NOTHING),                        "is going anyway"),
+    STAYS(THAWED,        DO(NOTHING),                        "is going anyway"),
     STAYS(MADE,          DO(REMOVE),                         "is there"),
     STAYS(RUNNING,       DO(REMOVE),                         "is there"),
     STAYS(ENDED,         DO(REMOVE),                         "is there"),
@@ -170,8 +253,9 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     STAYS(DIED,          DO(NOTHING),                        "is going anyway"),
     STAYS(UNWANTED,      DO(NOTHING),                        "is going anyway"),
     NEVER(PULLED), NEVER(NO_IMAGE), NEVER(STOPPED), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED),
-    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(IDLE), NEVER(EMPTIED),
-    NEVER(RESTED), NEVER(ADOPTED), NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(KEPT), NEVER(IDLE_PAUSE),
+    NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED), NEVER(RESTED), NEVER(ADOPTED),
+    NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
 },
 [INSTANCE_BACKOFF] = {
     GOES(DEMAND,         ABSENT,   DO(SUCCEED) | DO(FREE),   "demand"),
@@ -183,8 +267,9 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     NEVER(PULLED), NEVER(CREATED), NEVER(NO_IMAGE), NEVER(NAME_TAKEN), NEVER(STARTED),
     NEVER(STOPPED), NEVER(UNKNOWN), NEVER(NONE), NEVER(NONE_BLAMED), NEVER(MADE), NEVER(RUNNING),
     NEVER(ENDED), NEVER(UNUSABLE), NEVER(FOREIGN), NEVER(PROBED), NEVER(FAILED),
-    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(IDLE), NEVER(EMPTIED),
-    NEVER(ADOPTED), NEVER(SURPLUS), NEVER(LEFTOVER),
+    NEVER(FAILED_EMPTY), NEVER(GIVEN_UP), NEVER(UNWANTED_EMPTY), NEVER(FROZEN), NEVER(NOT_FROZEN),
+    NEVER(THAWED), NEVER(KEPT), NEVER(IDLE_PAUSE), NEVER(IDLE_STOP), NEVER(IDLE), NEVER(EMPTIED),
+    NEVER(ADOPTED), NEVER(ADOPTED_PAUSED), NEVER(ADOPTED_STOPPED), NEVER(SURPLUS), NEVER(LEFTOVER),
 },
 };
 /* clang-format on */
@@ -233,9 +318,19 @@ bool instance_is_provisioning(enum instance_state state)
     return state >= INSTANCE_PULLING && state <= INSTANCE_PROBING;
 }
 
+bool instance_serves(enum instance_state state)
+{
+    return state == INSTANCE_READY || state == INSTANCE_RESUMING;
+}
+
 bool instance_is_current(enum instance_state state)
 {
-    return state >= INSTANCE_PULLING && state <= INSTANCE_READY;
+    return instance_is_provisioning(state) || instance_serves(state);
+}
+
+bool instance_is_asleep(enum instance_state state)
+{
+    return state == INSTANCE_PAUSED || state == INSTANCE_STOPPED;
 }
 
 /* --- the table as Markdown --- */

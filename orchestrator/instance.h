@@ -15,6 +15,9 @@
     X(STARTING, "starting")                                                                        \
     X(PROBING, "probing")                                                                          \
     X(READY, "ready")                                                                              \
+    X(RESUMING, "resuming")                                                                        \
+    X(PAUSED, "paused")                                                                            \
+    X(STOPPED, "stopped")                                                                          \
     X(DRAINING, "draining")                                                                        \
     X(STOPPING, "stopping")                                                                        \
     X(REMOVING, "removing")                                                                        \
@@ -53,10 +56,18 @@ enum instance_state {
     X(GIVEN_UP, "nothing was made in time, and the service is not to blame")                       \
     X(UNWANTED, "it is wanted no more; something may be left")                                     \
     X(UNWANTED_EMPTY, "it is wanted no more; nothing was made")                                    \
-    X(IDLE, "nobody used it for the idle timeout")                                                 \
+    X(FROZEN, "pause: the engine froze it")                                                        \
+    X(NOT_FROZEN, "pause: the engine would not")                                                   \
+    X(THAWED, "unpause: the engine let it run again")                                              \
+    X(KEPT, "stopped, and its container is to be kept")                                            \
+    X(IDLE_PAUSE, "nobody used it for so long that it is frozen")                                  \
+    X(IDLE_STOP, "nobody used it for the idle timeout: stopped, and kept")                         \
+    X(IDLE, "nobody used it for the idle timeout: removed")                                        \
     X(EMPTIED, "no slot of it is out any more")                                                    \
     X(RESTED, "the pause after a failure is over")                                                 \
-    X(ADOPTED, "found running: ours, wanted, and the service has none")                            \
+    X(ADOPTED, "found running: ours, wanted, and there is room")                                   \
+    X(ADOPTED_PAUSED, "found paused: ours, wanted, and there is room")                             \
+    X(ADOPTED_STOPPED, "found stopped: ours, wanted, and there is room")                           \
     X(SURPLUS, "found running or held: ours, and not wanted")                                      \
     X(LEFTOVER, "found, not running: ours")
 
@@ -78,6 +89,8 @@ enum instance_event {
     X(START, "start")                                                                              \
     X(LOOK, "look")                                                                                \
     X(STOP, "stop")                                                                                \
+    X(PAUSE, "pause")                                                                              \
+    X(UNPAUSE, "unpause")                                                                          \
     X(REMOVE, "remove")                                                                            \
     X(PROBE, "probe")     /* a front tries the worker's address */                                 \
     X(SERVE, "serve")     /* ready: those who wait are granted, the idle clock begins */           \
@@ -114,8 +127,12 @@ const char *instance_state_name(enum instance_state state);
 const char *instance_event_name(enum instance_event event); /* its constant */
 /* A provisioning under way: ends in READY or with a reason. */
 bool instance_is_provisioning(enum instance_state state);
-/* Provisioning or ready: the service needs no other. */
+/* Ready, or so nearly that requests are on their way to it. */
+bool instance_serves(enum instance_state state);
+/* Provisioning or serving. */
 bool instance_is_current(enum instance_state state);
+/* Idle with its container kept: the next demand wakes it. */
+bool instance_is_asleep(enum instance_state state);
 /* The whole table as Markdown. */
 void instance_table_print(struct kg_buf *out);
 

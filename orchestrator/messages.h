@@ -125,7 +125,8 @@ struct message_return {
     struct message_head head;
     uint64_t instance;
     uint32_t slots;
-    int64_t used_ms; /* monotonic; 0: not used */
+    uint8_t recalled; /* answers a RECALL: slots are all that were free, perhaps none */
+    int64_t used_ms;  /* monotonic; 0: not used */
 };
 struct message_admin_request {
     struct message_head head;

@@ -142,3 +142,11 @@ void reaper_tick(struct reaper *r, int64_t now_ms)
         ask(r, KG_CONTAINER_OF(first, struct reaper_entry, node), now_ms);
     }
 }
+
+/* Uses are as likely as they were lately: one per idle time; so much start saved per byte held. */
+double reaper_worth(int64_t idle_ms, int64_t bytes, int64_t start_ms)
+{
+    if (bytes <= 0)
+        return 0;
+    return (double)(start_ms + 1) / ((double)bytes * (double)(idle_ms + 1000));
+}

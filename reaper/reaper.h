@@ -48,6 +48,10 @@ void reaper_set_timeout(struct reaper *r, struct reaper_entry *e,
                         int64_t idle_timeout_ms);          /* clock kept */
 int64_t reaper_entry_due_ms(const struct reaper_entry *e); /* KG_NEVER while held or not watched */
 
+/* What it is worth to keep something that is `idle_ms` idle, holds `bytes`, and costs `start_ms` to
+ * have again; the least is to go first. Of unknown size (0 or less): 0. */
+double reaper_worth(int64_t idle_ms, int64_t bytes, int64_t start_ms);
+
 int64_t reaper_due_ms(const struct reaper *r); /* KG_NEVER: nothing to do */
 void reaper_tick(struct reaper *r, int64_t now_ms);
 

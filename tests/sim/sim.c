@@ -93,6 +93,36 @@ struct task *sim_later(struct world *w, int64_t delay_ms, task_run *run, void *w
 
 /* --- configuration --- */
 
+static void fill_numbers(struct world *w, struct config_service *s)
+{
+    s->max_instances = (int)(sim_chance(w, 50) ? 1 : sim_between(w, 2, 4));
+    s->min_instances = s->spares = 0;
+    if (w->calm) /* nothing is to be left at the end */
+        return;
+    if (sim_chance(w, 20))
+        s->min_instances = (int)sim_between(w, 0, s->max_instances);
+    if (sim_chance(w, 20))
+        s->spares = (int)sim_between(w, 0, s->max_instances - s->min_instances);
+}
+
+static void fill_idle(struct world *w, struct config_service *s)
+{
+    s->pause_after_ms = sim_chance(w, 30) ? sim_between(w, 50, s->idle_timeout_ms - 1) : -1;
+    s->on_idle = CONFIG_ON_IDLE_REMOVE;
+    if (!w->calm && sim_chance(w, 30))
+        s->on_idle = sim_chance(w, 50) ? CONFIG_ON_IDLE_STOP : CONFIG_ON_IDLE_PAUSE;
+}
+
+/* Only of those before it, so that there is no circle. */
+static void fill_needs(struct world *w, int n)
+{
+    struct config_strings *needs = &w->services[n].needs;
+
+    w->need_names[n] = w->services[n > 0 ? n - 1 : 0].name;
+    needs->items = &w->need_names[n];
+    needs->count = n > 0 && sim_chance(w, 25);
+}
+
 static void fill_service(struct world *w, int n, bool respec)
 {
     struct config_service *s = &w->services[n];
@@ -109,11 +139,16 @@ static void fill_service(struct world *w, int n, bool respec)
     s->concurrency = (int)(sim_chance(w, 30) ? 1 : sim_between(w, 2, 12));
     s->queue = (int)sim_between(w, 1, 8);
     s->pull = pulls[sim_between(w, 0, 3)];
+    fill_numbers(w, s);
+    fill_idle(w, s);
+    fill_needs(w, n);
     if (respec || w->versions[n] == 0)
         w->versions[n]++;
     snprintf(s->spec, sizeof s->spec, "spec-%d-%d", n, w->versions[n]);
     if (s->concurrency > w->most[n])
         w->most[n] = s->concurrency;
+    if (s->max_instances > w->most_instances[n])
+        w->most_instances[n] = s->max_instances;
     if ((size_t)s->queue > w->most_waiting[n])
         w->most_waiting[n] = (size_t)s->queue;
 }
@@ -127,10 +162,13 @@ static void configure(struct world *w)
     SIM_ASSERT(w, next && copies);
     next->services = calloc(SIM_SERVICES, sizeof *next->services);
     SIM_ASSERT(w, next->services != NULL);
+    next->paused_memory_bytes = sim_chance(w, 50) ? -1 : sim_between(w, 0, 2000);
     for (int n = 0; n < SIM_SERVICES; n++) {
         if (!w->configured[n])
             continue;
         copies[n] = w->services[n];
+        if (n > 0 && !w->configured[n - 1])
+            copies[n].needs.count = 0;
         next->services[next->service_count++] = &copies[n];
     }
     SIM_ASSERT(w, fleet_configure(w->fleet, next, w->now_ms) == 0);
@@ -292,6 +330,7 @@ static void control_dies(struct world *w)
     for (int n = 0; n < SIM_SERVICES; n++) { /* what is in force begins anew */
         w->most[n] = w->services[n].concurrency;
         w->most_waiting[n] = (size_t)w->services[n].queue;
+        w->most_instances[n] = w->services[n].max_instances;
     }
     sim_later(w, sim_between(w, 0, 400), run_control_begins, NULL, 0);
 }
@@ -357,9 +396,14 @@ static void run_calm(struct world *w, struct task *t)
     sim_say(w, "calm");
     w->calm = true;
     w->disturbed_ms = w->now_ms;
-    for (int n = 0; n < SIM_SERVICES; n++)
+    judge_no_rest(w);
+    for (int n = 0; n < SIM_SERVICES; n++) {
         w->engine.image[n] = true;
+        fill_service(w, n, false);
+    }
     engine_back(w);
+    if (w->fleet)
+        configure(w);
     if (w->fleet && sim_chance(w, 20))
         fleet_stop(w->fleet, sim_chance(w, 50), w->now_ms);
 }
@@ -487,6 +531,8 @@ static void tell_counts(const struct counts *c)
     putchar('\n');
     TELL(restarts), TELL(engine_losses), TELL(front_deaths), TELL(reconfigured), TELL(wakes);
     TELL(sleeps), TELL(events_lost), TELL(conflicts), TELL(old_fronts);
+    putchar('\n');
+    TELL(paused), TELL(resumed), TELL(stopped), TELL(most_at_once);
     putchar('\n');
 #undef TELL
     tell_reasons(c);

@@ -48,7 +48,18 @@ struct container {
     int64_t ready_ms;             /* first probe that got through */
     int64_t ended_ms, told_ms;    /* it ended; the fleet was told (or asked) */
 };
-enum verb { VERB_PULL, VERB_CREATE, VERB_START, VERB_LOOK, VERB_STOP, VERB_REMOVE, VERB_COUNT };
+enum verb {
+    VERB_PULL,
+    VERB_CREATE,
+    VERB_START,
+    VERB_LOOK,
+    VERB_STOP,
+    VERB_REMOVE,
+    VERB_PAUSE,
+    VERB_UNPAUSE,
+    VERB_WEIGH,
+    VERB_COUNT
+};
 struct call {
     struct kg_list link;
     uint64_t number;
@@ -120,7 +131,7 @@ struct message {
     uint64_t ticket, instance;
     uint32_t service;
     unsigned slots, reason;
-    bool quiet;
+    bool quiet, recalled;
     int64_t used_ms, linger_ms;
     struct sockaddr_storage address;
 };
@@ -160,7 +171,7 @@ struct counts {
     uint64_t events, clients, served, broken, left, refused[PROXY_REASON_MAX], granted;
     uint64_t creates, removes, restarts, engine_losses, front_deaths, reconfigured, adopted;
     uint64_t cold_ok, cold_failed, reaped, wakes, sleeps, faults[VERB_COUNT], events_lost;
-    uint64_t conflicts, ghosts, old_fronts;
+    uint64_t conflicts, ghosts, old_fronts, paused, stopped, resumed, most_at_once;
 };
 struct world {
     uint64_t seed, random;
@@ -182,10 +193,14 @@ struct world {
     int ids[SIM_SERVICES];  /* the fleet's numbers; -1: none yet */
     int bad[SIM_SERVICES];  /* percent of workers that fail to boot */
     int most[SIM_SERVICES]; /* concurrency that may still be in force */
+    int most_instances[SIM_SERVICES];
+    struct config_strings needs[SIM_SERVICES];
+    char *need_names[SIM_SERVICES];
     size_t most_waiting[SIM_SERVICES];
     int64_t rest_until_ms[SIM_SERVICES]; /* as clients were told */
     int64_t disturbed_ms;                /* reconfigured, sent to sleep or restarted */
     int spins;
+    uint64_t looks; /* of the judges */
     bool clocks_dirty;
     struct fake_engine engine;
     struct sim_front fronts[SIM_FRONTS];
@@ -231,6 +246,7 @@ void engine_destroy(struct world *w, struct container *c);
 void engine_tell(struct world *w, const struct container *c, enum engine_event_kind kind);
 struct container *engine_at(struct world *w, const struct sockaddr_storage *address);
 bool engine_listens(struct world *w, const struct container *c);
+bool engine_accepts(struct world *w, const struct container *c); /* also while it is frozen */
 void engine_worker_dies(struct world *w, struct container *c, int code, bool oom);
 
 void engine_end(struct world *w);
@@ -260,6 +276,7 @@ void judge_rest(struct world *w); /* at the end of the calm */
 /* True: the exchange counts, for it is where its instance says. */
 bool judge_exchange(struct world *w, struct container *c, uint64_t instance, uint32_t service);
 void judge_stop(struct world *w, const struct container *c);
+void judge_pause(struct world *w, const char *id);
 void judge_create(struct world *w, int service, const char *spec);
 void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service);
 void judge_withdrawn(struct world *w, int front, uint64_t ticket);
@@ -271,5 +288,6 @@ void judge_front_down(struct world *w, int front);
 void judge_forget(struct world *w); /* control died: a new fleet knows nothing */
 void judge_end(struct world *w);
 struct container *engine_named(struct world *w, const char *name); /* also a removed one */
+struct container *engine_find(struct world *w, const char *id);
 
 #endif

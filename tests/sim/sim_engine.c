@@ -35,6 +35,11 @@ struct container *engine_named(struct world *w, const char *name)
     return NULL;
 }
 
+struct container *engine_find(struct world *w, const char *id)
+{
+    return find_id(w, id);
+}
+
 static bool is_up(const struct container *c)
 {
     return c->c.state == ENGINE_RUNNING || c->c.state == ENGINE_PAUSED;
@@ -124,6 +129,11 @@ bool engine_listens(struct world *w, const struct container *c)
     return c->c.state == ENGINE_RUNNING && c->listens_ms <= w->now_ms;
 }
 
+bool engine_accepts(struct world *w, const struct container *c)
+{
+    return is_up(c) && c->listens_ms <= w->now_ms;
+}
+
 /* --- events --- */
 
 struct told {
@@ -139,7 +149,7 @@ static void run_event(struct world *w, struct task *t)
     if (told->generation == w->fleet_generation && w->engine.up) {
         struct container *c = &w->engine.containers[told->container];
         if (told->event.kind == ENGINE_EVENT_DIE &&
-            strcmp(c->c.id, told->event.container.id) == 0 && c->told_ms == 0)
+            strcmp(c->c.id, told->event.container.id) == 0 && c->told_ms == 0 && !is_up(c))
             c->told_ms = w->now_ms;
         fleet_engine_event(w->fleet, &told->event, w->now_ms);
     }
@@ -208,7 +218,7 @@ void engine_boot(struct world *w, struct container *c)
 
     c->c.state = ENGINE_RUNNING;
     c->listens_ms = KG_NEVER;
-    c->ended_ms = c->told_ms = 0;
+    c->ended_ms = c->told_ms = c->ready_ms = 0;
     if (c->boot == BOOT_LISTENS)
         c->listens_ms = w->now_ms + sim_between(w, 0, 120);
     t = sim_later(w, sim_between(w, 0, 80), run_boot_end, NULL,
@@ -334,10 +344,48 @@ static void do_remove(struct world *w, struct call *call)
     engine_destroy(w, c);
 }
 
+static void do_pause(struct world *w, struct call *call)
+{
+    struct container *c = find_id(w, call->target);
+
+    if (!c) {
+        call->answer.code = KG_ENOTFOUND;
+    } else if (c->c.state == ENGINE_RUNNING) {
+        c->c.state = ENGINE_PAUSED;
+        c->by_hand |= call->late; /* long after it was given up: nobody's fault */
+        engine_tell(w, c, ENGINE_EVENT_PAUSE);
+    } else if (c->c.state == ENGINE_PAUSED) {
+        call->answer.already = true;
+    } else {
+        call->answer.code = KG_ECONFLICT;
+    }
+}
+
+static void do_unpause(struct world *w, struct call *call)
+{
+    struct container *c = find_id(w, call->target);
+
+    if (!c) {
+        call->answer.code = KG_ENOTFOUND;
+    } else if (c->c.state == ENGINE_PAUSED) {
+        c->c.state = ENGINE_RUNNING;
+        engine_tell(w, c, ENGINE_EVENT_UNPAUSE);
+    } else if (c->c.state == ENGINE_RUNNING) {
+        call->answer.already = true;
+    } else {
+        call->answer.code = KG_ECONFLICT;
+    }
+}
+
+static void do_weigh(struct world *w, struct call *call)
+{
+    call->answer.memory_bytes = sim_between(w, -1, 1000);
+}
+
 static void do_effect(struct world *w, struct call *call)
 {
     static void (*const effects[VERB_COUNT])(struct world *, struct call *) = {
-        do_pull, do_create, do_start, do_look, do_stop, do_remove};
+        do_pull, do_create, do_start, do_look, do_stop, do_remove, do_pause, do_unpause, do_weigh};
 
     if (call->done_effect)
         return;
@@ -408,7 +456,8 @@ static void later(struct world *w, struct call *call, int64_t delay_ms, task_run
 static int64_t latency(struct world *w, enum verb verb)
 {
     static const int most[VERB_COUNT] = {[VERB_PULL] = 1500, [VERB_CREATE] = 10, [VERB_START] = 160,
-                                         [VERB_LOOK] = 2,    [VERB_STOP] = 60,   [VERB_REMOVE] = 8};
+                                         [VERB_LOOK] = 2,    [VERB_STOP] = 60,   [VERB_REMOVE] = 8,
+                                         [VERB_PAUSE] = 8,   [VERB_UNPAUSE] = 8, [VERB_WEIGH] = 3};
 
     return sim_between(w, 1, most[verb]);
 }
@@ -535,6 +584,22 @@ static uint64_t op_remove(void *self, const char *id, engine_done *done, void *a
     return call_new(self, VERB_REMOVE, NULL, id, done, arg);
 }
 
+static uint64_t op_pause(void *self, const char *id, engine_done *done, void *arg)
+{
+    judge_pause(self, id);
+    return call_new(self, VERB_PAUSE, NULL, id, done, arg);
+}
+
+static uint64_t op_unpause(void *self, const char *id, engine_done *done, void *arg)
+{
+    return call_new(self, VERB_UNPAUSE, NULL, id, done, arg);
+}
+
+static uint64_t op_weigh(void *self, const char *id, engine_done *done, void *arg)
+{
+    return call_new(self, VERB_WEIGH, NULL, id, done, arg);
+}
+
 static void op_cancel(void *self, uint64_t operation)
 {
     struct world *w = self;
@@ -553,8 +618,18 @@ static void op_cancel(void *self, uint64_t operation)
 
 const struct engine_ops *engine_fake_ops(struct world *w)
 {
-    static struct engine_ops ops = {NULL,       op_pull, op_image, op_create, op_start,
-                                    op_inspect, op_stop, op_kill,  op_remove, op_cancel};
+    static struct engine_ops ops = {.pull = op_pull,
+                                    .image = op_image,
+                                    .create = op_create,
+                                    .start = op_start,
+                                    .inspect = op_inspect,
+                                    .stop = op_stop,
+                                    .kill = op_kill,
+                                    .remove = op_remove,
+                                    .pause = op_pause,
+                                    .unpause = op_unpause,
+                                    .weigh = op_weigh,
+                                    .cancel = op_cancel};
 
     ops.self = w;
     return &ops;

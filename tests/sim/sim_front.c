@@ -4,6 +4,8 @@
 #include "sim.h"
 #include <stdlib.h>
 
+#define FROZEN_MS 60000 /* a front's own time limit for a worker that does not answer */
+
 /* --- channels --- */
 
 static void hear(struct world *w, struct sim_front *f, const struct message *m);
@@ -99,27 +101,37 @@ static struct lease *lease_get(struct world *w, struct sim_front *f, const struc
 
 static struct lease *lease_with_slot(struct sim_front *f, uint32_t service)
 {
+    struct lease *best = NULL;
+
     KG_LIST_EACH(it, &f->leases)
     {
         struct lease *l = KG_LIST_ENTRY(it, struct lease, link);
-        if (l->service == service && l->slots > l->busy)
-            return l;
+        if (l->service == service && l->slots > l->busy && (!best || l->busy < best->busy))
+            best = l;
     }
-    return NULL;
+    return best;
 }
 
-static void tell_return(struct world *w, struct sim_front *f, struct lease *l, unsigned slots)
+static void tell_slots(struct world *w, struct sim_front *f, struct lease *l, unsigned slots,
+                       bool recalled)
 {
-    struct message m = {
-        .kind = SAY_RETURN, .instance = l->instance, .slots = slots, .used_ms = l->used_ms};
+    struct message m = {.kind = SAY_RETURN,
+                        .instance = l->instance,
+                        .slots = slots,
+                        .recalled = recalled,
+                        .used_ms = l->used_ms};
 
-    if (slots == 0)
-        return;
     l->slots -= slots;
     SIM_ASSERT(w, l->slots >= l->busy);
     if (f->hostile && l->slots == 0)
         m.slots += (unsigned)sim_between(w, 0, 5); /* over-return of nothing */
     push(w, f, true, &m);
+}
+
+static void tell_return(struct world *w, struct sim_front *f, struct lease *l, unsigned slots)
+{
+    if (slots > 0)
+        tell_slots(w, f, l, slots, false);
 }
 
 static void run_linger(struct world *w, struct task *t)
@@ -242,7 +254,12 @@ static void run_exchange_end(struct world *w, struct task *t)
 
     if (!c)
         c = client_find(&w->old_fronts, t->number);
-    if (c && c->state == CLIENT_SERVED)
+    if (!c || c->state != CLIENT_SERVED)
+        return;
+    if (c->container && c->container->c.state == ENGINE_PAUSED &&
+        w->now_ms - c->since_ms < FROZEN_MS) /* it answers when it is thawed */
+        sim_later(w, 20, run_exchange_end, NULL, t->number)->other = t->other;
+    else
         exchange_end(w, c, false);
 }
 
@@ -261,10 +278,12 @@ static void exchange_begin(struct world *w, struct client *c, struct lease *l)
 
     SIM_ASSERT(w, l->slots > l->busy);
     l->busy++;
+    sim_say(w, "front %d: client %llu at #%llu, %u of %u slots", c->front->index,
+            (unsigned long long)c->number, (unsigned long long)l->instance, l->busy, l->slots);
     kg_list_remove(&c->waiting);
     c->state = CLIENT_SERVED;
     c->instance = l->instance;
-    if (at && engine_listens(w, at)) {
+    if (at && engine_accepts(w, at)) {
         c->container = at;
         c->counted = judge_exchange(w, at, l->instance, l->service) && !c->front->hostile;
         if (c->counted)
@@ -457,7 +476,7 @@ static void hear(struct world *w, struct sim_front *f, const struct message *m)
         on_probe(w, f, m);
     } else if (l && m->kind == HEAR_RECALL) {
         l->owed = l->busy;
-        tell_return(w, f, l, l->slots - l->busy);
+        tell_slots(w, f, l, l->slots - l->busy, true);
     } else if (l && m->kind == HEAR_PROBE_STOP) {
         l->probing = false;
     } else if (l && m->kind == HEAR_GONE) {
@@ -483,7 +502,7 @@ static void control_hears(struct world *w, struct sim_front *f, const struct mes
         fleet_withdraw(w->fleet, f->index, m->ticket, w->now_ms);
         break;
     case SAY_RETURN:
-        fleet_return(w->fleet, f->index, m->instance, m->slots, m->used_ms, w->now_ms);
+        fleet_return(w->fleet, f->index, m->instance, m->slots, m->used_ms, m->recalled, w->now_ms);
         break;
     case SAY_PROBED:
         fleet_probed(w->fleet, f->index, m->instance, w->now_ms);
@@ -539,7 +558,7 @@ static void door_grant(void *self, int front, uint64_t ticket, uint32_t service,
     struct world *w = self;
 
     SIM_ASSERT(w, slots > 0 && where->address_length > 0 && linger_ms >= 0);
-    SIM_ASSERT(w, warmth == PROXY_WARM || warmth == PROXY_COLD);
+    SIM_ASSERT(w, warmth <= PROXY_PAUSED);
     judge_answered(w, front, ticket);
     judge_granted(w, m.service, instance);
     push(w, front_of(self, front), false, &m);

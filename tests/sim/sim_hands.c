@@ -44,7 +44,7 @@ static void meddle_with(struct world *w, struct container *c)
 {
     c->by_hand = true;
     w->engine.mute = sim_chance(w, 25); /* and no event tells of it */
-    switch (sim_between(w, 0, 6)) {
+    switch (sim_between(w, 0, 8)) {
     case 0:
         engine_worker_dies(w, c, 1, false);
         break;
@@ -52,6 +52,8 @@ static void meddle_with(struct world *w, struct container *c)
         engine_worker_dies(w, c, 137, true);
         break;
     case 2:
+        if (c->c.state != ENGINE_RUNNING)
+            break;
         c->c.state = ENGINE_PAUSED;
         engine_tell(w, c, ENGINE_EVENT_PAUSE);
         sim_later(w, sim_between(w, 5, 2000), run_unpause, NULL,
@@ -104,7 +106,8 @@ void engine_meddle(struct world *w)
     }
     for (size_t n = 0; n < w->engine.count; n++) {
         struct container *c = &w->engine.containers[(first + n) % w->engine.count];
-        if (!c->ours || c->c.state != ENGINE_RUNNING)
+        if (!c->ours || (c->c.state != ENGINE_RUNNING && c->c.state != ENGINE_PAUSED &&
+                         c->c.state != ENGINE_EXITED))
             continue;
         meddle_with(w, c);
         return;

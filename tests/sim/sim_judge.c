@@ -16,7 +16,7 @@ static bool is_current(const char *state)
 {
     return strcmp(state, "pulling") == 0 || strcmp(state, "creating") == 0 ||
            strcmp(state, "starting") == 0 || strcmp(state, "probing") == 0 ||
-           strcmp(state, "ready") == 0;
+           strcmp(state, "ready") == 0 || strcmp(state, "resuming") == 0;
 }
 
 static struct note *note_of(struct world *w, uint64_t instance)
@@ -44,7 +44,7 @@ static void count_transition(struct world *w, const struct fleet_change *c)
     ++*count;
 }
 
-/* I2: never two at once that are on their way or ready. */
+/* I2: never more at once, on their way or ready, than there may be. */
 static void judge_single(struct world *w, int service)
 {
     size_t at = 0, current = 0;
@@ -55,19 +55,25 @@ static void judge_single(struct world *w, int service)
         const struct note *n = value;
         current += n->service == service && n->current;
     }
-    SIM_ASSERT(w, current <= 1);
+    SIM_ASSERT(w, current <= (size_t)w->most_instances[service]);
+    if (current > w->counts->most_at_once)
+        w->counts->most_at_once = current;
 }
 
 /* Idle counts from the end of the last exchange, and never less than the idle timeout. */
-static void judge_reap(struct world *w, const struct note *n)
+static void judge_reap(struct world *w, const struct note *n, bool pauses)
 {
     const struct container *c = engine_named(w, n->name);
+    int64_t least_ms;
 
     if (!c || c->by_hand || n->service < 0)
         return;
     SIM_ASSERT(w, c->exchanges == 0 && c->old_exchanges == 0);
-    SIM_ASSERT(w, c->used_ms + w->services[n->service].idle_timeout_ms <= w->now_ms);
-    SIM_ASSERT(w, c->ready_ms + w->services[n->service].idle_timeout_ms <= w->now_ms);
+    least_ms = w->services[n->service].idle_timeout_ms;
+    if (pauses && w->services[n->service].pause_after_ms >= 0)
+        least_ms = w->services[n->service].pause_after_ms;
+    SIM_ASSERT(w, c->used_ms + least_ms <= w->now_ms);
+    SIM_ASSERT(w, c->ready_ms + least_ms <= w->now_ms);
 }
 
 static void on_changed(void *self, const struct fleet_change *c)
@@ -82,8 +88,12 @@ static void on_changed(void *self, const struct fleet_change *c)
     n->service = strncmp(c->service, "svc-", 4) == 0 ? c->service[4] - '0' : -1;
     snprintf(n->name, sizeof n->name, "%s", c->name);
     n->current = is_current(c->to);
-    n->ready = strcmp(c->to, "ready") == 0;
+    n->ready = strcmp(c->to, "ready") == 0 || strcmp(c->to, "resuming") == 0;
+    w->counts->paused += strcmp(c->to, "paused") == 0;
+    w->counts->stopped += strcmp(c->to, "stopped") == 0;
     at = engine_named(w, c->name);
+    if (at && strcmp(c->from, "resuming") == 0 && strcmp(c->to, "removing") == 0)
+        at->by_hand = true; /* given up, and it may resume yet: its exchanges are lost anyway */
     if (n->ready && at && at->ready_ms == 0)
         at->ready_ms = w->now_ms;
     if (strcmp(c->from, "absent") == 0 && strcmp(c->to, "probing") == 0)
@@ -95,7 +105,7 @@ static void on_changed(void *self, const struct fleet_change *c)
     if (n->current && strcmp(c->from, "absent") == 0 && strcmp(c->to, "probing") != 0)
         SIM_ASSERT(w, w->now_ms >= w->rest_until_ms[n->service]);
     if (strcmp(c->why, "idle") == 0)
-        judge_reap(w, n);
+        judge_reap(w, n, strcmp(c->to, "paused") == 0);
     count_transition(w, c);
 }
 
@@ -115,8 +125,16 @@ static void on_reaped(void *self, uint32_t service, const char *action)
 {
     struct world *w = self;
 
-    SIM_ASSERT(w, sim_index(w, service) >= 0 && strcmp(action, "remove") == 0);
-    w->counts->reaped++;
+    SIM_ASSERT(w, sim_index(w, service) >= 0 && action[0]);
+    w->counts->reaped += strcmp(action, "remove") == 0;
+}
+
+static void on_resumed(void *self, uint32_t service)
+{
+    struct world *w = self;
+
+    SIM_ASSERT(w, sim_index(w, service) >= 0);
+    w->counts->resumed++;
 }
 
 static void save_one(void *arg, const char *name, int64_t used_ms, bool in_use)
@@ -141,7 +159,12 @@ static void on_clock_changed(void *self)
 
 struct fleet_observer judge_observer(struct world *w)
 {
-    return (struct fleet_observer){w, on_changed, on_cold_start, on_reaped, on_clock_changed};
+    return (struct fleet_observer){.self = w,
+                                   .changed = on_changed,
+                                   .cold_start = on_cold_start,
+                                   .reaped = on_reaped,
+                                   .resumed = on_resumed,
+                                   .clock_changed = on_clock_changed};
 }
 
 /* --- tickets: I4, I5, I6 --- */
@@ -192,9 +215,10 @@ void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason,
 {
     const struct ticket *t = kg_map_get(&w->tickets_open[front], KG_U64_KEY(ticket));
 
-    if (t && reason == ORCH_IMAGE_UNAVAILABLE)
+    if (t && reason == ORCH_IMAGE_UNAVAILABLE && w->services[t->service].needs.count == 0)
         SIM_ASSERT(w, w->engine.no_image_ms[t->service] + IMAGE_MS > w->now_ms);
-    if (t && (reason == ORCH_IMAGE_UNAVAILABLE || reason == ORCH_INSTANCE_EXITED))
+    if (t && (reason == ORCH_IMAGE_UNAVAILABLE || reason == ORCH_INSTANCE_EXITED) &&
+        w->services[t->service].needs.count == 0)
         w->rest_until_ms[t->service] = w->now_ms + retry_ms;
     judge_answered(w, front, ticket);
 }
@@ -260,13 +284,25 @@ bool judge_exchange(struct world *w, struct container *c, uint64_t instance, uin
 
 void judge_stop(struct world *w, const struct container *c)
 {
-    bool up = c->c.state == ENGINE_RUNNING || c->c.state == ENGINE_PAUSED;
+    bool up = c->c.state == ENGINE_RUNNING; /* frozen ones that would not resume have to go */
 
     SIM_ASSERT(w, c->ours && strcmp(c->c.owner, SIM_OWNER) == 0);
+    sim_say(w, "%s ends by order, %d exchanges", c->c.name, c->exchanges);
     if (!up || c->by_hand || c->told_ms != 0)
         return;
     SIM_ASSERT(w, c->exchanges == 0);
     SIM_ASSERT(w, c->old_exchanges == 0);
+}
+
+/* I1: nothing is asked to freeze that is in use. */
+void judge_pause(struct world *w, const char *id)
+{
+    const struct container *c = engine_find(w, id);
+
+    if (!c || c->by_hand)
+        return;
+    SIM_ASSERT(w, c->ours && strcmp(c->c.owner, SIM_OWNER) == 0);
+    SIM_ASSERT(w, c->exchanges == 0 && c->old_exchanges == 0);
 }
 
 static bool is_known(struct world *w, const char *name)
@@ -329,6 +365,8 @@ static void judge_listed(struct world *w)
         const struct note *n = value;
         const struct container *c = n->ready ? engine_named(w, n->name) : NULL;
         bool ended = c && (c->c.state == ENGINE_EXITED || c->c.state == ENGINE_NONE);
+        if (ended && c->ended_ms < w->engine.list_began_ms)
+            sim_say(w, "%s ended at %lld", n->name, (long long)c->ended_ms);
         SIM_ASSERT(w, !ended || c->ended_ms >= w->engine.list_began_ms);
     }
 }
@@ -337,7 +375,7 @@ void judge_now(struct world *w)
 {
     fleet_check(w->fleet);
     judge_tickets(w);
-    if (w->counts->events % 16 == 0) {
+    if (++w->looks % 16 == 0) {
         judge_overdue(w);
         judge_listed(w);
     }

@@ -13,7 +13,7 @@
 #define RIG __attribute__((unused)) static
 #define OWNER "owner-of-the-test"
 
-enum verb { PULL, CREATE, START, LOOK, STOP, REMOVE };
+enum verb { PULL, CREATE, START, LOOK, STOP, REMOVE, PAUSE, UNPAUSE, WEIGH };
 struct call {
     enum verb verb;
     char target[ENGINE_NAME_BYTES];
@@ -43,7 +43,7 @@ struct rig {
     struct config_service service, other, *services[2];
     char image[32], name[ENGINE_NAME_BYTES]; /* of the container made last */
     char last_why[FLEET_DETAIL_BYTES];
-    int reaped, cold_ok, cold_failed, done_count;
+    int reaped, paused, stopped, resumed, cold_ok, cold_failed, done_count;
     unsigned done_reason;
     unsigned boxes; /* containers made */
 };
@@ -90,6 +90,18 @@ RIG uint64_t op_stop(void *self, const char *id, int64_t grace_ms, engine_done *
 RIG uint64_t op_remove(void *self, const char *id, engine_done *d, void *arg)
 {
     return note_call(self, REMOVE, id, d, arg);
+}
+RIG uint64_t op_pause(void *self, const char *id, engine_done *d, void *arg)
+{
+    return note_call(self, PAUSE, id, d, arg);
+}
+RIG uint64_t op_unpause(void *self, const char *id, engine_done *d, void *arg)
+{
+    return note_call(self, UNPAUSE, id, d, arg);
+}
+RIG uint64_t op_weigh(void *self, const char *id, engine_done *d, void *arg)
+{
+    return note_call(self, WEIGH, id, d, arg);
 }
 RIG void op_cancel(void *self, uint64_t operation)
 {
@@ -278,8 +290,17 @@ RIG void on_cold_start(void *self, uint32_t service, bool success, const char *r
 RIG void on_reaped(void *self, uint32_t service, const char *action)
 {
     (void)service;
-    ck_assert_str_eq(action, "remove");
-    ((struct rig *)self)->reaped++;
+    if (strcmp(action, "pause") == 0)
+        ((struct rig *)self)->paused++;
+    else if (strcmp(action, "stop") == 0)
+        ((struct rig *)self)->stopped++;
+    else
+        ((struct rig *)self)->reaped++;
+}
+RIG void on_resumed(void *self, uint32_t service)
+{
+    (void)service;
+    ((struct rig *)self)->resumed++;
 }
 RIG void on_clock_changed(void *self)
 {
@@ -321,6 +342,8 @@ RIG void fill_service(struct rig *r, struct config_service *s, const char *name)
                                  .idle_timeout_ms = 300000,
                                  .start_timeout_ms = 30000,
                                  .pull_timeout_ms = 600000,
+                                 .pause_after_ms = -1,
+                                 .max_instances = 1,
                                  .concurrency = 1,
                                  .queue = 100};
     snprintf(s->name, sizeof s->name, "%s", name);
@@ -346,11 +369,19 @@ RIG struct rig *rig_closed(int fronts) /* the engine is not up yet */
                                    .inspect = op_inspect,
                                    .stop = op_stop,
                                    .remove = op_remove,
+                                   .pause = op_pause,
+                                   .unpause = op_unpause,
+                                   .weigh = op_weigh,
                                    .cancel = op_cancel};
     const struct fleet_params params = {
         .engine = &ops,
         .fronts = {r, door_grant, door_refuse, door_recall, door_probe, door_probe_stop, door_gone},
-        .observer = {r, on_changed, on_cold_start, on_reaped, on_clock_changed},
+        .observer = {.self = r,
+                     .changed = on_changed,
+                     .cold_start = on_cold_start,
+                     .reaped = on_reaped,
+                     .resumed = on_resumed,
+                     .clock_changed = on_clock_changed},
         .owner = OWNER,
         .max_starts = 2,
         .seed = 42,
@@ -366,6 +397,7 @@ RIG struct rig *rig_closed(int fronts) /* the engine is not up yet */
     r->services[1] = &r->other;
     r->config.services = r->services;
     r->config.service_count = 1;
+    r->config.paused_memory_bytes = -1;
     configure(r);
     for (int n = 0; n < fronts; n++)
         fleet_front_up(r->f, n, r->now_ms);
@@ -397,7 +429,7 @@ RIG uint64_t ask(struct rig *r, int front)
 }
 RIG void give_back(struct rig *r, int front, uint64_t instance, unsigned slots)
 {
-    fleet_return(r->f, front, instance, slots, r->now_ms, r->now_ms);
+    fleet_return(r->f, front, instance, slots, r->now_ms, false, r->now_ms);
     fleet_check(r->f);
 }
 RIG uint64_t until_probed(struct rig *r) /* from a create that waits for its answer */

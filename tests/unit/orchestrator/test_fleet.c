@@ -401,7 +401,7 @@ START_TEST(d3_idle_counts_from_the_end_of_the_last_exchange)
     pass(r, 3600000); /* one long exchange: never due while it runs */
     ck_assert_str_eq(state_of(r, 0), "ready");
     /* It ended now; the lease lingered for a second before it came back. */
-    fleet_return(r->f, 0, instance, 1, r->now_ms, r->now_ms + 1000);
+    fleet_return(r->f, 0, instance, 1, r->now_ms, false, r->now_ms + 1000);
     r->now_ms += 1000;
     pass(r, 298999);
     hear_nothing(r);

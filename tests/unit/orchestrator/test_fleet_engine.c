@@ -425,7 +425,7 @@ START_TEST(d9_a_running_instance_is_adopted_with_its_clock)
     ck_assert_uint_eq(count_calls(r, CREATE), 0);
     answer_look(r, ENGINE_RUNNING);
     fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
-    fleet_return(r->f, 0, hear(r, GRANT)->instance, 1, 0, r->now_ms); /* not used */
+    fleet_return(r->f, 0, hear(r, GRANT)->instance, 1, false, 0, r->now_ms); /* not used */
     ck_assert_uint_eq(count_calls(r, CREATE), 0);
     pass(r, 99990);
     hear_nothing(r);

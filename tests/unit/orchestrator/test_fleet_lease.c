@@ -127,7 +127,7 @@ START_TEST(use_in_the_future_is_now)
 
     ask(r, 0);
     instance = until_ready(r);
-    fleet_return(r->f, 0, instance, 1, r->now_ms + 1000000, r->now_ms);
+    fleet_return(r->f, 0, instance, 1, r->now_ms + 1000000, false, r->now_ms);
     pass(r, 299999);
     ck_assert_str_eq(state_of(r, 0), "ready");
     pass(r, 1);
@@ -144,7 +144,7 @@ START_TEST(an_unused_lease_does_not_move_the_clock)
     pass(r, 299000);
     fleet_acquire(r->f, 0, 99, 0, true, r->now_ms);
     pass(r, 500);
-    fleet_return(r->f, 0, instance, 1, 0, r->now_ms); /* quiet: not used */
+    fleet_return(r->f, 0, instance, 1, 0, false, r->now_ms); /* quiet: not used */
     pass(r, 499);
     ck_assert_str_eq(state_of(r, 0), "ready");
     pass(r, 1);

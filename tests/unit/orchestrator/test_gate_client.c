@@ -125,6 +125,12 @@ static const struct message_return *said_return(uint64_t instance, unsigned slot
     return m;
 }
 
+/* What was free when it was recalled; 0 is said, too: nothing more is to be waited for. */
+static void said_recalled(uint64_t instance, unsigned slots)
+{
+    ck_assert(said_return(instance, slots)->recalled);
+}
+
 static void said_ticket(enum message_type type, const struct waiter *w)
 {
     ck_assert_uint_eq(((const struct message_ticket *)said(type))->ticket, w->w.ticket);
@@ -407,8 +413,9 @@ START_TEST(test_a_recall_takes_free_slots_at_once_and_busy_ones_as_they_end)
     grant(&a, 1, 4);
     ask(&b);
     tell(MESSAGE_RECALL, 1);
-    said_return(1, 2);
+    said_recalled(1, 2);
     tell(MESSAGE_RECALL, 1); /* twice is as once */
+    said_recalled(1, 0);
     said_nothing();
     give_back(&workers[0]);
     ck_assert_int_gt(said_return(1, 1)->used_ms, 0);
@@ -428,7 +435,7 @@ START_TEST(test_a_recalled_slot_goes_past_our_own_waiters)
     wait_cold(&a);
     grant(&a, 1, 1);
     tell(MESSAGE_RECALL, 1);
-    said_nothing();
+    said_recalled(1, 0);
     wait_cold(&b);
     give_back(&workers[0]);
     said_return(1, 1);
@@ -447,6 +454,7 @@ START_TEST(test_slots_granted_after_a_recall_linger_and_return)
     wait_cold(&a);
     grant_for(a.w.ticket, 1, 1, LINGER_MS);
     tell(MESSAGE_RECALL, 1);
+    said_recalled(1, 0);
     wait_cold(&b);
     door.cancel(door.self, &b.w);
     said_ticket(MESSAGE_WITHDRAW, &b);
