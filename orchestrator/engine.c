@@ -22,6 +22,7 @@ uint64_t engine_send(struct engine *e, const struct engine_request *r)
     struct transport_call call = {.method = r->method,
                                   .body = r->body,
                                   .header = r->header,
+                                  .tar = r->tar,
                                   .timeout_ms = r->timeout_ms,
                                   .max_bytes = KG_ENGINE_MAX_ANSWER_BYTES,
                                   .own_connection = r->own_connection,
@@ -403,6 +404,11 @@ const struct engine_ops *engine_ops(struct engine *e)
     return &e->ops;
 }
 
+const struct engine_parking_ops *engine_parking_ops(struct engine *e)
+{
+    return &e->parking;
+}
+
 bool engine_is_up(const struct engine *e)
 {
     return e->link == LINK_UP;
@@ -431,7 +437,7 @@ const struct kg_histogram *engine_call_times(const struct engine *e, size_t inde
 {
     static const char *const names[KINDS] = {"ping",  "list",    "create", "start", "inspect",
                                              "stop",  "kill",    "remove", "pull",  "image",
-                                             "pause", "unpause", "weigh"};
+                                             "pause", "unpause", "weigh",  "park"};
 
     if (index >= KINDS)
         return NULL;
@@ -500,6 +506,7 @@ struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *
     snprintf(e->sockets, sizeof e->sockets, "%s/sockets", c->state_dir);
     kg_buf_init(&e->events.line, ENGINE_MAX_LINE_BYTES);
     engine_verbs_init(e);
+    engine_parking_init(e);
     if (open_transport(e, c, err) != 0) {
         free(e);
         return NULL;

@@ -35,6 +35,9 @@ struct engine_container {
     char error[200];                 /* State.Error, or the last log lines where asked */
     struct sockaddr_storage address; /* where the worker listens; ss_family 0: unknown */
     socklen_t address_length;
+    char sandbox[ENGINE_ID_BYTES]; /* the container whose network it has joined; "": none */
+    int port;        /* of an inspected one that has: where it listens there; 0: not known */
+    bool is_sandbox; /* its label says that it is there to be joined */
 };
 
 struct engine_answer {
@@ -93,6 +96,21 @@ struct engine_ops {
     void (*cancel)(void *self, uint64_t operation);
 };
 
+/* What parked network namespaces need beyond that; the same rules hold. */
+struct engine_parking_ops {
+    void *self;
+    /* Could a worker be reached in another's network? Known only while the engine is up. */
+    bool (*usable)(void *self);
+    /* Creates a sandbox of that name; its image is made from our own program where it is missing.
+     */
+    uint64_t (*make)(void *self, const char *name, engine_done *done, void *arg);
+    /* Inspects a sandbox; answers with its address and port 0 when it runs. */
+    uint64_t (*ask)(void *self, const char *id_or_name, engine_done *done, void *arg);
+    /* engine_ops.create, of a worker that joins the sandbox's network. */
+    uint64_t (*join)(void *self, const struct config_service *s, const char *name,
+                     const char *sandbox_id, engine_done *done, void *arg);
+};
+
 /* --- the real client ---------------------------------------------------------------------- */
 struct engine;
 struct engine_callbacks {
@@ -109,6 +127,7 @@ struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *
                            const struct engine_callbacks *callbacks, struct kg_err *err);
 void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg);
 const struct engine_ops *engine_ops(struct engine *e);
+const struct engine_parking_ops *engine_parking_ops(struct engine *e);
 void engine_list_now(struct engine *e);
 bool engine_is_up(const struct engine *e);
 const char *engine_down_why(const struct engine *e);

@@ -2,6 +2,7 @@
 /* What a container of ours is created with: a service's wishes on top of its profile. Pure.
  * The difficulty: a profile must be a floor that single settings change, never lose by accident. */
 #include "orchestrator/engine_priv.h"
+#include "orchestrator/parking_program.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -247,6 +248,13 @@ static int set_binds(struct json *root, struct json *host, const struct config_s
 
 static void set_network(struct json *root, struct json *host, const struct engine_ground *g)
 {
+    char mode[ENGINE_ID_BYTES + 16];
+
+    if (g->sandbox) {
+        snprintf(mode, sizeof mode, "container:%s", g->sandbox);
+        json_set_string(host, "NetworkMode", mode);
+        return;
+    }
     if (!g->network[0])
         return;
     json_set_string(host, "NetworkMode", g->network);
@@ -317,8 +325,9 @@ int engine_body_finish(struct engine_body *b, int port, const struct engine_grou
         snprintf(env, sizeof env, "PORT=%d", port);
         if (!b->has_port)
             json_push_string(b->env, env);
-        set_empty(b->root, "ExposedPorts", key);
-        if (g->reach == REACH_PUBLISHED)
+        if (!g->sandbox) /* another's ports are not to be described here, says the engine */
+            set_empty(b->root, "ExposedPorts", key);
+        if (!g->sandbox && g->reach == REACH_PUBLISHED)
             publish(b->host, key, g->published_ip);
     }
     json_set(b->root, "Env", b->env);
@@ -326,6 +335,40 @@ int engine_body_finish(struct engine_body *b, int port, const struct engine_grou
     b->env = b->host = NULL; /* the root's now, or freed by json_set */
     rc = json_print(b->root, false, out);
     engine_body_fini(b);
+    return rc;
+}
+
+/* The strictest there is: it does nothing, so it needs nothing. */
+int engine_body_sandbox(const char *image, const char *hostname, const struct engine_ground *g,
+                        struct kg_buf *out)
+{
+    const struct config_service s = {.profile = CONFIG_PROFILE_STRICT,
+                                     .read_only = CONFIG_TRUE,
+                                     .init = CONFIG_FALSE,
+                                     .memory_bytes = KG_SANDBOX_MEMORY_BYTES,
+                                     .pids = KG_SANDBOX_PIDS};
+    struct json *root = json_new_object(), *host = json_new_object(), *labels = json_new_object();
+    struct json *log = json_new_object(), *restart = json_new_object(), *entry = json_new_array();
+    int rc;
+
+    json_set_string(root, "Image", image);
+    json_set_string(root, "Hostname", hostname); /* workers have it too: it names no container */
+    json_set_string(root, "User", STRICT_USER);
+    json_push_string(entry, "/" PARKING_PROGRAM_NAME);
+    json_set(root, "Entrypoint", entry);
+    json_set_string(labels, LABEL_OWNER, g->owner);
+    json_set_string(labels, LABEL_SANDBOX, "1");
+    json_set(root, "Labels", labels);
+    json_set_string(restart, "Name", "no");
+    json_set(host, "RestartPolicy", restart);
+    json_set_string(log, "Type", "none");
+    json_set(host, "LogConfig", log);
+    set_security(host, &s, g);
+    set_limits(host, &s);
+    set_network(root, host, g);
+    json_set(root, "HostConfig", host);
+    rc = json_print(root, false, out);
+    json_free(root);
     return rc;
 }
 

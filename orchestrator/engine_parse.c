@@ -37,11 +37,21 @@ static void parse_labels(const struct json *labels, struct engine_container *c)
     set_text(c->owner, sizeof c->owner, json_string(json_get(labels, LABEL_OWNER), ""));
     set_text(c->service, sizeof c->service, json_string(json_get(labels, LABEL_SERVICE), ""));
     set_text(c->spec, sizeof c->spec, json_string(json_get(labels, LABEL_SPEC), ""));
+    c->is_sandbox = json_get(labels, LABEL_SANDBOX) != NULL;
 }
 
 static void set_name(struct engine_container *c, const char *name)
 {
     set_text(c->name, sizeof c->name, name + (name[0] == '/'));
+}
+
+/* The whole id, as we name it in a create; of a name nothing is known. */
+static void parse_mode(const char *mode, struct engine_container *c)
+{
+    struct kg_str rest = kg_str_of(mode), prefix = KG_STR("container:");
+
+    if (kg_str_has_prefix(rest, prefix))
+        set_text(c->sandbox, sizeof c->sandbox, mode + prefix.n);
 }
 
 static int to_int(double v)
@@ -57,6 +67,7 @@ void engine_parse_inspect(const struct json *n, struct engine_container *c)
     set_text(c->id, sizeof c->id, json_string(json_get(n, "Id"), ""));
     set_name(c, json_string(json_get(n, "Name"), ""));
     parse_labels(json_path(n, "Config.Labels"), c);
+    parse_mode(json_string(json_path(n, "HostConfig.NetworkMode"), ""), c);
     c->state = engine_parse_state(json_string(json_get(state, "Status"), ""));
     c->exit_code = to_int(json_number(json_get(state, "ExitCode"), 0));
     c->oom_killed = json_bool(json_get(state, "OOMKilled"), false);
@@ -70,6 +81,7 @@ void engine_parse_listed(const struct json *n, struct engine_container *c)
     set_text(c->id, sizeof c->id, json_string(json_get(n, "Id"), ""));
     set_name(c, json_string(json_first(json_get(n, "Names")), ""));
     parse_labels(json_get(n, "Labels"), c);
+    parse_mode(json_string(json_path(n, "HostConfig.NetworkMode"), ""), c);
     c->state = engine_parse_state(json_string(json_get(n, "State"), ""));
 }
 
@@ -109,13 +121,11 @@ int engine_parse_port(const struct json *exposed, size_t *count)
     return *count == 1 ? port : 0;
 }
 
-static void set_inet(struct engine_container *c, const char *ip, int64_t port)
+static void set_inet(struct engine_container *c, const char *ip, int port)
 {
     struct sockaddr_in *v4 = (void *)&c->address;
     struct sockaddr_in6 *v6 = (void *)&c->address;
 
-    if (port < 1 || port > 65535)
-        return;
     if (inet_pton(AF_INET, ip, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons((uint16_t)port);
@@ -154,9 +164,9 @@ static void set_published(const struct json *ports, const char *ip, int port,
     snprintf(key, sizeof key, "%d/tcp", port);
     for (const struct json *it = json_first(json_get(ports, key)); it; it = json_next(it)) {
         const char *host_port = json_string(json_get(it, "HostPort"), "");
-        if (!kg_str_to_i64(kg_str_of(host_port), &number))
+        if (!kg_str_to_i64(kg_str_of(host_port), &number) || number < 1 || number > 65535)
             continue;
-        set_inet(c, ip, number);
+        set_inet(c, ip, (int)number);
         return;
     }
 }
@@ -180,10 +190,20 @@ void engine_parse_address(const struct json *inspect, const struct engine_where 
     }
     if (port == 0)
         port = engine_parse_port(json_path(inspect, "Config.ExposedPorts"), &count);
-    if (where->reach == REACH_PUBLISHED)
+    if (port < 1 || port > 65535)
+        return;
+    if (c->sandbox[0])
+        c->port = where->reach == REACH_PUBLISHED ? 0 : port;
+    else if (where->reach == REACH_PUBLISHED)
         set_published(json_get(settings, "Ports"), where->published_ip, port, c);
     else
         set_own_address(json_get(settings, "Networks"), where->network, port, c);
+}
+
+void engine_parse_ip(const struct json *inspect, const char *network, struct engine_container *c)
+{
+    if (c->state == ENGINE_RUNNING || c->state == ENGINE_PAUSED)
+        set_own_address(json_path(inspect, "NetworkSettings.Networks"), network, 0, c);
 }
 
 /* --- events ------------------------------------------------------------------------------- */

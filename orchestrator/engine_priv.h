@@ -14,6 +14,7 @@
 #define LABEL_OWNER "io.kipgate.owner"
 #define LABEL_SERVICE "io.kipgate.service"
 #define LABEL_SPEC "io.kipgate.spec"
+#define LABEL_SANDBOX "io.kipgate.sandbox"
 #define LABEL_PREFIX "io.kipgate."
 
 #define ENGINE_PING_EVERY_MS 2000
@@ -44,6 +45,7 @@ enum engine_kind {
     KIND_PAUSE,
     KIND_UNPAUSE,
     KIND_WEIGH,
+    KIND_PARK, /* create of a sandbox */
     KINDS
 };
 
@@ -79,6 +81,9 @@ void engine_judge(enum engine_kind kind, const struct transport_answer *from,
 bool engine_network_is_missing(const struct engine_answer *a);
 bool engine_valid_id(const char *id_or_name);
 
+/* Of a sandbox that runs: its address, with port 0. */
+void engine_parse_ip(const struct json *inspect, const char *network, struct engine_container *c);
+
 /* Lines out of bytes that come split anywhere; a line that is too long is passed over. */
 struct engine_lines {
     struct kg_buf line;
@@ -105,6 +110,7 @@ struct engine_ground { /* what the engine and the way to it make of a container 
     bool init;                /* the engine has an init to put before the worker */
     bool json_file;           /* its log driver takes size caps */
     const char *socket_dir;   /* directory on the engine's host that holds the worker's socket */
+    const char *sandbox;      /* id of the container whose network it joins; NULL: its own */
 };
 struct engine_body { /* half built: the port may have to be asked for first */
     struct json *root, *host, *env;
@@ -116,6 +122,9 @@ int engine_body_begin(struct engine_body *b, const struct config_service *s,
 int engine_body_finish(struct engine_body *b, int port, const struct engine_ground *g,
                        struct kg_buf *out);
 void engine_body_fini(struct engine_body *b);
+/* A sandbox's whole body, appended to out. 0 or KG_ENOMEM. */
+int engine_body_sandbox(const char *image, const char *hostname, const struct engine_ground *g,
+                        struct kg_buf *out);
 
 /* --- the client --------------------------------------------------------------------------- */
 
@@ -148,7 +157,9 @@ struct op { /* one verb under way: one call, or a few in a row */
     char *image, *text, *socket; /* text: the body of a create */
     struct engine_body body;
     int port;
-    bool known; /* inspect: the service is, so an address is wanted */
+    char sandbox[ENGINE_ID_BYTES]; /* create: whose network is joined; "": a network of its own */
+    bool known;                    /* inspect: the service is, so an address is wanted */
+    bool asks_sandbox, imported;
     bool repaired, waits_for_network;
     struct pull *pull;
 };
@@ -158,6 +169,7 @@ struct engine {
     struct transport *transport;
     struct engine_callbacks callbacks;
     struct engine_ops ops;
+    struct engine_parking_ops parking;
     char owner[65];
     char host[256]; /* of a tcp:// engine; "" for a Unix socket */
     char sockets[256];
@@ -188,6 +200,7 @@ struct engine_request {
     const char *method;
     const char *path; /* without the version */
     const char *body, *header;
+    struct kg_str tar; /* instead of a body */
     int64_t timeout_ms;
     bool own_connection;
     transport_begun *on_begun;
@@ -215,6 +228,22 @@ void engine_op_end(struct op *op);                                   /* answers 
 void engine_op_free(struct op *op);
 void engine_network_settled(struct engine *e, bool found);
 void engine_on_soon(uv_timer_t *timer);
+
+/* Ends it, later, where it cannot even be tried: its number; 0: it can be. */
+uint64_t engine_op_refuse(struct op *op, const char *id);
+/* The next call of it, within what is left of its time. Fills r's timeout and arg. */
+void engine_op_send(struct op *op, struct engine_request *r);
+void engine_op_create(struct op *op);  /* creates op->text as op->name */
+void engine_op_inspect(struct op *op); /* inspects op->name */
+/* A create that joins `sandbox` ("": a network of its own). */
+uint64_t engine_create(struct engine *e, const struct config_service *s, const char *name,
+                       const char *sandbox, engine_done *done, void *arg);
+/* The sandboxes' image is to be made first; then the create is repeated. */
+bool engine_import(struct op *op);
+
+/* sandboxes (engine_parking.c) */
+void engine_parking_init(struct engine *e);
+void engine_parking_archive(struct kg_buf *out); /* the image, as the engine imports it */
 
 /* events (engine_events.c) */
 void engine_subscribe(struct engine *e);

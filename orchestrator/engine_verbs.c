@@ -121,6 +121,8 @@ static void take_inspect(struct op *op, const struct json *n)
     struct engine_container *c = &op->answer.container;
 
     engine_parse_inspect(n, c);
+    if (op->asks_sandbox)
+        engine_parse_ip(n, e->reach.network, c);
     if (op->socket && engine_socket_path(e, c->name, op->socket, path, sizeof path))
         where.socket_path = path;
     if (where.socket_path && c->state == ENGINE_RUNNING)
@@ -153,7 +155,7 @@ static void take_body(struct op *op, struct kg_str body)
 
 static bool answers_with_json(enum engine_kind kind)
 {
-    return kind == KIND_INSPECT || kind == KIND_CREATE || kind == KIND_WEIGH;
+    return kind == KIND_INSPECT || kind == KIND_CREATE || kind == KIND_WEIGH || kind == KIND_PARK;
 }
 
 static void on_answer(void *arg, const struct transport_answer *a)
@@ -172,7 +174,7 @@ static void on_answer(void *arg, const struct transport_answer *a)
         op->answer.container.state = ENGINE_NONE;
     } else if (op->answer.code == 0 && answers_with_json(op->kind)) {
         take_body(op, a->body);
-    } else if (repair_network(op) || ask_whether_it_runs(op)) {
+    } else if (repair_network(op) || ask_whether_it_runs(op) || engine_import(op)) {
         return;
     }
     engine_op_end(op);
@@ -181,19 +183,23 @@ static void on_answer(void *arg, const struct transport_answer *a)
 }
 
 /* Sends what the operation has come to; when there is no memory it answers so, later. */
-static void op_send(struct op *op, const char *method, const char *path, transport_done *on_done)
+void engine_op_send(struct op *op, struct engine_request *r)
 {
     int64_t left_ms = op->due_ms - kg_clock_mono_ms();
-    const struct engine_request r = {.method = method,
-                                     .path = path,
-                                     .body = op->text,
-                                     .timeout_ms = left_ms > 1 ? left_ms : 1,
-                                     .on_done = on_done,
-                                     .arg = op};
 
-    op->call = path ? engine_send(op->engine, &r) : 0;
+    r->timeout_ms = left_ms > 1 ? left_ms : 1;
+    r->arg = op;
+    op->call = r->path ? engine_send(op->engine, r) : 0;
     if (op->call == 0)
         engine_op_fail(op, KG_ENOMEM, "out of memory");
+}
+
+static void op_send(struct op *op, const char *method, const char *path, transport_done *on_done)
+{
+    struct engine_request r = {
+        .method = method, .path = path, .body = op->text, .on_done = on_done};
+
+    engine_op_send(op, &r);
 }
 
 /* The path of a call about one container: "/containers/NAME" + tail. */
@@ -209,7 +215,7 @@ static void send_about(struct op *op, const char *method, const char *tail, tran
     kg_buf_fini(&path);
 }
 
-static void send_create(struct op *op)
+void engine_op_create(struct op *op)
 {
     struct kg_buf path;
 
@@ -224,7 +230,7 @@ static void send_create(struct op *op)
 static void op_call(struct op *op)
 {
     if (op->kind == KIND_CREATE)
-        send_create(op);
+        engine_op_create(op);
     else
         send_about(op, "POST", "/start", on_answer);
 }
@@ -270,17 +276,25 @@ static void send_image(struct op *op, transport_done *on_done)
 
 /* --- create ------------------------------------------------------------------------------- */
 
+/* What the engine makes of this container; its sandbox, too. */
+static void op_ground(struct op *op, struct engine_ground *g)
+{
+    engine_ground(op->engine, g);
+    if (op->sandbox[0])
+        g->sandbox = op->sandbox;
+}
+
 static void finish_body(struct op *op)
 {
     struct engine_ground ground;
     struct kg_buf text;
 
-    engine_ground(op->engine, &ground);
+    op_ground(op, &ground);
     kg_buf_init(&text, 1024 * 1024);
     engine_body_finish(&op->body, op->port, &ground, &text);
     op->text = kg_buf_take(&text);
     if (op->text)
-        send_create(op);
+        engine_op_create(op);
     else
         engine_op_fail(op, KG_ENOMEM, "out of memory");
 }
@@ -316,8 +330,7 @@ static void on_ports(void *arg, const struct transport_answer *a)
     engine_op_fail(op, KG_EINVAL, words);
 }
 
-/* Why a verb cannot even be tried: answers so, later. */
-static uint64_t refuse(struct op *op, const char *id)
+uint64_t engine_op_refuse(struct op *op, const char *id)
 {
     if (!engine_is_up(op->engine))
         return engine_op_fail(op, KG_ECLOSED, engine_down_why(op->engine));
@@ -332,7 +345,7 @@ static int begin_create(struct op *op, const struct config_service *s, struct kg
     char there[400];
     int rc = 0;
 
-    engine_ground(op->engine, &ground);
+    op_ground(op, &ground);
     if (s->socket && op->engine->reach.sockets[0]) {
         rc = engine_socket_make(op->engine, op->name, s->socket, there, sizeof there, err);
         ground.socket_dir = there;
@@ -344,17 +357,18 @@ static int begin_create(struct op *op, const struct config_service *s, struct kg
     return rc == 0 && !op->image ? KG_ENOMEM : rc;
 }
 
-static uint64_t verb_create(void *self, const struct config_service *s, const char *name,
-                            engine_done *done, void *arg)
+uint64_t engine_create(struct engine *e, const struct config_service *s, const char *name,
+                       const char *sandbox, engine_done *done, void *arg)
 {
-    struct op *op = engine_op_new(self, KIND_CREATE, done, arg, KG_ENGINE_CALL_TIMEOUT_MS);
+    struct op *op = engine_op_new(e, KIND_CREATE, done, arg, KG_ENGINE_CALL_TIMEOUT_MS);
     struct engine_reference reference;
     struct kg_err err = {0};
     uint64_t number = op ? op->number : 0;
 
-    if (!op || refuse(op, name) != 0)
+    if (!op || engine_op_refuse(op, name) != 0)
         return number;
     kg_str_copy(op->name, sizeof op->name, kg_str_of(name));
+    kg_str_copy(op->sandbox, sizeof op->sandbox, kg_str_of(sandbox));
     if (engine_parse_reference(s->image, &reference) != 0)
         return engine_op_fail(op, KG_EINVAL, "not an image reference");
     if (begin_create(op, s, &err) != 0)
@@ -366,6 +380,12 @@ static uint64_t verb_create(void *self, const struct config_service *s, const ch
     return number;
 }
 
+static uint64_t verb_create(void *self, const struct config_service *s, const char *name,
+                            engine_done *done, void *arg)
+{
+    return engine_create(self, s, name, "", done, arg);
+}
+
 /* --- the others --------------------------------------------------------------------------- */
 
 static uint64_t about(void *self, enum engine_kind kind, const char *id, int64_t timeout_ms,
@@ -374,7 +394,7 @@ static uint64_t about(void *self, enum engine_kind kind, const char *id, int64_t
     struct op *op = engine_op_new(self, kind, done, arg, timeout_ms);
     uint64_t number = op ? op->number : 0;
 
-    if (!op || refuse(op, id) != 0)
+    if (!op || engine_op_refuse(op, id) != 0)
         return number;
     kg_str_copy(op->name, sizeof op->name, kg_str_of(id));
     send_about(op, method, tail, on_answer);
@@ -424,13 +444,18 @@ static uint64_t verb_weigh(void *self, const char *id, engine_done *done, void *
                  "/stats?stream=false&one-shot=true", done, arg);
 }
 
+void engine_op_inspect(struct op *op)
+{
+    send_about(op, "GET", "/json", on_answer);
+}
+
 static uint64_t verb_inspect(void *self, const struct config_service *s, const char *id_or_name,
                              engine_done *done, void *arg)
 {
     struct op *op = engine_op_new(self, KIND_INSPECT, done, arg, KG_ENGINE_CALL_TIMEOUT_MS);
     uint64_t number = op ? op->number : 0;
 
-    if (!op || refuse(op, id_or_name) != 0)
+    if (!op || engine_op_refuse(op, id_or_name) != 0)
         return number;
     kg_str_copy(op->name, sizeof op->name, kg_str_of(id_or_name));
     op->known = s != NULL;
@@ -438,7 +463,7 @@ static uint64_t verb_inspect(void *self, const struct config_service *s, const c
     op->socket = s && s->socket ? strdup(s->socket) : NULL;
     if (s && s->socket && !op->socket)
         return engine_op_fail(op, KG_ENOMEM, "out of memory");
-    send_about(op, "GET", "/json", on_answer);
+    engine_op_inspect(op);
     return number;
 }
 
@@ -448,7 +473,7 @@ static uint64_t verb_image(void *self, const struct config_service *s, engine_do
     struct engine_reference reference;
     uint64_t number = op ? op->number : 0;
 
-    if (!op || refuse(op, NULL) != 0)
+    if (!op || engine_op_refuse(op, NULL) != 0)
         return number;
     op->image = strdup(s->image);
     if (!op->image)

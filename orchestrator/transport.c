@@ -182,12 +182,18 @@ static bool set_request(struct call *c)
 {
     const struct transport_call *a = &c->asked;
 
-    if (!add_header(c, a->body ? "Content-Type: application/json" : "Content-Type:") ||
-        !add_header(c, "Expect:") || (a->header && !add_header(c, a->header)))
+    const char *type = a->tar.n > 0 ? "Content-Type: application/x-tar"
+                       : a->body    ? "Content-Type: application/json"
+                                    : "Content-Type:";
+
+    if (!add_header(c, type) || !add_header(c, "Expect:") ||
+        (a->header && !add_header(c, a->header)))
         return false;
     curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);
     if (strcmp(a->method, "GET") != 0) /* a POST without a body says Content-Length: 0 */
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, c->body ? c->body : "");
+    if (a->tar.n > 0)
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE, (long)a->tar.n);
     curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, a->method);
     curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)a->timeout_ms);
     curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->error);
@@ -220,10 +226,13 @@ static struct call *call_new(const struct transport_target *target,
     kg_list_init(&c->link);
     c->asked = *asked;
     c->easy = curl_easy_init();
-    c->body = asked->body ? strdup(asked->body) : NULL;
+    if (asked->tar.n > 0 && (c->body = malloc(asked->tar.n)) != NULL)
+        memcpy(c->body, asked->tar.p, asked->tar.n);
+    else if (asked->body)
+        c->body = strdup(asked->body);
     kg_buf_init(&c->answer, asked->on_data ? MAX_STREAM_BYTES : asked->max_bytes);
-    if (c->easy && !(asked->body && !c->body) && set_target(c->easy, target, asked->path) &&
-        set_request(c))
+    if (c->easy && !((asked->body || asked->tar.n > 0) && !c->body) &&
+        set_target(c->easy, target, asked->path) && set_request(c))
         return c;
     call_free(c);
     return NULL;

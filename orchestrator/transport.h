@@ -34,6 +34,7 @@ struct transport_call {
     const char *method;  /* "GET" ... */
     const char *path;    /* with query, already percent-encoded */
     const char *body;    /* NUL-terminated JSON, copied; NULL: none */
+    struct kg_str tar;   /* or an archive, copied; n 0: none */
     const char *header;  /* one more header line, or NULL */
     int64_t timeout_ms;  /* from now, a wait for a free connection included; 0: none (streams) */
     size_t max_bytes;    /* of a body that is gathered */
