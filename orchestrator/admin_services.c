@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* /v1/services: what is configured and what is. The difficulty: names come from a path, and wake
  * and sleep answer when the engine is done. */
+#include "base/clock.h"
 #include "orchestrator/admin_priv.h"
 #include "orchestrator/config_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
+
+static void set_seconds(struct json *n, const char *key, int64_t ms)
+{
+    if (ms >= 0 && ms != KG_NEVER)
+        json_set_number(n, key, (double)ms / 1000);
+    else
+        json_set(n, key, json_parse(KG_STR("null"), 4, 1, NULL, NULL));
+}
 
 static struct json *instance_json(const struct fleet_view *v, uint64_t exchanges)
 {
@@ -16,15 +25,38 @@ static struct json *instance_json(const struct fleet_view *v, uint64_t exchanges
     json_set_string(n, "address", v->address);
     json_set_number(n, "exchanges", (double)exchanges);
     json_set_number(n, "idle_seconds", (double)v->idle_ms / 1000);
-    if (v->reap_in_ms >= 0)
-        json_set_number(n, "reap_in_seconds", (double)v->reap_in_ms / 1000);
-    else
-        json_set(n, "reap_in_seconds", json_parse(KG_STR("null"), 4, 1, NULL, NULL));
+    set_seconds(n, "reap_in_seconds", v->reap_in_ms);
     json_set_bool(n, "current_spec", v->current_spec);
     return n;
 }
 
-/* Exchanges are counted per service; they are those of its current instance, the others drain. */
+/* What "auto" decided, and why. */
+static void set_idle(struct json *n, const struct admin *a, uint32_t id, int64_t now_ms)
+{
+    struct fleet_habit_view v;
+    struct json *idle;
+
+    if (!fleet_habit_view(a->params.fleet, id, now_ms, &v))
+        return;
+    idle = json_new_object();
+    json_set_number(idle, "keep_seconds", (double)v.keep_ms / 1000);
+    set_seconds(idle, "pause_seconds", v.pause_ms);
+    set_seconds(idle, "wake_in_seconds", v.wake_in_ms);
+    json_set_number(idle, "known", v.known);
+    json_set_string(idle, "reason", v.why);
+    json_set(n, "idle", idle);
+}
+
+/* A front counts exchanges per service. With one instance they are its own; with several each has
+ * as many as slots of it are out, or fewer. */
+static uint64_t exchanges_of(const struct fleet_view *v, const struct config_service *s,
+                             uint64_t all)
+{
+    if (v->slots_out == 0 || !v->current_spec)
+        return 0;
+    return s->max_instances > 1 && v->slots_out < all ? v->slots_out : all;
+}
+
 static struct json *service_json(const struct admin *a, const struct config_service *s,
                                  int64_t now_ms)
 {
@@ -38,10 +70,10 @@ static struct json *service_json(const struct admin *a, const struct config_serv
     json_set_string(n, "name", s->name);
     json_set(n, "config", config_service_json(s));
     for (size_t i = 0; i < count && i < ADMIN_MAX_VIEWS; i++)
-        json_push(
-            instances,
-            instance_json(&views[i], views[i].slots_out && views[i].current_spec ? exchanges : 0));
+        json_push(instances, instance_json(&views[i], exchanges_of(&views[i], s, exchanges)));
     json_set(n, "instances", instances);
+    if (id >= 0)
+        set_idle(n, a, (uint32_t)id, now_ms);
     json_set_number(n, "waiting",
                     id >= 0 ? (double)fleet_waiting(a->params.fleet, (uint32_t)id) : 0);
     return n;

@@ -10,7 +10,7 @@
 #define CALL_TIMEOUT_MS 10000
 #define MAX_LINE_BYTES (1024 * 1024)
 #define MAX_JSON_DEPTH 32
-#define COLUMNS 7
+#define COLUMNS 8
 
 struct client {
     const struct cli_command *command;
@@ -143,7 +143,7 @@ static int call(const struct client *c, const char *method, const char *path, in
  * ------------------------------------------------------------------------------------------- */
 
 struct row {
-    char cells[COLUMNS][72];
+    char cells[COLUMNS][104];
 };
 struct table {
     struct row *rows;
@@ -175,7 +175,8 @@ static void set_seconds(struct row *r, size_t column, const struct json *n)
         set_cell(r, column, "-");
 }
 
-static bool add_instance(struct table *t, const char *service, const struct json *i)
+static bool add_instance(struct table *t, const char *service, const char *why,
+                         const struct json *i)
 {
     struct row *r = add_row(t);
 
@@ -188,6 +189,7 @@ static bool add_instance(struct table *t, const char *service, const struct json
     snprintf(r->cells[4], sizeof r->cells[4], "%.0f", json_number(json_get(i, "exchanges"), 0));
     set_seconds(r, 5, json_get(i, "idle_seconds"));
     set_seconds(r, 6, json_get(i, "reap_in_seconds"));
+    set_cell(r, 7, why);
     return true;
 }
 
@@ -197,18 +199,21 @@ static bool add_service(struct table *t, const struct json *s)
         size_t column;
         const char *text;
     } asleep[] = {{1, "-"}, {2, "absent"}, {3, "-"}, {4, "0"}, {5, "-"}, {6, "-"}};
+    const char *why = json_string(json_get(json_get(s, "idle"), "reason"), "-");
     const char *name = json_string(json_get(s, "name"), "?");
     const struct json *instances = json_get(s, "instances");
     bool good = true;
     struct row *r;
 
     for (const struct json *i = json_first(instances); i; i = json_next(i))
-        good &= add_instance(t, name, i);
+        good &= add_instance(t, name, why, i);
     if (json_count(instances) > 0)
         return good;
     r = add_row(t);
     if (r)
         set_cell(r, 0, name);
+    if (r)
+        set_cell(r, 7, why);
     for (size_t i = 0; r && i < sizeof asleep / sizeof *asleep; i++)
         set_cell(r, asleep[i].column, asleep[i].text);
     return r != NULL;
@@ -229,8 +234,8 @@ static void print_table(struct table *t)
 
 static int print_services(const struct client *c, const struct kg_buf *body)
 {
-    static const char *const titles[COLUMNS] = {"SERVICE",   "INSTANCE", "STATE",  "ADDRESS",
-                                                "EXCHANGES", "IDLE",     "REAP-IN"};
+    static const char *const titles[COLUMNS] = {"SERVICE",   "INSTANCE", "STATE",   "ADDRESS",
+                                                "EXCHANGES", "IDLE",     "REAP-IN", "WHY"};
     struct json *all =
         json_parse(kg_buf_str(body), KG_ENGINE_MAX_ANSWER_BYTES, MAX_JSON_DEPTH, NULL, NULL);
     struct table t = {NULL, 0, {0}};

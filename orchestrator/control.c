@@ -86,6 +86,7 @@ static void on_save(uv_timer_t *t)
     struct control *c = t->data;
 
     state_save(&c->state, c->fleet);
+    state_save_habits(&c->state, c->fleet, false);
 }
 
 static void on_clock_changed(void *self)
@@ -311,6 +312,7 @@ static void control_close(struct control *c)
         return;
     c->stage = CONTROL_CLOSING;
     state_save(&c->state, c->fleet);
+    state_save_habits(&c->state, c->fleet, true);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         uv_close((uv_handle_t *)timers[i], NULL);
     for (size_t i = 0; i < sizeof c->signals / sizeof *c->signals; i++)
@@ -552,6 +554,7 @@ static int control_open(struct control *c, struct kg_err *err)
         return kg_fail(err, rc, "out of memory");
     images_configure(c->images, c->config);
     state_recall(&c->state, c->fleet);
+    state_recall_habits(&c->state, c->fleet);
     hold_for_old_fronts(c);
     c->stage = CONTROL_SERVING;
     fronts_start(c->fronts);

@@ -87,15 +87,26 @@ static int64_t system_clock(void *arg)
 
 void fleet_service_init(struct fleet_service *s)
 {
-    *s = (struct fleet_service){.inherited_deadline_ms = KG_NEVER, .peak_until_ms = KG_NEVER};
+    *s = (struct fleet_service){.inherited_deadline_ms = KG_NEVER,
+                                .peak_until_ms = KG_NEVER,
+                                .used_ms = KG_NEVER,
+                                .wake_ms = KG_NEVER};
+    habit_init(&s->habit);
     kg_list_init(&s->instances);
     kg_list_init(&s->waiters);
     kg_list_init(&s->callers);
     kg_list_init(&s->attention);
 }
 
+static int64_t system_wall(void *arg)
+{
+    (void)arg;
+    return kg_clock_wall_ms();
+}
+
 static void init(struct fleet *f)
 {
+    habits_init(&f->habits);
     kg_list_init(&f->instances);
     kg_list_init(&f->graves);
     kg_list_init(&f->attention);
@@ -130,6 +141,7 @@ struct fleet *fleet_new(const struct fleet_params *params, int64_t now_ms)
     f->door = params->fronts;
     f->observer = params->observer;
     f->clock = params->now_ms ? params->now_ms : system_clock;
+    f->wall = params->wall_ms ? params->wall_ms : system_wall;
     f->clock_arg = params->now_arg;
     f->random = params->seed;
     f->max_starts = params->max_starts;

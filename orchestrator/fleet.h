@@ -7,6 +7,7 @@
 
 #include "orchestrator/engine.h"
 #include "orchestrator/reasons.h"
+#include "reaper/habit.h"
 #include "reaper/reaper.h"
 
 #define FLEET_DETAIL_BYTES 256
@@ -63,6 +64,7 @@ struct fleet_params {
     uint64_t seed; /* of name suffixes; from the system's randomness in production */
     /* What time it is when the engine answers a call; NULL: kg_clock_mono_ms. */
     int64_t (*now_ms)(void *arg);
+    int64_t (*wall_ms)(void *arg); /* since 1970; NULL: kg_clock_wall_ms */
     void *now_arg;
 };
 struct fleet *fleet_new(const struct fleet_params *params, int64_t now_ms);
@@ -113,6 +115,17 @@ void fleet_each_clock(const struct fleet *f,
                       void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
                       void *arg);
 
+/* What was learnt of services whose idle timeout is "auto", for the state file: `service` "" is
+ * what is common to all. idle_ms: since the end of the last use. Recalled after the first
+ * configure: 0, KG_ENOTFOUND (no such service) or KG_EINVAL (not understood; nothing is changed).
+ */
+void fleet_each_habit(const struct fleet *f,
+                      void (*each)(void *arg, const char *service, int64_t idle_ms,
+                                   struct kg_str habit),
+                      void *arg);
+bool fleet_habits_changed(struct fleet *f); /* since this was asked last */
+int fleet_recall_habit(struct fleet *f, const char *service, int64_t idle_ms, struct kg_str habit);
+
 /* --- by hand ------------------------------------------------------------------------------------
  */
 typedef void fleet_done(void *arg, unsigned reason, const char *detail); /* reason 0: done */
@@ -144,6 +157,15 @@ struct fleet_view {
 /* Fills up to `cap` views of the service's instances, returns how many there are. */
 size_t fleet_view(const struct fleet *f, uint32_t service, struct fleet_view *views, size_t cap,
                   int64_t now_ms);
+struct fleet_habit_view {
+    unsigned known;            /* idle times seen */
+    int64_t keep_ms, pause_ms; /* of idleness; KG_NEVER: does not come */
+    int64_t wake_in_ms;        /* -1: no wake is foreseen */
+    const char *why;           /* until the fleet is called again */
+};
+/* False: its idle timeout is not "auto". */
+bool fleet_habit_view(const struct fleet *f, uint32_t service, int64_t now_ms,
+                      struct fleet_habit_view *v);
 size_t fleet_waiting(const struct fleet *f, uint32_t service);
 /* Asserts I1-I8 over everything; cheap enough for the simulator to call after every event. */
 void fleet_check(const struct fleet *f);

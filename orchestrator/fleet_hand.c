@@ -103,9 +103,14 @@ static void forget_in(struct kg_list *callers, const void *arg)
 
 void fleet_forget_caller(struct fleet *f, void *arg)
 {
+    fleet_enter(f, f->now_ms);
     forget_in(&f->finished, arg);
-    for (uint32_t id = 0; id < f->service_count; id++)
+    for (uint32_t id = 0; id < f->service_count; id++) {
         forget_in(&f->services[id]->callers, arg);
+        if (f->services[id]->need_count > 0)
+            fleet_attend(f, f->services[id]);
+    }
+    fleet_leave(f);
 }
 
 /* --- wake and sleep --- */

@@ -15,6 +15,10 @@ static struct stages stages_of(const struct fleet_service *s)
     const struct config_service *c = s->config;
     struct stages at = {c->pause_after_ms < 0 ? KG_NEVER : c->pause_after_ms, c->idle_timeout_ms};
 
+    if (c->idle_auto && s->planned) {
+        at.end_ms = s->plan.keep_ms;
+        at.pause_ms = c->pause_after_ms < 0 ? s->plan.pause_ms : c->pause_after_ms;
+    }
     if (c->on_idle != CONFIG_ON_IDLE_PAUSE)
         return at;
     at.pause_ms = kg_earliest(at.pause_ms, at.end_ms);
@@ -109,6 +113,7 @@ static void pause_it(struct fleet_instance *i)
 static bool end(struct fleet_instance *i, const char *why)
 {
     i->service->crashes = 0;
+    fleet_use_missed(i->fleet, i->service);
     if (i->service->config->on_idle == CONFIG_ON_IDLE_STOP) {
         i->keep = true;
         tell_reaped(i, "stop");

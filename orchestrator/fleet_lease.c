@@ -58,6 +58,8 @@ void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum prox
         reaper_hold(&f->reaper, &i->idle);
         tell_clock(f);
     }
+    if (i->service->out == 0)
+        fleet_use_begins(f, i->service);
     i->spare = false;
     i->out += slots;
     i->service->out += slots;
@@ -163,6 +165,8 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
     i->allowed = 0;
     if (i->idle.watched)
         reaper_unhold(&f->reaper, &i->idle, i->idle.used_ms);
+    if (i->service->out == 0)
+        fleet_use_ended(f, i->service, i->idle.used_ms);
     tell_clock(f);
 }
 

@@ -93,6 +93,12 @@ struct fleet_service {
     /* `needs`, both ways; NULL where there are none. */
     struct fleet_service **needs, **needed_by;
     size_t need_count, needed_by_count;
+    /* idle_timeout "auto" */
+    struct habit habit;
+    struct habit_plan plan;
+    bool planned, foreseen; /* foreseen: woken, or kept, for a use that is expected */
+    int64_t used_ms;        /* end of the last use of any instance; KG_NEVER: not used */
+    int64_t wake_ms, wake_until_ms;
     unsigned needed; /* services in use that need this one */
     bool active;     /* counted in what it needs */
 };
@@ -164,6 +170,7 @@ struct fleet {
     struct fleet_fronts door;
     struct fleet_observer observer;
     int64_t (*clock)(void *arg);
+    int64_t (*wall)(void *arg);
     void *clock_arg;
     char owner[65];
     uint64_t random;
@@ -186,6 +193,8 @@ struct fleet {
     int64_t engine_down_ms;
     uint64_t epoch; /* of the engine: one more each time it is lost */
     struct kg_map remembered, foreign;
+    struct habits habits;
+    bool habits_changed;
 };
 
 /* --- fleet.c: every public call that may change something begins and ends with these --- */
@@ -275,6 +284,14 @@ void fleet_retime_kept(struct fleet_service *s);
 bool fleet_outlasts(const struct fleet_instance *i, int64_t used_ms);
 int64_t fleet_linger_ms(const struct fleet_service *s);
 void fleet_weighed(struct fleet_instance *i, int64_t memory_bytes);
+
+/* --- fleet_habit.c: idle_timeout "auto" --- */
+void fleet_use_begins(struct fleet *f, struct fleet_service *s); /* of the service as a whole */
+void fleet_use_ended(struct fleet *f, struct fleet_service *s, int64_t used_ms);
+void fleet_replan(struct fleet *f, struct fleet_service *s); /* other bounds, perhaps */
+void fleet_use_missed(struct fleet *f, struct fleet_service *s);
+void fleet_foresee(struct fleet *f, struct fleet_service *s);
+int64_t fleet_foresee_due_ms(const struct fleet_service *s); /* KG_NEVER: nothing is foreseen */
 
 /* --- fleet_lease.c --- */
 void fleet_serve(struct fleet_service *s); /* grants while there is who waits and what is free */

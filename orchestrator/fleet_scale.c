@@ -37,7 +37,7 @@ unsigned fleet_least(const struct fleet_service *s)
 {
     unsigned least = s->config && !s->asleep ? (unsigned)s->config->min_instances : 0;
 
-    return s->needed > 0 && least == 0 ? 1 : least;
+    return (s->needed > 0 || s->foreseen) && least == 0 ? 1 : least;
 }
 
 /* What nobody waits for is made only while the engine can make it. */
@@ -134,6 +134,8 @@ struct fleet_instance *fleet_succeed(struct fleet *f, struct fleet_service *s)
     i->deadline_ms = kg_earliest(i->deadline_ms, s->inherited_deadline_ms);
     s->inherited_deadline_ms = KG_NEVER;
     i->provisioned = true;
+    if (s->foreseen) /* it is as old as the pause in use that it is meant to end */
+        i->clock_ms = s->used_ms;
     fleet_step(i, demand_event(s), NULL);
     return i;
 }
@@ -436,7 +438,8 @@ static void drop_surplus(struct fleet_service *s)
 
 static void arm(struct fleet *f, struct fleet_service *s)
 {
-    int64_t due_ms = s->peak_until_ms, recall_ms = fleet_recall_pending(s);
+    int64_t due_ms = kg_earliest(s->peak_until_ms, fleet_foresee_due_ms(s));
+    int64_t recall_ms = fleet_recall_pending(s);
 
     if (fleet_backoff_left(f, s) > 0 && (fleet_least(s) > 0 || s->config->spares > 0))
         due_ms = kg_earliest(due_ms, s->backoff_until_ms);
@@ -462,6 +465,7 @@ void fleet_settle(struct fleet *f, struct fleet_service *s)
         kg_heap_remove(&f->service_timers, &s->timer);
         return;
     }
+    fleet_foresee(f, s);
     drop_surplus(s);
     pump(s);
     fleet_serve(s);

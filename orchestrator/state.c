@@ -228,6 +228,61 @@ void state_save(struct state *s, const struct fleet *f)
     kg_buf_fini(&b);
 }
 
+/* --- what was learnt --- */
+
+#define HABITS_MAX_BYTES (64 * 1024 * 1024)
+#define HABITS_EVERY_MS 10000
+
+/* One line: SERVICE (or "*") LAST_USE_WALL_MS HABIT. What is not understood is learnt anew. */
+static void recall_habit(struct fleet *f, const char *line)
+{
+    char name[KG_MAX_NAME_BYTES + 1];
+    long long used_ms;
+    int at = 0;
+
+    if (sscanf(line, "%63s %lld %n", name, &used_ms, &at) == 2 && at > 0 && line[at]) {
+        int64_t idle_ms = kg_clock_wall_ms() - used_ms;
+        fleet_recall_habit(f, strcmp(name, "*") == 0 ? "" : name, idle_ms > 0 ? idle_ms : 0,
+                           kg_str_of(line + at));
+    }
+}
+
+void state_recall_habits(const struct state *s, struct fleet *f)
+{
+    char path[288], *text, *line, *rest;
+
+    path_in(s, "habits", path, sizeof path);
+    text = read_file(path, HABITS_MAX_BYTES);
+    if (!text)
+        return;
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        recall_habit(f, line);
+    free(text);
+}
+
+static void add_habit(void *arg, const char *service, int64_t idle_ms, struct kg_str habit)
+{
+    kg_buf_printf(arg, "%s %lld %.*s\n", service[0] ? service : "*",
+                  (long long)(kg_clock_wall_ms() - idle_ms), (int)habit.n, habit.p);
+}
+
+void state_save_habits(struct state *s, struct fleet *f, bool now)
+{
+    int64_t now_ms = kg_clock_mono_ms();
+    struct kg_buf b;
+    int rc;
+
+    if ((!now && now_ms - s->habits_saved_ms < HABITS_EVERY_MS) || !fleet_habits_changed(f))
+        return;
+    s->habits_saved_ms = now_ms;
+    kg_buf_init(&b, HABITS_MAX_BYTES);
+    fleet_each_habit(f, add_habit, &b);
+    rc = b.error ? -ENOMEM : replace_file(s, "habits", b.data, b.len, false);
+    if (rc != 0)
+        KG_LOG(KG_LOG_WARN, "state-not-saved", KG_F("dir", s->dir), KG_F("why", strerror(-rc)));
+    kg_buf_fini(&b);
+}
+
 /* A lock that can be had alone is nobody's any more; what cannot be asked counts as held. */
 static bool lock_is_held(const char *path)
 {

@@ -17,6 +17,7 @@ struct state {
     int fronts_fd; /* a shared lock that our fronts inherit: held while any of them lives */
     char fronts_lock[64];
     bool dirty;
+    int64_t habits_saved_ms; /* monotonic */
 };
 
 /* Makes the directory and takes the lock. KG_ECONFLICT when another Kipgate holds it. `owner` NULL:
@@ -25,6 +26,10 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
 void state_close(struct state *s);
 /* Tells the fleet the clocks that the last run saved; those in use then have none. */
 void state_recall(const struct state *s, struct fleet *f);
+/* Tells the fleet what the last run learnt, after it was configured. */
+void state_recall_habits(const struct state *s, struct fleet *f);
+/* What was learnt, if anything is new; not oftener than every ten seconds unless `now`. */
+void state_save_habits(struct state *s, struct fleet *f, bool now);
 /* Writes all clocks now. A full disk costs only this: said in the log, tried again at a change. */
 void state_save(struct state *s, const struct fleet *f);
 /* Do fronts of an earlier run still live? Removes the lock files of those that do not. */

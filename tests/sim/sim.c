@@ -109,6 +109,12 @@ static void fill_idle(struct world *w, struct config_service *s)
 {
     s->pause_after_ms = sim_chance(w, 30) ? sim_between(w, 50, s->idle_timeout_ms - 1) : -1;
     s->on_idle = CONFIG_ON_IDLE_REMOVE;
+    s->idle_auto = !w->calm && sim_chance(w, 20);
+    s->idle_min_ms = sim_between(w, 100, 500);
+    s->idle_max_ms = sim_between(w, 500, 5000);
+    if (s->idle_auto && s->idle_timeout_ms < s->idle_min_ms) /* as the parser does it */
+        s->idle_timeout_ms = s->idle_min_ms;
+    s->idle_goal = (double)sim_between(w, 0, 100) / 100;
     if (!w->calm && sim_chance(w, 30))
         s->on_idle = sim_chance(w, 50) ? CONFIG_ON_IDLE_STOP : CONFIG_ON_IDLE_PAUSE;
 }
@@ -287,6 +293,7 @@ static void control_begins(struct world *w)
                                   .max_starts = (int)sim_between(w, 1, 4),
                                   .seed = sim_random(w),
                                   .now_ms = world_clock,
+                                  .wall_ms = world_clock,
                                   .now_arg = w};
 
     w->fleet = fleet_new(&params, w->now_ms);

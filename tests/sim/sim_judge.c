@@ -72,6 +72,10 @@ static void judge_reap(struct world *w, const struct note *n, bool pauses)
     least_ms = w->services[n->service].idle_timeout_ms;
     if (pauses && w->services[n->service].pause_after_ms >= 0)
         least_ms = w->services[n->service].pause_after_ms;
+    if (w->services[n->service].idle_auto) { /* a wake's instance is as old as the pause in use */
+        SIM_ASSERT(w, pauses || c->used_ms + w->services[n->service].idle_min_ms <= w->now_ms);
+        return;
+    }
     SIM_ASSERT(w, c->used_ms + least_ms <= w->now_ms);
     SIM_ASSERT(w, c->ready_ms + least_ms <= w->now_ms);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What outlives a run, in a directory of this test's own, with a fleet that only takes notes.
  * The difficulty: the files must be found as a killed run, or a person, may have left them. */
+#include "base/clock.h"
 #include "orchestrator/state.h"
 #include <check.h>
 #include <dirent.h>
@@ -23,9 +24,16 @@ struct clock_line {
     int64_t used_ms;
     bool in_use;
 };
+struct habit_line {
+    char service[KG_MAX_NAME_BYTES + 1], habit[64];
+    int64_t idle_ms;
+};
 struct fleet {
     struct clock_line clocks[8];
     size_t count;
+    struct habit_line habits[8];
+    size_t habit_count;
+    bool learnt;
 };
 
 int fleet_remember(struct fleet *f, const char *name, int64_t used_ms)
@@ -42,6 +50,34 @@ void fleet_each_clock(const struct fleet *f,
 {
     for (size_t i = 0; i < f->count; i++)
         each(arg, f->clocks[i].name, f->clocks[i].used_ms, f->clocks[i].in_use);
+}
+
+void fleet_each_habit(const struct fleet *f,
+                      void (*each)(void *arg, const char *service, int64_t idle_ms,
+                                   struct kg_str habit),
+                      void *arg)
+{
+    for (size_t i = 0; i < f->habit_count; i++)
+        each(arg, f->habits[i].service, f->habits[i].idle_ms, kg_str_of(f->habits[i].habit));
+}
+
+bool fleet_habits_changed(struct fleet *f)
+{
+    bool learnt = f->learnt;
+
+    f->learnt = false;
+    return learnt;
+}
+
+int fleet_recall_habit(struct fleet *f, const char *service, int64_t idle_ms, struct kg_str habit)
+{
+    struct habit_line *h = &f->habits[f->habit_count++];
+
+    ck_assert_uint_le(f->habit_count, 8);
+    snprintf(h->service, sizeof h->service, "%s", service);
+    ck_assert(kg_str_copy(h->habit, sizeof h->habit, habit));
+    h->idle_ms = idle_ms;
+    return 0;
 }
 
 /* --- the directory --- */
@@ -320,6 +356,53 @@ START_TEST(test_half_written_clocks_cost_only_themselves)
 }
 END_TEST
 
+START_TEST(test_what_was_learnt_comes_back)
+{
+    struct fleet before = {.habits = {{"", "all of them", 0}, {"a", "one two", 5000}},
+                           .habit_count = 2,
+                           .learnt = true},
+                 after = {0};
+
+    open_state(NULL);
+    state_recall_habits(&s, &after); /* there is nothing yet */
+    ck_assert_uint_eq(after.habit_count, 0);
+    state_save_habits(&s, &before, true);
+    state_close(&s);
+    open_state(NULL);
+    state_recall_habits(&s, &after);
+    ck_assert_uint_eq(after.habit_count, 2);
+    ck_assert_str_eq(after.habits[0].service, "");
+    ck_assert_str_eq(after.habits[0].habit, "all of them");
+    ck_assert_str_eq(after.habits[1].service, "a");
+    ck_assert_str_eq(after.habits[1].habit, "one two");
+    ck_assert_int_ge(after.habits[1].idle_ms, 5000);
+    ck_assert_int_lt(after.habits[1].idle_ms, 60000);
+}
+END_TEST
+
+START_TEST(test_what_was_learnt_is_saved_seldom_and_only_when_new)
+{
+    struct fleet f = {.habits = {{"", "x", 0}}, .habit_count = 1};
+    char text[512];
+
+    open_state(NULL);
+    state_save_habits(&s, &f, true); /* nothing new */
+    ck_assert_int_ne(access(in_dir("habits"), F_OK), 0);
+    s.habits_saved_ms = kg_clock_mono_ms();
+    f.learnt = true;
+    state_save_habits(&s, &f, false); /* not again so soon, and not forgotten */
+    ck_assert_int_ne(access(in_dir("habits"), F_OK), 0);
+    ck_assert(f.learnt);
+    state_save_habits(&s, &f, true);
+    read_file("habits", text, sizeof text);
+    ck_assert_int_eq(strncmp(text, "* ", 2), 0);
+    write_file("habits", "bad\n* x y\na 5\n\n\xff\n");
+    f.habit_count = 0;
+    state_recall_habits(&s, &f);
+    ck_assert_uint_eq(f.habit_count, 0);
+}
+END_TEST
+
 START_TEST(test_a_save_leaves_nothing_beside_the_file)
 {
     struct fleet before = {.clocks = {{"kipgate-a-1", 1, false}}, .count = 1};
@@ -356,6 +439,8 @@ int main(void)
     tcase_add_test(t, test_clocks_come_back_less_those_in_use);
     tcase_add_test(t, test_clocks_of_another_boot_mean_nothing);
     tcase_add_test(t, test_half_written_clocks_cost_only_themselves);
+    tcase_add_test(t, test_what_was_learnt_comes_back);
+    tcase_add_test(t, test_what_was_learnt_is_saved_seldom_and_only_when_new);
     tcase_add_test(t, test_a_save_leaves_nothing_beside_the_file);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);
