@@ -4,13 +4,14 @@ a while; and what happens when something goes wrong with them meanwhile. The eng
 events are the judge."""
 import time
 
+import docker
 import pytest
 
 from harness import echo as worker
-from harness import settings
+from harness import raw, settings
 from harness.echo import get
 from harness.engine import own_engine
-from harness.kipgate import Kipgate
+from harness.kipgate import Kipgate, problem
 from harness.load import Held, WarmLoad
 from harness.waiting import Background, together, wait_until
 
@@ -23,13 +24,34 @@ def stage(response):
 
 
 def frozen(gate, count=1, service="echo", timeout=10):
-    """Until the service has exactly so many containers and all are paused; gives the first id."""
+    """Until the service has exactly so many containers and all are paused, by Kipgate's word and by
+    the engine's (which calls it paused until an unpause is over); gives the first id."""
+    wait_until(
+        lambda: shown(gate, "paused", service) == count,
+        timeout,
+        f"{count} paused instances of {service}",
+        0.01,
+    )
     return gate.witness.wait_states(timeout, service, *["paused"] * count)[0]["Id"]
 
 
-def resumes(gate, service="echo"):
-    """How often an instance was resumed."""
-    return gate.admin.metric("kipgate_resumes_total", service=service)
+def resumed(gate, times, service="echo"):
+    """Whether the metrics count so many resumes; an answer may be a little ahead of them."""
+    wait_until(
+        lambda: gate.admin.metric("kipgate_resumes_total", service=service) == times,
+        5,
+        f"{times} resumes",
+    )
+    return unpaused(gate, service) == times
+
+
+def reaped(gate, action, times, service="echo"):
+    """Until the metrics count so many of that action; more would be wrong as well."""
+    wait_until(
+        lambda: gate.admin.metric("kipgate_reaped_total", service=service, action=action) == times,
+        5,
+        f"{times} of {action}",
+    )
 
 
 def shown(gate, state, service="echo"):
@@ -56,12 +78,12 @@ def test_paused_then_resumed_then_removed(kipgate, echo):
     response = gate.get("/again")
     ended = time.time()
     assert stage(response) == "paused" and container.startswith(worker.host(response))
-    assert resumes(gate) == 1 and unpaused(gate) == 1
+    assert resumed(gate, 1)
     assert frozen(gate) == container, "paused again"
     gone = gate.witness.wait("destroy", 10, "echo")["timeNano"] / 1e9
     assert 2.95 <= gone - ended <= 5.0, gone - ended
     assert gate.witness.made("echo") == 1
-    assert gate.admin.metric("kipgate_reaped_total", service="echo", action="remove") == 1
+    reaped(gate, "remove", 1)
 
 
 def test_warm_request_before_the_pause_is_warm(kipgate, echo):
@@ -93,7 +115,7 @@ def test_many_requests_resume_once(kipgate, echo):
         frozen(gate)
         answers = together([lambda: gate.get("/")] * 50, 30)
         assert [a.status for a in answers] == [200] * 50
-        assert unpaused(gate) == round_ and resumes(gate) == round_
+        assert resumed(gate, round_)
     assert gate.witness.made("echo") == 1
 
 
@@ -153,7 +175,7 @@ def test_on_idle_pause_keeps_the_instance(kipgate, echo):
     response = gate.get("/")
     assert stage(response) == "paused" and container.startswith(worker.host(response))
     assert frozen(gate) == container and gate.witness.made("echo") == 1
-    assert gate.admin.metric("kipgate_reaped_total", service="echo", action="pause") == 2
+    reaped(gate, "pause", 2)
 
 
 def test_on_idle_stop_keeps_the_container(kipgate, echo):
@@ -165,7 +187,7 @@ def test_on_idle_stop_keeps_the_container(kipgate, echo):
         (container,) = gate.witness.wait_states(10, "echo", "exited")
         assert container["Id"].startswith(worker.host(response))
         assert gate.witness.made("echo") == 1, "always the same one"
-    assert gate.admin.metric("kipgate_reaped_total", service="echo", action="stop") == 3
+    reaped(gate, "stop", 3)
     assert gate.witness.actions("destroy", "echo") == []
 
 
@@ -201,7 +223,7 @@ def test_wake_resumes(kipgate, echo):
     assert gate.get("/").status == 200
     frozen(gate)
     assert gate.admin.wake("echo").status == 200
-    assert gate.witness.made("echo") == 1 and resumes(gate) == 1
+    assert gate.witness.made("echo") == 1 and resumed(gate, 1)
     frozen(gate)
 
 
@@ -308,6 +330,7 @@ def test_kill_of_kipgate_while_stopped_and_kept(kipgate, echo):
     gate = kipgate({"echo": echo(on_idle="stop", idle_timeout="300ms")})
     assert gate.get("/").status == 200
     (container,) = gate.witness.wait_states(10, "echo", "exited")
+    time.sleep(0.5)  # what is kept is written down a moment later: killed before, it is made anew
     gate.kill9()
     gate.start()
     response = gate.get("/", timeout=20)
@@ -356,21 +379,33 @@ def test_instance_that_dies_while_paused(kipgate, echo, action):
 
 
 def test_instance_that_dies_while_it_resumes(kipgate, echo):
-    """Removed at the moment of the request, thirty times: each is answered."""
-    gate = kipgate({"echo": echo(pause_after="150ms", idle_timeout="1h")})
-    for round_ in range(10):
-        assert gate.get("/", timeout=30).status == 200
-        container = frozen(gate)
-        asked = Background(gate.get, "/", timeout=30)
-        time.sleep(0.002 * round_)
+    """Removed about the moment of the request, each time that of another service, for repeated
+    deaths would make one rest: each is answered, and repeated where that is safe."""
+    names = [f"s{i}" for i in range(10)]
+    gate = kipgate(
+        {n: echo(routes=[f"/{n}"], pause_after="150ms", idle_timeout="1h") for n in names}
+    )
+    for index, name in enumerate(names):
+        assert gate.get(f"/{name}", timeout=30).status == 200
+        container = frozen(gate, service=name)
+        asked = Background(gate.get, f"/{name}", timeout=30)
+        time.sleep(0.002 * index)
         try:
             gate.witness.client.api.remove_container(container, force=True)
-        except Exception:  # being removed by Kipgate already
+        except docker.errors.APIError:  # being removed by Kipgate already
             pass
+        answered(asked)
+        assert gate.get(f"/{name}", timeout=30).status == 200
+
+
+def answered(asked):
+    """Well, or with the reason; or broken off after the head that the dying worker had sent."""
+    try:
         answer = asked.result(40)
-        assert answer.status in (200, 502), (round_, answer.status, answer.body)
-        if answer.status == 502:
-            assert b"upstream-failed" in answer.body, answer.body  # it had resumed and was sent
+    except raw.Broken:
+        return
+    if answer.status != 200:
+        problem(answer, 502, "upstream-failed")
 
 
 def test_unpaused_by_hand(kipgate, echo):
@@ -427,30 +462,33 @@ def test_paused_by_hand_under_load(kipgate, echo):
 
 
 def test_paused_memory_is_capped_and_the_least_valuable_goes(kipgate, echo):
-    """Three paused instances of 30 MiB under a cap of 80 MiB: the one that was used least goes."""
-    uses = {"often": 40, "sometimes": 10, "once": 1}
+    """Three paused instances of 30 MiB, alike in size and in what they cost, under a cap of 80 MiB:
+    the one that was not used for longest goes."""
+    names = ("early", "late", "later")
     gate = kipgate(
         {
             name: echo(
                 env={"EAT_AT_BOOT": "30"},
                 routes=[f"/{name}"],
-                pause_after="1500ms",
+                pause_after="500ms",
                 idle_timeout="1h",
             )
-            for name in uses
+            for name in names
         },
         config={"paused_memory": "80MiB"},
     )
-    together([lambda n=n: gate.get(f"/{n}", timeout=30) for n in uses], 60)
-    for name, count in uses.items():
-        with gate.raw() as client:
-            for _ in range(count - 1):
-                assert client.send(get(f"/{name}")).response().status == 200
-    frozen(gate, service="often")
-    frozen(gate, service="sometimes")
-    gate.witness.wait_none(20, "once")
-    assert gate.witness.states("often") == ["paused"] == gate.witness.states("sometimes")
-    assert gate.get("/once", timeout=20).status == 200, "it is only cold again"
+    for name in names:
+        assert gate.get(f"/{name}", timeout=30).status == 200
+    work = [WarmLoad(gate.front, target=f"/{name}", clients=1) for name in names[1:]]
+    frozen(gate, service="early")
+    time.sleep(5)  # it becomes old, the others do not
+    for load in work:
+        load.stop()
+        assert load.failed == [], load.failed[:5]
+    gate.witness.wait_none(20, "early")
+    frozen(gate, service="late")
+    frozen(gate, service="later")
+    assert stage(gate.get("/early", timeout=20)) == "cold", "it is only cold again"
 
 
 def test_paused_memory_without_room_removes_instead(kipgate, echo):
@@ -491,7 +529,8 @@ def test_engine_hangs_while_resuming(engine, lossy):
     container = frozen(lossy)
     engine.suspend()
     asked = Background(lossy.get, "/", timeout=40)
-    wait_until(lambda: lossy.admin.metric("kipgate_waiting", service="echo") == 1, 5, "it waits")
+    time.sleep(0.5)  # it waits: nobody tells
+    assert not asked.done()
     engine.resume()
     response = asked.result(40)
     assert stage(response) == "paused" and container.startswith(worker.host(response))
