@@ -133,8 +133,12 @@ static int add_limited(scmp_filter_ctx ctx, bool unix_sockets)
     int rc = allow_if(ctx, SCMP_SYS(socket), 0, AF_INET);
 
     rc |= allow_if(ctx, SCMP_SYS(socket), 0, AF_INET6);
-    if (unix_sockets)
+    if (unix_sockets) { /* and to see them appear */
         rc |= allow_if(ctx, SCMP_SYS(socket), 0, AF_UNIX);
+        rc |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(inotify_init1), 0);
+        rc |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(inotify_add_watch), 0);
+        rc |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(inotify_rm_watch), 0);
+    }
     for (size_t i = 0; i < sizeof controls / sizeof *controls; i++)
         rc |= allow_if(ctx, SCMP_SYS(ioctl), 1, controls[i]);
     return rc | allow_if(ctx, SCMP_SYS(tgkill), 0, (scmp_datum_t)getpid());

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Probes of a worker's address.
+/* Probes of a worker's address: a TCP one is tried again and again, a Unix socket when it appears.
  * The difficulty: the first request waits for this, so each pause is as short as it can be. libuv's
  * timers count milliseconds: the first pause, meant to be 0.5 ms, is 1. */
 #include "base/err.h"
 #include "proxy/probe_priv.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
 
 #define MAX_BODY_BYTES                                                                             \
     KG_READ_BUFFER_BYTES /* of a health answer that is read to keep its connection */
 
 enum probe_state {
     PROBE_PAUSING,
+    PROBE_WATCHING, /* for the socket to appear; the timer is for what is not told */
     PROBE_CONNECTING,
     PROBE_SETTLING, /* connected; must stay so for a while */
     PROBE_ASKED,    /* the health request is sent */
@@ -22,7 +25,10 @@ struct probe {
     struct proxy_worker *worker;
     struct proxy_health health;
     enum probe_state state;
-    uv_timer_t timer; /* pauses, settling, the answer's deadline: the wheel is too coarse */
+    uv_timer_t timer;        /* pauses, settling, the answer's deadline: the wheel is too coarse */
+    uv_fs_event_t directory; /* of a Unix socket */
+    bool watches;
+    int open_handles;
     int64_t began_ms;
     unsigned attempts;
     size_t body_bytes;
@@ -53,6 +59,15 @@ static void again(struct probe *b)
     b->upstream = NULL;
     b->state = PROBE_PAUSING;
     uv_timer_start(&b->timer, on_timer, probe_pause_ms(++b->attempts, age), 0);
+}
+
+/* It is not there yet. Once it is, the worker may still be about to listen: then pauses begin. */
+static void wait_for_socket(struct probe *b)
+{
+    again(b);
+    b->attempts = 0;
+    b->state = PROBE_WATCHING;
+    uv_timer_start(&b->timer, on_timer, PROBE_UNTOLD_MS, 0);
 }
 
 static void attempt(struct probe *b)
@@ -98,7 +113,10 @@ static void on_connected(struct upstream *u, int status)
     struct probe *b = u->user;
 
     if (status != 0) {
-        again(b);
+        if (status == UV_ENOENT && b->watches)
+            wait_for_socket(b);
+        else
+            again(b);
         return;
     }
     u->wire.kind = &probe_wire;
@@ -117,7 +135,7 @@ static void on_timer(uv_timer_t *t)
 {
     struct probe *b = t->data;
 
-    if (b->state == PROBE_PAUSING)
+    if (b->state == PROBE_PAUSING || b->state == PROBE_WATCHING)
         attempt(b);
     else if (b->state == PROBE_SETTLING)
         through(b, true);
@@ -249,9 +267,44 @@ static void on_probe_closed(uv_handle_t *h)
     struct probe *b = h->data;
     struct proxy *p = b->worker->proxy;
 
-    worker_unref(b->worker);
-    free(b);
+    if (--b->open_handles == 0) {
+        worker_unref(b->worker);
+        free(b);
+    }
     proxy_handle_closed(p);
+}
+
+static void on_directory(uv_fs_event_t *event, const char *name, int events, int status)
+{
+    struct probe *b = event->data;
+
+    (void)name;
+    (void)events;
+    (void)status;
+    if (b->state != PROBE_WATCHING)
+        return;
+    uv_timer_stop(&b->timer);
+    attempt(b);
+}
+
+/* Where the directory cannot be watched, pauses do it. */
+static void watch_directory(struct probe *b)
+{
+    const struct sockaddr_un *address = (const struct sockaddr_un *)&b->worker->address;
+    char path[sizeof address->sun_path + 1] = "";
+    char *slash;
+
+    if (address->sun_family != AF_UNIX)
+        return;
+    memcpy(path, address->sun_path, sizeof address->sun_path);
+    slash = strrchr(path, '/');
+    if (!slash || uv_fs_event_init(b->worker->proxy->loop, &b->directory) != 0)
+        return;
+    *slash = '\0';
+    b->directory.data = b;
+    b->open_handles++;
+    b->worker->proxy->handles++;
+    b->watches = uv_fs_event_start(&b->directory, on_directory, path, 0) == 0;
 }
 
 void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
@@ -273,6 +326,8 @@ void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *healt
     uv_timer_init(p->loop, &b->timer);
     b->timer.data = b;
     p->handles++;
+    b->open_handles = 1;
+    watch_directory(b);
     w->probe = b;
     /* from the loop: `probed` is never called from inside this call */
     uv_timer_start(&b->timer, on_timer, 0, 0);
@@ -288,5 +343,7 @@ void proxy_worker_probe_stop(struct proxy_worker *w)
     if (b->upstream)
         upstream_close(b->upstream);
     b->upstream = NULL;
+    if (b->open_handles > 1)
+        uv_close((uv_handle_t *)&b->directory, on_probe_closed);
     uv_close((uv_handle_t *)&b->timer, on_probe_closed);
 }

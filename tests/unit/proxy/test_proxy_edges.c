@@ -2,6 +2,8 @@
 /* What is around the exchanges: waiting, refusals, caps, memory, probes, local requests, the end.
  * The difficulty is in world.h. */
 #include "world.h"
+#include <stdlib.h>
+#include <sys/un.h>
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
@@ -297,6 +299,37 @@ START_TEST(probe_by_connecting_may_have_to_settle)
 }
 END_TEST
 
+/* It is tried when it appears, not when a pause is over: that would be after 250 ms. */
+START_TEST(probe_of_a_socket_waits_for_it_to_appear)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct proxy_health health = {0};
+    struct proxy_worker *w;
+    char dir[] = "/tmp/kipgate-probe-XXXXXX";
+    uint64_t now;
+    int fd;
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(a.sun_path, sizeof a.sun_path, "%s/s", dir);
+    w = proxy_worker_add(world.proxy, 99, 1, (struct sockaddr *)&a, sizeof a);
+    ck_assert_ptr_nonnull(w);
+    proxy_worker_probe(w, &health);
+    now = uv_hrtime();
+    until(uv_hrtime() > now + 20 * 1000000);
+    ck_assert_uint_eq(gate.probed, 0);
+    fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    ck_assert_int_eq(listen(fd, 8), 0);
+    now = uv_hrtime();
+    until(gate.probed == 1);
+    ck_assert_uint_lt(uv_hrtime() - now, 150 * 1000000);
+    proxy_worker_remove(w);
+    close(fd);
+    unlink(a.sun_path);
+    ck_assert_int_eq(rmdir(dir), 0);
+}
+END_TEST
+
 /* --- local requests ------------------------------------------------------------------------ */
 
 START_TEST(local_requests)
@@ -433,6 +466,7 @@ int main(void)
                                   a_quarter_gibibyte_each_way,
                                   probe_finds_a_late_worker_and_keeps_the_connection,
                                   probe_by_connecting_may_have_to_settle,
+                                  probe_of_a_socket_waits_for_it_to_appear,
                                   local_requests,
                                   local_requests_from_elsewhere_are_refused,
                                   local_client_that_does_not_read_is_cut_off,
