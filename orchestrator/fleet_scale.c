@@ -375,6 +375,15 @@ static void refuse_stuck(struct fleet *f, struct fleet_service *s, unsigned reas
     fleet_refuse_hopeless(f, s, reason, retry_after_ms, detail);
 }
 
+static void refuse_for_need(struct fleet *f, struct fleet_service *s,
+                            const struct fleet_service *need)
+{
+    char words[160];
+
+    snprintf(words, sizeof words, "needs %s: %.80s", need->name, need->cause);
+    refuse_stuck(f, s, ORCH_BACKING_OFF, fleet_backoff_left(f, need), words);
+}
+
 /* Those who wait for nothing that is on its way. */
 static void refuse_who_cannot(struct fleet *f, struct fleet_service *s)
 {
@@ -387,7 +396,7 @@ static void refuse_who_cannot(struct fleet *f, struct fleet_service *s)
     else if (fleet_backoff_left(f, s) > 0 && !fleet_has_waker(s))
         refuse_stuck(f, s, ORCH_BACKING_OFF, fleet_backoff_left(f, s), s->cause);
     else if (need)
-        refuse_stuck(f, s, ORCH_BACKING_OFF, fleet_backoff_left(f, need), need->cause);
+        refuse_for_need(f, s, need);
     else if (needs_ready(s))
         refuse_stuck(f, s, PROXY_OVERLOADED, 0, "too many instances");
 }
