@@ -58,12 +58,13 @@
 #define KG_ENGINE_API_MIN 40         /* minor of the oldest API version we speak: 1.40 */
 #define KG_ENGINE_API_MAX 47         /* and of the newest */
 
-/* Network namespaces parked for workers to join. */
-#define KG_SANDBOX_MAX 16          /* parked at a time, unless the configuration says otherwise */
-#define KG_SANDBOX_MAX_KNOWN 16384 /* parked or in use */
-#define KG_SANDBOX_KEEP_MS 600000  /* a burst of starts is provided for so long after it */
-#define KG_SANDBOX_KEEP_ONE_MS 86400000 /* and after a start, for the next one */
-#define KG_SANDBOX_MEMORY_BYTES (32 * 1024 * 1024) /* for the engine, which sets it up inside */
+/* Network namespaces parked for workers to join. A burst of starts is provided for so long after
+ * it, one start for much longer. The memory is for the engine, which works inside. */
+#define KG_SANDBOX_MAX 16 /* parked at a time, unless the configuration says otherwise */
+#define KG_SANDBOX_MAX_KNOWN 16384
+#define KG_SANDBOX_KEEP_MS 600000
+#define KG_SANDBOX_KEEP_ONE_MS 86400000
+#define KG_SANDBOX_MEMORY_BYTES (32 * 1024 * 1024)
 #define KG_SANDBOX_PIDS 16
 
 /* Lifetimes. */

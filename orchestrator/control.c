@@ -6,6 +6,7 @@
 #include "orchestrator/digest.h"
 #include "orchestrator/fronts.h"
 #include "orchestrator/images.h"
+#include "orchestrator/parking.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -41,6 +42,7 @@ struct control {
     size_t listen_count;
     int access_log_fd;
     struct engine *engine;
+    struct parking *parking; /* between the engine and the fleet */
     struct images *images;
     struct fleet *fleet;
     struct fronts *fronts;
@@ -111,20 +113,33 @@ static void on_engine_state(void *arg, bool up, const char *why)
            KG_F("reach", up ? engine_reach_name(c->engine) : ""));
     if (up)
         fronts_set_settle_ms(c->fronts, engine_settle_ms(c->engine));
+    parking_engine_state(c->parking, up);
     fleet_engine_state(c->fleet, up, why, kg_clock_mono_ms());
     images_engine_state(c->images, up);
     admin_event(c->admin, up ? "engine-up" : "engine-down", NULL, why);
 }
 
-static void on_engine_event(void *arg, const struct engine_event *event)
+static void on_parking_event(void *arg, const struct engine_event *event)
 {
     fleet_engine_event(((struct control *)arg)->fleet, event, kg_clock_mono_ms());
+}
+
+static void on_engine_event(void *arg, const struct engine_event *event)
+{
+    if (!parking_event(((struct control *)arg)->parking, event))
+        on_parking_event(arg, event);
+}
+
+static void on_parking_list(void *arg, const struct engine_container *all, size_t count,
+                            int64_t began_ms)
+{
+    fleet_engine_list(((struct control *)arg)->fleet, all, count, began_ms, kg_clock_mono_ms());
 }
 
 static void on_engine_list(void *arg, const struct engine_container *all, size_t count,
                            int64_t began_ms)
 {
-    fleet_engine_list(((struct control *)arg)->fleet, all, count, began_ms, kg_clock_mono_ms());
+    parking_list(((struct control *)arg)->parking, all, count, began_ms);
 }
 
 static void on_pull_progress(void *arg, const char *service, const char *words)
@@ -174,6 +189,7 @@ static int put_in_force(struct control *c, struct config *next, struct config_er
     c->config = next;
     fronts_configure(c->fronts, next);
     images_configure(c->images, next);
+    parking_configure(c->parking, next);
     config_free(old);
     KG_LOG(KG_LOG_INFO, "configured", KG_FN("services", (int64_t)next->service_count));
     admin_event(c->admin, "configured", NULL, "");
@@ -252,6 +268,7 @@ static void on_tick(uv_timer_t *t)
     int64_t now_ms = kg_clock_mono_ms();
 
     fleet_tick(c->fleet, now_ms);
+    parking_tick(c->parking, now_ms);
     images_tick(c->images, now_ms);
 }
 
@@ -262,11 +279,12 @@ static void before_sleep(uv_prepare_t *p)
 
     if (c->stage == CONTROL_CLOSING)
         return;
-    if (c->stage == CONTROL_SETTLING && fleet_quiet(c->fleet)) {
+    if (c->stage == CONTROL_SETTLING && fleet_quiet(c->fleet) && parking_quiet(c->parking)) {
         control_close(c);
         return;
     }
     due_ms = kg_earliest(fleet_due_ms(c->fleet), images_due_ms(c->images));
+    due_ms = kg_earliest(due_ms, parking_due_ms(c->parking));
     if (due_ms == KG_NEVER) {
         uv_timer_stop(&c->tick);
         return;
@@ -301,6 +319,7 @@ static void on_engine_closed(void *arg)
     images_free(c->images);
     admin_free(c->admin);
     fleet_free(c->fleet);
+    parking_free(c->parking);
     fronts_free(c->fronts, on_fronts_closed, c);
 }
 
@@ -353,6 +372,7 @@ static void control_drain(struct control *c)
     c->stage = CONTROL_DRAINING;
     fleet_stop(c->fleet, false, kg_clock_mono_ms());
     images_stop(c->images);
+    parking_stop(c->parking);
     for (size_t i = 0; i < c->listen_count; i++)
         listen_close(&c->listen[i]); /* else new connections would wait for nobody */
     uv_timer_start(&c->end, on_drained_late, (uint64_t)c->config->drain_timeout_ms, 0);
@@ -464,6 +484,20 @@ static int open_fronts(struct control *c, struct kg_err *err)
     return err->code;
 }
 
+/* The fleet's engine: workers join parked networks behind it. */
+static const struct engine_ops *open_parking(struct control *c)
+{
+    const struct parking_params params = {.engine = engine_ops(c->engine),
+                                          .sandboxes = engine_parking_ops(c->engine),
+                                          .owner = c->state.owner,
+                                          .arg = c,
+                                          .on_event = on_parking_event,
+                                          .on_list = on_parking_list};
+
+    c->parking = parking_new(&params);
+    return c->parking ? parking_ops(c->parking) : NULL;
+}
+
 static int open_fleet(struct control *c, struct kg_err *err)
 {
     const struct engine_callbacks callbacks = {c, on_engine_state, on_engine_event, on_engine_list,
@@ -485,8 +519,10 @@ static int open_fleet(struct control *c, struct kg_err *err)
     c->engine = engine_open(&c->loop, c->config, c->state.owner, &callbacks, err);
     if (!c->engine)
         return err->code;
-    params.engine = engine_ops(c->engine);
-    images.engine = params.engine;
+    params.engine = open_parking(c);
+    if (!params.engine)
+        return kg_fail(err, KG_ENOMEM, "out of memory");
+    images.engine = engine_ops(c->engine);
     c->images = images_new(&images);
     c->fleet = fleet_new(&params, kg_clock_mono_ms());
     if (!c->fleet || !c->images)
@@ -553,6 +589,7 @@ static int control_open(struct control *c, struct kg_err *err)
     if (rc != 0)
         return kg_fail(err, rc, "out of memory");
     images_configure(c->images, c->config);
+    parking_configure(c->parking, c->config);
     state_recall(&c->state, c->fleet);
     state_recall_habits(&c->state, c->fleet);
     hold_for_old_fronts(c);
