@@ -11,14 +11,42 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* One thing's record, embedded by the caller. Plain memory without pointers: nothing to free. */
-struct habit {
-    uint32_t known; /* idle times seen: for showing; all else is habit.c's own */
+enum {
+    HABIT_WEEK = 7 * 24 * 60, /* minutes */
+    HABIT_GAPS = 64,
+    HABIT_BINS = 128,
+    HABIT_CLUES = 5,
+    HABIT_SETS = 8,
+    HABIT_FORM = 0x6b680001, /* of a record: its version, and the order of its bytes */
+    HABIT_FORM_ALL = 0x6b680101,
+    HABIT_MOST_SEEN = 250,
+    HABIT_MOST_WEIGHT = 8,
+    HABIT_LAST_MINUTE = INT32_MAX, /* some 4,000 years away: what is later is taken for it */
+    HABIT_CELLS = 12 * 6 * 8, /* by a clue's share of hits, its tries, and the idle time so far */
 };
 
-/* What is learnt from all of them together. Plain memory as well. */
+/* One thing's record, embedded by the caller: plain memory without pointers, nothing to free. All
+ * but `known` is habit.c's own. Minutes are of the wall clock, since 1970. */
+struct habit {
+    uint32_t form;  /* of which version of habit.c it is */
+    uint32_t known; /* idle times told of */
+    int64_t first;  /* the first minute that the record knows of; 0: none yet */
+    int64_t next;   /* the minutes before this one are in the record */
+    uint32_t gaps;  /* idle times that went over a minute's end; shorter ones teach nothing */
+    uint16_t gap[HABIT_GAPS];     /* the last of them, in minutes: a ring */
+    uint16_t bin[HABIT_BINS];     /* how many there were of each length, recent ones weigh more */
+    uint8_t used[HABIT_WEEK / 8]; /* a bit for each minute of the last week: a ring */
+};
+
+/* What is learnt from all of them together; plain memory as well, of some 23 KiB. */
 struct habits {
-    uint32_t known;
+    uint32_t form;
+    uint32_t gaps; /* idle times learnt from */
+    float weight[HABIT_SETS][HABIT_CLUES + 1];
+    struct habit_cell {
+        float chance; /* of a use in the next minute */
+        float seen;
+    } cell[HABIT_CLUES][HABIT_CELLS];
 };
 
 /* What is wanted: the same for all decisions about one thing, but it may change between them. */
@@ -51,6 +79,12 @@ void habit_arrival(struct habits *all, struct habit *h, int64_t wall_ms, int64_t
  * convenient (at removal, before a plan is asked again, every few minutes while it is gone); not
  * telling makes what is hardly ever used look as if it were used more. */
 void habit_idle(struct habits *all, struct habit *h, int64_t wall_ms, int64_t idle_ms);
+
+/* The chance (0 to 1) of a use in that minute (since 1970), with none since the minute `last`. */
+float habit_chance(const struct habits *all, const struct habit *h, int64_t last, int64_t minute);
+
+/* The wall time at which the last use ended; both made sane. */
+int64_t habit_end_of_use(int64_t wall_ms, int64_t idle_ms);
 
 /* What to do with it, which has not been used for idle_ms at wall_ms. Asked at the end of each use
  * (0), and again when a wake's keep is over without a use: then with the age so far, and all stages
