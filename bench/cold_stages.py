@@ -68,10 +68,10 @@ def parked(gate):
     ]
 
 
-def wait_for(condition, words):
+def wait_for(condition, words, timeout=10):
     """A stage that must come by itself; NotAvailable when it does not."""
     try:
-        return wait_until(condition, 10, words, every=0.02)
+        return wait_until(condition, timeout, words, every=0.02)
     except TimedOut as error:
         raise NotAvailable(str(error)) from error
 
@@ -194,7 +194,14 @@ class Held:
         """Waits until the other is ready for use, then a request."""
         if self.used:
             self.begin_anew()
-        wait_for(lambda: states(self.gate, "held") == self.ready, f"{self.words} beside a busy one")
+        for more in (True, True, False):  # the one that takes the first request may be the spare
+            try:
+                wait_for(lambda: states(self.gate, "held") == self.ready, "the other one", 4)
+                break
+            except NotAvailable as error:
+                if not more:
+                    raise NotAvailable(f"{error}; there are {states(self.gate, 'held')}") from error
+                self.begin_anew()
         self.used = self.stage is not None
         return list(asked(self.gate, "/", self.stage))[: len(self.rows)]
 

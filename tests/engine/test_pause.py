@@ -260,6 +260,18 @@ def test_spare_is_frozen_beyond_the_busy_and_replaced(kipgate, echo):
     held.release()
 
 
+def test_one_is_frozen_whichever_was_ready_first(kipgate, echo):
+    """From nothing, one request makes two instances at once. Whichever of them takes it, the other
+    one is frozen, ten times."""
+    gate = kipgate({"echo": echo(concurrency=1, max_instances=2, spares=1, idle_timeout="10m")})
+    for _ in range(10):
+        assert gate.admin.sleep("echo").status == 200
+        gate.witness.wait_none(10, "echo")
+        held = Held(gate, 1)
+        gate.witness.wait_states(5, "echo", "paused", "running")
+        held.release()
+
+
 def test_spare_that_is_killed_is_replaced(kipgate, echo):
     """A dead spare is no spare."""
     gate = kipgate({"echo": echo(max_instances=2, spares=1, idle_timeout="10m")})
