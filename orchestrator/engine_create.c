@@ -246,7 +246,23 @@ static int set_binds(struct json *root, struct json *host, const struct config_s
     return rc;
 }
 
-static void set_network(struct json *root, struct json *host, const struct engine_ground *g)
+/* On a network of ours it is found by its service's name, by those that need it. */
+static void set_alias(struct json *root, const struct config_service *s,
+                      const struct engine_ground *g)
+{
+    struct json *config = json_new_object(), *ends = json_new_object();
+    struct json *end = json_new_object(), *aliases = json_new_array();
+
+    if (s->name[0]) /* a sandbox has none */
+        json_push_string(aliases, s->name);
+    json_set(end, "Aliases", aliases);
+    json_set(ends, g->network, end);
+    json_set(config, "EndpointsConfig", ends);
+    json_set(root, "NetworkingConfig", config);
+}
+
+static void set_network(struct json *root, struct json *host, const struct config_service *s,
+                        const struct engine_ground *g)
 {
     char mode[ENGINE_ID_BYTES + 16];
 
@@ -258,11 +274,8 @@ static void set_network(struct json *root, struct json *host, const struct engin
     if (!g->network[0])
         return;
     json_set_string(host, "NetworkMode", g->network);
-    if (strcmp(g->network, "bridge") != 0) { /* the default one takes no settings of an endpoint */
-        struct json *config = json_new_object();
-        set_empty(config, "EndpointsConfig", g->network);
-        json_set(root, "NetworkingConfig", config);
-    }
+    if (strcmp(g->network, "bridge") != 0) /* the default one takes no settings of an endpoint */
+        set_alias(root, s, g);
 }
 
 static int set_host(struct engine_body *b, const struct config_service *s,
@@ -278,7 +291,7 @@ static int set_host(struct engine_body *b, const struct config_service *s,
     set_tmpfs(b->host, s);
     set_log(b->host, g);
     set_devices(b->host, s);
-    set_network(b->root, b->host, g);
+    set_network(b->root, b->host, s, g);
     return set_binds(b->root, b->host, s, g, err);
 }
 
@@ -365,7 +378,7 @@ int engine_body_sandbox(const char *image, const char *hostname, const struct en
     json_set(host, "LogConfig", log);
     set_security(host, &s, g);
     set_limits(host, &s);
-    set_network(root, host, g);
+    set_network(root, host, &s, g);
     json_set(root, "HostConfig", host);
     rc = json_print(root, false, out);
     json_free(root);

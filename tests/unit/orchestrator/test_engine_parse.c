@@ -524,7 +524,7 @@ START_TEST(the_default_profile)
     has(n, "HostConfig.LogConfig",
         "{\"Type\":\"json-file\",\"Config\":{\"max-size\":\"10m\",\"max-file\":\"1\"}}");
     has(n, "HostConfig.NetworkMode", "\"net\"");
-    has(n, "NetworkingConfig.EndpointsConfig", "{\"net\":{}}");
+    has(n, "NetworkingConfig.EndpointsConfig", "{\"net\":{\"Aliases\":[\"a\"]}}");
     has(n, "Env", "[\"PORT=8080\"]");
     has(n, "ExposedPorts", "{\"8080/tcp\":{}}");
     ck_assert_ptr_null(json_path(n, "HostConfig.PortBindings")); /* nothing is published */
