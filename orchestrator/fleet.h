@@ -119,7 +119,7 @@ void fleet_each_clock(const struct fleet *f,
  * what is common to all. idle_ms: since the end of the last use. Recalled after the first
  * configure: 0, KG_ENOTFOUND (no such service) or KG_EINVAL (not understood; nothing is changed).
  */
-void fleet_each_habit(const struct fleet *f,
+void fleet_each_habit(const struct fleet *f, int64_t now_ms,
                       void (*each)(void *arg, const char *service, int64_t idle_ms,
                                    struct kg_str habit),
                       void *arg);

@@ -92,7 +92,7 @@ int64_t fleet_foresee_due_ms(const struct fleet_service *s)
 
 /* --- across runs --- */
 
-void fleet_each_habit(const struct fleet *f,
+void fleet_each_habit(const struct fleet *f, int64_t now_ms,
                       void (*each)(void *arg, const char *service, int64_t idle_ms,
                                    struct kg_str habit),
                       void *arg)
@@ -108,7 +108,7 @@ void fleet_each_habit(const struct fleet *f,
             continue;
         kg_buf_clear(&text);
         habit_save(&s->habit, &text);
-        each(arg, s->name, s->out > 0 ? 0 : f->now_ms - s->used_ms, kg_buf_str(&text));
+        each(arg, s->name, s->out > 0 ? 0 : now_ms - s->used_ms, kg_buf_str(&text));
     }
     kg_buf_fini(&text);
 }

@@ -276,7 +276,7 @@ void state_save_habits(struct state *s, struct fleet *f, bool now)
         return;
     s->habits_saved_ms = now_ms;
     kg_buf_init(&b, HABITS_MAX_BYTES);
-    fleet_each_habit(f, add_habit, &b);
+    fleet_each_habit(f, now_ms, add_habit, &b);
     rc = b.error ? -ENOMEM : replace_file(s, "habits", b.data, b.len, false);
     if (rc != 0)
         KG_LOG(KG_LOG_WARN, "state-not-saved", KG_F("dir", s->dir), KG_F("why", strerror(-rc)));

@@ -386,6 +386,7 @@ RIG struct rig *rig_closed(int fronts) /* the engine is not up yet */
         .max_starts = 2,
         .seed = 42,
         .now_ms = rig_clock,
+        .wall_ms = rig_clock,
         .now_arg = r};
 
     ck_assert_ptr_nonnull(r);

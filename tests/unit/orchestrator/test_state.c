@@ -52,11 +52,12 @@ void fleet_each_clock(const struct fleet *f,
         each(arg, f->clocks[i].name, f->clocks[i].used_ms, f->clocks[i].in_use);
 }
 
-void fleet_each_habit(const struct fleet *f,
+void fleet_each_habit(const struct fleet *f, int64_t now_ms,
                       void (*each)(void *arg, const char *service, int64_t idle_ms,
                                    struct kg_str habit),
                       void *arg)
 {
+    ck_assert_int_gt(now_ms, 0);
     for (size_t i = 0; i < f->habit_count; i++)
         each(arg, f->habits[i].service, f->habits[i].idle_ms, kg_str_of(f->habits[i].habit));
 }
