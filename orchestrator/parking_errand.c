@@ -39,7 +39,8 @@ static struct errand *errand_new(struct parking *p, const char *name, engine_don
     return r;
 }
 
-static void errand_free(struct errand *r)
+/* From here on nobody finds it. */
+static void leave(struct errand *r)
 {
     struct parking *p = r->parking;
 
@@ -49,17 +50,20 @@ static void errand_free(struct errand *r)
             p->refill_ms = parking_now(p) + SANDBOX_REST_MS;
     }
     kg_list_remove(&r->link);
+}
+
+static void errand_free(struct errand *r)
+{
+    leave(r);
     free(r);
 }
 
-/* Tells the one who asked, as the last thing. */
+/* Tells the one who asked, who may ask again from within. `a` may be the errand's own. */
 static void end(struct errand *r, const struct engine_answer *a)
 {
-    engine_done *done = r->done;
-    void *arg = r->arg;
-
-    errand_free(r);
-    done(arg, a);
+    leave(r);
+    r->done(r->arg, a);
+    free(r);
 }
 
 /* The call was not even taken: of the first the caller is told so at once. */
