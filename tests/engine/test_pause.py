@@ -487,13 +487,14 @@ def test_paused_memory_is_capped_and_the_least_valuable_goes(kipgate, echo):
             )
             for name in names
         },
-        config={"paused_memory": "80MiB"},
+        config={"paused_memory": "80MiB", "sandboxes": "off"},
     )
+    assert gate.get("/early", timeout=30).status == 200 and gate.admin.sleep("early").status == 200
     for name in names:
         assert gate.get(f"/{name}", timeout=30).status == 200
     work = [WarmLoad(gate.front, target=f"/{name}", clients=1) for name in names[1:]]
     frozen(gate, service="early")
-    time.sleep(5)  # it becomes old, the others do not
+    time.sleep(8)  # it becomes old, the others do not
     for load in work:
         load.stop()
         assert load.failed == [], load.failed[:5]

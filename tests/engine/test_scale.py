@@ -273,23 +273,36 @@ def test_min_instances_after_a_reload(kipgate, echo):
 # --- down -----------------------------------------------------------------------------------------
 
 
-def test_scale_in_leaves_what_is_needed_and_takes_the_youngest_first(kipgate, echo):
-    """Four instances for a peak, then one request at a time: three go one after the other, the
-    youngest first; no request fails meanwhile."""
+def test_scale_in_takes_the_youngest_first(kipgate, echo):
+    """Four instances for a peak of which one request goes on: three are given up one after the
+    other, the youngest first, and the one in use stays."""
     gate = kipgate({"echo": echo(concurrency=1, max_instances=4, idle_timeout="1s")})
-    held = Held(gate)
-    ages = []
+    held, ages = Held(gate), []
     for _ in range(4):
         held.more()
         (new,) = gate.witness.ids("echo") - set(ages)
         ages.append(new)
+    first = held.clients.pop(0)
     held.release()
-    work = WarmLoad(gate.front, clients=1, pause=0.02)
-    running(gate, 90, 1)
-    work.stop()
-    assert work.failed == [], work.failed[:5]
+    assert running(gate, 90, 1) == {ages[0]}
     gone = [event["Actor"]["ID"] for event in gate.witness.actions("die", "echo")]
     assert gone == ages[:0:-1], (gone, ages)
+    first.close()
+    gate.witness.wait_none(15, "echo")
+
+
+def test_scale_in_under_load_leaves_what_is_needed(kipgate, echo):
+    """Four instances for a peak, then one request at a time: one instance is left, whichever is in
+    use then, and no request fails meanwhile."""
+    gate = kipgate({"echo": echo(concurrency=1, max_instances=4, idle_timeout="1s")})
+    Held(gate, 4).release()
+    work = WarmLoad(gate.front, clients=1, pause=0.02)
+    running(gate, 90, 1)
+    count = work.count
+    wait_until(lambda: work.count > count + 50, 20, "fifty requests to the one that is left")
+    work.stop()
+    assert work.failed == [], work.failed[:5]
+    assert gate.witness.made("echo") == 4, "no instance was given up too early"
     gate.witness.wait_none(15, "echo")
 
 
