@@ -46,6 +46,20 @@ static unsigned grant_size(const struct fleet_instance *i, int front, bool other
     return share - held < left ? share - held : left;
 }
 
+/* A spare that was ready first is used: another one that starts is then the one too many. */
+static void pass_on_spare(struct fleet_instance *i)
+{
+    i->spare = false;
+    KG_LIST_EACH(it, &i->service->instances)
+    {
+        struct fleet_instance *other = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (other->spare || !instance_is_provisioning(other->state))
+            continue;
+        other->spare = true;
+        return;
+    }
+}
+
 void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum proxy_warmth warmth,
                  bool others_wait)
 {
@@ -60,7 +74,8 @@ void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum prox
     }
     if (i->service->out == 0)
         fleet_use_begins(f, i->service);
-    i->spare = false;
+    if (i->spare)
+        pass_on_spare(i);
     i->out += slots;
     i->service->out += slots;
     fleet_peak_note(i->fleet, i->service);
