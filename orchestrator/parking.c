@@ -71,10 +71,20 @@ static unsigned parked(const struct parking *p)
     return p->counts[SANDBOX_PARKED] + p->counts[SANDBOX_FOUND];
 }
 
+static bool has_turn(const struct parking *p)
+{
+    return making(p) + p->removing < SANDBOXES_AT_ONCE;
+}
+
+static bool is_leaving(const struct parking *p)
+{
+    return p->counts[SANDBOX_LEAVING] > 0 && p->removing < SANDBOXES_AT_ONCE;
+}
+
 /* Never while a worker is being started: it would be started later for it. */
 static bool has_room(const struct parking *p, int64_t now_ms)
 {
-    return p->listed && p->starting == 0 && making(p) < SANDBOXES_AT_ONCE &&
+    return p->listed && p->starting == 0 && has_turn(p) &&
            parked(p) + making(p) < target(p, now_ms);
 }
 
@@ -94,7 +104,7 @@ int64_t parking_due_ms(const struct parking *p)
         due_ms = first->due_ms;
     if (has_room(p, now_ms))
         due_ms = kg_earliest(due_ms, p->refill_ms > now_ms ? p->refill_ms : now_ms);
-    if (is_too_many(p, now_ms))
+    if (is_too_many(p, now_ms) || is_leaving(p))
         due_ms = now_ms;
     else if (p->counts[SANDBOX_PARKED] > 0)
         due_ms = kg_earliest(due_ms, parking_demand_due_ms(&p->demand, now_ms));
@@ -109,6 +119,9 @@ void parking_tick(struct parking *p, int64_t now_ms)
         parking_on_time(KG_CONTAINER_OF(first, struct sandbox, timer));
     while (p->up && is_too_many(p, now_ms))
         parking_end(KG_LIST_ENTRY(kg_list_first(&p->stages[SANDBOX_PARKED]), struct sandbox, link));
+    while (p->up && is_leaving(p))
+        parking_remove(
+            KG_LIST_ENTRY(kg_list_first(&p->stages[SANDBOX_LEAVING]), struct sandbox, link));
     while (p->refill_ms <= now_ms && has_room(p, now_ms))
         parking_make(p);
 }
@@ -352,7 +365,7 @@ void parking_stop(struct parking *p)
 
 bool parking_quiet(const struct parking *p)
 {
-    return !p->up || making(p) + p->counts[SANDBOX_ENDING] == 0;
+    return !p->up || making(p) + p->counts[SANDBOX_LEAVING] + p->counts[SANDBOX_ENDING] == 0;
 }
 
 void parking_view(const struct parking *p, struct parking_view *v)

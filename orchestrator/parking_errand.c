@@ -330,6 +330,11 @@ static void on_sandbox(void *arg, const struct engine_answer *a)
     }
 }
 
+static bool is_going(const struct sandbox *sb)
+{
+    return sb->stage == SANDBOX_LEAVING || sb->stage == SANDBOX_ENDING || sb->lost;
+}
+
 static void on_inspected(void *arg, const struct engine_answer *a)
 {
     struct errand *r = arg;
@@ -346,11 +351,11 @@ static void on_inspected(void *arg, const struct engine_answer *a)
     }
     r->answer = *a;
     sb = parking_find(p, c->sandbox);
-    if (sb && sb->stage != SANDBOX_ENDING && !sb->lost && sb->address_length > 0)
+    if (sb && !is_going(sb) && sb->address_length > 0)
         answer_joined(r, sb);
     else if (!is_up(c))
         end(r, &r->answer); /* a start will find out */
-    else if (sb && (sb->stage == SANDBOX_ENDING || sb->lost))
+    else if (sb && is_going(sb))
         remove_stranded(r, c->id);
     else
         next(r, j->ask(j->self, c->sandbox, on_sandbox, r));

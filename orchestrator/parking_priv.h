@@ -13,7 +13,7 @@
 
 #define SANDBOX_PREFIX "kipgate-sandbox-"
 #define SANDBOX_SUFFIX_DIGITS 12
-#define SANDBOXES_AT_ONCE 2    /* made at a time: more would only take longer */
+#define SANDBOXES_AT_ONCE 2    /* made or removed at a time: requests' calls go before */
 #define SANDBOX_REST_MS 50     /* after a worker's start, before one is made: it boots */
 #define SANDBOX_DOUBT_MS 10000 /* found, it may yet be joined by what a last run asked for */
 #define SANDBOX_RETRY_FIRST_MS 100
@@ -59,8 +59,9 @@ enum sandbox_stage {
     SANDBOX_ASKING,   /* what is it, and where? */
     SANDBOX_FOUND,    /* of a last run; who uses it shows soon */
     SANDBOX_PARKED,
-    SANDBOX_TAKEN,  /* a worker's, for good */
-    SANDBOX_ENDING, /* to be removed, until it is */
+    SANDBOX_TAKEN,   /* a worker's, for good */
+    SANDBOX_LEAVING, /* to be removed in its turn */
+    SANDBOX_ENDING,  /* being removed, or not removed yet: again later */
     SANDBOX_STAGES
 };
 struct sandbox {
@@ -97,6 +98,7 @@ struct parking {
     struct parking_gain gain;
     unsigned cap;
     bool up, listed, stopped, off;
+    unsigned removing;       /* sandboxes: calls under way */
     unsigned starting;       /* creates and starts of workers under way */
     uint64_t starts, alone;  /* starts begun; the one that has been alone since it began, or 0 */
     unsigned starts_running; /* sandboxes' and workers' */
@@ -116,13 +118,14 @@ void parking_assign(struct sandbox *sb, const char *worker, const char *worker_i
 void parking_worker_gone(struct parking *p, const char *name_or_id);
 /* A running one of ours, whatever we knew of it. NULL: no memory. */
 struct sandbox *parking_know(struct parking *p, const struct engine_container *c);
-void parking_end(struct sandbox *sb);  /* removes it, for as long as it takes */
+void parking_end(struct sandbox *sb);  /* it is removed, however long that takes */
 void parking_drop(struct sandbox *sb); /* there is no such container: frees it */
 /* It died or went; a worker that has it is told of. */
 void parking_lost(struct sandbox *sb);
 void parking_make(struct parking *p);
 void parking_on_time(struct sandbox *sb);
-void parking_look(struct sandbox *sb); /* what is it, and where? */
+void parking_remove(struct sandbox *sb); /* it is its turn */
+void parking_look(struct sandbox *sb);   /* what is it, and where? */
 void parking_sandbox_free(struct sandbox *sb);
 void parking_disconnected(struct parking *p, const struct engine_container *worker);
 

@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void begin_removal(struct sandbox *sb);
-
 /* --- records ------------------------------------------------------------------------------ */
 
 static void set_stage(struct sandbox *sb, enum sandbox_stage stage)
@@ -19,8 +17,6 @@ static void set_stage(struct sandbox *sb, enum sandbox_stage stage)
     p->counts[sb->stage]--;
     p->counts[stage]++;
     kg_list_push_back(&p->stages[stage], &sb->link);
-    if (sb->stage != stage)
-        sb->tries = 0;
     sb->stage = stage;
     sb->stage_ms = parking_now(p);
 }
@@ -213,6 +209,7 @@ static void park(struct sandbox *sb, const struct engine_container *c)
 {
     set_address(sb, c);
     sb->parking->failures = 0;
+    sb->tries = 0;
     set_stage(sb, SANDBOX_PARKED);
     KG_LOG(KG_LOG_DEBUG, "sandbox-parked", KG_F("sandbox", sb->name));
 }
@@ -367,32 +364,36 @@ static void on_removed(void *arg, const struct engine_answer *a)
     struct sandbox *sb = arg;
 
     sb->operation = 0;
+    sb->parking->removing--;
     if (a->code == 0 || a->code == KG_ENOTFOUND)
         parking_drop(sb);
     else
         again_later(sb);
 }
 
-static void begin_removal(struct sandbox *sb)
+void parking_remove(struct sandbox *sb)
 {
     const struct engine_ops *e = sb->parking->params.engine;
 
+    set_stage(sb, SANDBOX_ENDING);
     sb->operation = e->remove(e->self, sb->id, on_removed, sb);
-    if (sb->operation == 0)
+    if (sb->operation != 0)
+        sb->parking->removing++;
+    else
         again_later(sb);
 }
 
 void parking_end(struct sandbox *sb)
 {
-    if (sb->stage == SANDBOX_ENDING)
+    if (sb->stage == SANDBOX_LEAVING || sb->stage == SANDBOX_ENDING)
         return;
     if (sb->operation != 0 || !sb->id[0]) {
         sb->doomed = true;
         return;
     }
     unassign(sb);
-    set_stage(sb, SANDBOX_ENDING);
-    begin_removal(sb);
+    sb->tries = 0;
+    set_stage(sb, SANDBOX_LEAVING);
 }
 
 void parking_on_time(struct sandbox *sb)
@@ -405,5 +406,5 @@ void parking_on_time(struct sandbox *sb)
     else if (sb->stage == SANDBOX_ASKING)
         parking_look(sb);
     else if (sb->stage == SANDBOX_ENDING)
-        begin_removal(sb);
+        set_stage(sb, SANDBOX_LEAVING);
 }

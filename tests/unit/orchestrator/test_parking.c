@@ -37,8 +37,11 @@ START_TEST(a_worker_joins_and_takes_it_along)
     calm(1000);
     ck_assert_uint_eq(view().parked, 1); /* another one, for the next */
     ops->remove(ops->self, w->id, on_done, NULL);
+    tick();
+    ck_assert_uint_eq(waiting(REMOVE), 1); /* the worker goes first */
     answer(REMOVE, GOOD);
-    ck_assert_uint_eq(waiting(REMOVE), 1); /* after the worker, not before */
+    tick();
+    ck_assert_uint_eq(waiting(REMOVE), 1);
     calm(10);
     ck_assert_ptr_null(box(sandbox));
     ck_assert_uint_eq(view().taken, 0);
@@ -54,6 +57,19 @@ START_TEST(two_workers_never_share)
     w = create(&a, "w");
     v = create(&a, "v");
     ck_assert(w->sandbox[0] && !v->sandbox[0]); /* one was parked: the second opens its own */
+}
+END_TEST
+
+START_TEST(few_are_removed_at_a_time)
+{
+    come_up();
+    burst(6);
+    calm(3000);
+    parking_stop(p);
+    tick();
+    ck_assert_uint_eq(waiting(REMOVE), SANDBOXES_AT_ONCE); /* requests' calls have room beside */
+    calm(1000);
+    ck_assert_uint_eq(count_boxes(true), 1);
 }
 END_TEST
 
@@ -366,6 +382,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, one_is_parked_before_anybody_asks);
     tcase_add_test(t, a_worker_joins_and_takes_it_along);
     tcase_add_test(t, two_workers_never_share);
+    tcase_add_test(t, few_are_removed_at_a_time);
     tcase_add_test(t, nothing_is_parked_while_a_worker_starts);
     tcase_add_test(t, services_that_others_find_by_name_open_their_own);
     tcase_add_loop_test(t, none_where_it_cannot_be, 0, 3);

@@ -125,6 +125,61 @@ START_TEST(a_worker_that_has_ended_is_told_as_it_is)
 }
 END_TEST
 
+START_TEST(one_that_dies_while_it_is_joined_is_told_of_and_not_used_again)
+{
+    struct engine_container *s;
+
+    come_up();
+    s = parked_box();
+    ops->create(ops->self, &a, "w", on_done, NULL);
+    s->state = ENGINE_EXITED;
+    event(ENGINE_EVENT_DIE, s);
+    answer(JOIN, _i == 0 ? GOOD : NO);
+    if (_i == 1)
+        answer(CREATE, GOOD);
+    ck_assert_uint_eq(view().parked, 0);
+    calm(1000);
+    ck_assert_int_eq(hints, 1);
+    ck_assert_str_eq(hint.container.name, "w");
+    ck_assert_str_eq(hint.container.id, _i == 0 ? box("w")->id : "");
+    ck_assert_ptr_null(box(s->id));
+}
+END_TEST
+
+START_TEST(the_second_of_two_in_one_goes)
+{
+    struct engine_container *w, *v;
+
+    come_up();
+    w = start_one(&a, "w");
+    v = start_one(&a, "v");
+    memcpy(v->sandbox, w->sandbox, sizeof v->sandbox); /* a create of long ago came true */
+    inspect("v");
+    ck_assert_int_eq(last.container.state, ENGINE_NONE);
+    ck_assert_ptr_null(box("v"));
+    inspect("w");
+    ck_assert_uint_eq(last_port(), 8080);
+}
+END_TEST
+
+START_TEST(one_that_is_not_removed_is_tried_again)
+{
+    come_up();
+    parking_stop(p);
+    for (int i = 0; i < 12; i++) {
+        now_ms = parking_due_ms(p);
+        tick();
+        answer(REMOVE, i % 2 ? NO : LOST);
+    }
+    ck_assert(!parking_quiet(p));
+    parking_engine_state(p, false);
+    parking_engine_state(p, true); /* another try at once */
+    calm(10);
+    ck_assert(parking_quiet(p));
+    ck_assert_uint_eq(count_boxes(true), 0);
+}
+END_TEST
+
 /* --- workers that go without us -------------------------------------------------------------- */
 
 START_TEST(its_sandbox_is_swept)
@@ -170,6 +225,38 @@ START_TEST(an_old_list_sweeps_nothing)
     ck_assert_uint_eq(view().taken, 1);
     calm(10);
     ck_assert_ptr_nonnull(box(w->sandbox));
+}
+END_TEST
+
+/* Nor does a young one, of what is under way. */
+START_TEST(a_list_during_a_create_sweeps_nothing)
+{
+    struct engine_container *w;
+
+    come_up();
+    ops->create(ops->self, &a, "w", on_done, NULL);
+    list_now();
+    answer(JOIN, GOOD);
+    calm(10);
+    w = box("w");
+    ck_assert_ptr_nonnull(box(w->sandbox));
+}
+END_TEST
+
+START_TEST(what_an_old_list_says_of_one_is_not_believed)
+{
+    struct engine_container old;
+    int64_t began_ms;
+
+    tell_list(now_ms);
+    tick();
+    answer(MAKE, GOOD);
+    old = boxes[0];
+    began_ms = now_ms;
+    answer(START, GOOD);
+    answer(ASK, GOOD);
+    parking_list(p, &old, 1, began_ms);
+    ck_assert_uint_eq(view().parked, 1);
 }
 END_TEST
 
@@ -243,6 +330,8 @@ START_TEST(what_a_last_run_left_is_adopted)
     inspect("w"); /* whoever adopts it looks at it */
     ck_assert_uint_eq(last_port(), 8080);
     ck_assert_uint_eq(view().taken, 1);
+    list_now();
+    calm(10);
     ck_assert(!create(&a, "v")->sandbox[0]); /* in doubt for a while */
     now_ms += SANDBOX_DOUBT_MS;
     list_now();
@@ -307,6 +396,21 @@ START_TEST(what_is_not_ours_is_left_alone)
     calm(1000);
     ck_assert_ptr_nonnull(box("other"));
     ck_assert_int_eq(asked[REMOVE], 0);
+}
+END_TEST
+
+START_TEST(somebody_elses_of_our_name_is_left_alone)
+{
+    tell_list(now_ms);
+    tick();
+    answer(MAKE, LOST_BUT_DONE);
+    if (_i == 0)
+        boxes[0].is_sandbox = false;
+    else
+        snprintf(boxes[0].owner, sizeof boxes[0].owner, "another");
+    calm(10000);
+    ck_assert_int_eq(boxes[0].state, ENGINE_CREATED);
+    ck_assert_uint_eq(view().parked, 1);
 }
 END_TEST
 
@@ -551,7 +655,13 @@ static Suite *make_suite(void)
     tcase_add_test(t, a_start_that_fails_for_its_own_sake_says_so);
     tcase_add_loop_test(t, a_stranded_worker_that_is_not_removed_is_asked_about_again, 0, 2);
     tcase_add_test(t, a_worker_that_has_ended_is_told_as_it_is);
+    tcase_add_loop_test(t, one_that_dies_while_it_is_joined_is_told_of_and_not_used_again, 0, 2);
+    tcase_add_test(t, the_second_of_two_in_one_goes);
+    tcase_add_test(t, one_that_is_not_removed_is_tried_again);
     tcase_add_loop_test(t, its_sandbox_is_swept, 0, 4);
+    tcase_add_test(t, a_list_during_a_create_sweeps_nothing);
+    tcase_add_test(t, what_an_old_list_says_of_one_is_not_believed);
+    tcase_add_loop_test(t, somebody_elses_of_our_name_is_left_alone, 0, 2);
     tcase_add_test(t, an_old_list_sweeps_nothing);
     tcase_add_loop_test(t, a_create_of_unknown_outcome_keeps_its_sandbox_to_itself, 0,
                         sizeof lost_joins / sizeof *lost_joins);
