@@ -382,13 +382,35 @@ static void on_removed(void *arg, const struct engine_answer *a)
     end(r, a);
 }
 
+static void on_home_removed(void *arg, const struct engine_answer *a)
+{
+    struct errand *r = arg;
+    const struct engine_ops *e = engine_of(r);
+    struct sandbox *sb = parking_find(r->parking, r->sandbox);
+
+    if (sb && sb->operation == 0 && (a->code == 0 || a->code == KG_ENOTFOUND))
+        parking_drop(sb);
+    next(r, e->remove(e->self, r->name, on_removed, r)); /* whatever became of the first */
+}
+
+/* The sandbox goes first: one that is found without a worker, after a crash, had none ever. */
 static uint64_t verb_remove(void *self, const char *id, engine_done *done, void *arg)
 {
     struct parking *p = self;
     const struct engine_ops *e = p->params.engine;
     struct errand *r = errand_new(p, id, done, arg);
+    struct sandbox *sb = r ? kg_map_get(&p->workers, kg_str_of(id)) : NULL;
+    uint64_t number;
 
-    return r ? begun(r, e->remove(e->self, id, on_removed, r)) : 0;
+    if (!r)
+        return 0;
+    if (!sb)
+        return begun(r, e->remove(e->self, id, on_removed, r));
+    memcpy(r->sandbox, sb->id, sizeof r->sandbox);
+    number = begun(r, e->remove(e->self, sb->id, on_home_removed, r));
+    if (number != 0)
+        parking_leave_to_errand(sb);
+    return number;
 }
 
 /* --- the others: the engine's, as they are ------------------------------------------------ */

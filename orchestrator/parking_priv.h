@@ -120,6 +120,8 @@ void parking_worker_gone(struct parking *p, const char *name_or_id);
 struct sandbox *parking_know(struct parking *p, const struct engine_container *c);
 void parking_end(struct sandbox *sb);  /* it is removed, however long that takes */
 void parking_drop(struct sandbox *sb); /* there is no such container: frees it */
+/* An errand removes it; where that does not come to its end, we do. */
+void parking_leave_to_errand(struct sandbox *sb);
 /* It died or went; a worker that has it is told of. */
 void parking_lost(struct sandbox *sb);
 void parking_make(struct parking *p);

@@ -396,6 +396,14 @@ void parking_end(struct sandbox *sb)
     set_stage(sb, SANDBOX_LEAVING);
 }
 
+void parking_leave_to_errand(struct sandbox *sb)
+{
+    unassign(sb);
+    sb->tries = 0;
+    set_stage(sb, SANDBOX_ENDING);
+    due(sb, parking_now(sb->parking) + 2 * KG_ENGINE_CALL_TIMEOUT_MS);
+}
+
 void parking_on_time(struct sandbox *sb)
 {
     kg_heap_remove(&sb->parking->timers, &sb->timer);

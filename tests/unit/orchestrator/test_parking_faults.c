@@ -180,6 +180,39 @@ START_TEST(one_that_is_not_removed_is_tried_again)
 }
 END_TEST
 
+/* The worker's removal takes the sandbox along, whatever comes in between. */
+static const struct {
+    enum outcome home, worker;
+    bool cancelled;
+} removals[] = {{NO, GOOD, false},   {LOST, GOOD, false}, {LOST_BUT_DONE, GOOD, false},
+                {GOOD, LOST, false}, {GOOD, NO, false},   {LOST, GOOD, true},
+                {GOOD, GOOD, true}};
+
+START_TEST(a_removal_that_is_broken_off_is_ended)
+{
+    struct engine_container *w;
+    uint64_t operation;
+
+    come_up();
+    w = start_one(&a, "w");
+    operation = ops->remove(ops->self, w->id, on_done, NULL);
+    if (removals[_i].cancelled)
+        ops->cancel(ops->self, operation);
+    answer(REMOVE, removals[_i].home);
+    if (!removals[_i].cancelled)
+        answer(REMOVE, removals[_i].worker);
+    ck_assert_int_eq(hints, 0);
+    if (box("w") && !removals[_i].cancelled)
+        ck_assert_int_ne(last.code, 0);
+    calm(3 * KG_ENGINE_CALL_TIMEOUT_MS);
+    ck_assert_uint_eq(count_boxes(true), 1);
+    ck_assert_uint_eq(view().parked, 1);
+    if (box("w"))
+        inspect("w");
+    ck_assert_ptr_null(box("w"));
+}
+END_TEST
+
 /* --- workers that go without us -------------------------------------------------------------- */
 
 START_TEST(its_sandbox_is_swept)
@@ -658,6 +691,8 @@ static Suite *make_suite(void)
     tcase_add_loop_test(t, one_that_dies_while_it_is_joined_is_told_of_and_not_used_again, 0, 2);
     tcase_add_test(t, the_second_of_two_in_one_goes);
     tcase_add_test(t, one_that_is_not_removed_is_tried_again);
+    tcase_add_loop_test(t, a_removal_that_is_broken_off_is_ended, 0,
+                        sizeof removals / sizeof *removals);
     tcase_add_loop_test(t, its_sandbox_is_swept, 0, 4);
     tcase_add_test(t, a_list_during_a_create_sweeps_nothing);
     tcase_add_test(t, what_an_old_list_says_of_one_is_not_believed);
