@@ -10,7 +10,7 @@
 #define MINUTE_MS 60000
 #define FALLBACK_MS (5 * MINUTE_MS)
 #define ENOUGH_OWN 3      /* idle times to decide by */
-#define ENOUGH_SHARED 300 /* the same, of all things together */
+#define ENOUGH_SHARED 100 /* the same, of all things together */
 #define LULL 2            /* so many minutes below the threshold end a stretch */
 #define FROZEN_SHARE 0.25 /* what a frozen minute costs of a running one's */
 #define LEAD_MS 2000      /* a wake is earlier by this and by twice what a start takes */
@@ -125,6 +125,7 @@ void habit_plan(const struct habits *all, const struct habit *h, const struct ha
     frozen = age_ms(&a, stretch_end(&a, from, end, 1));
     if (goal->pause && frozen < plan->keep_ms)
         plan->pause_ms = frozen;
-    plan_wake(&a, goal, end, plan);
+    if (plan->keep_ms <= idle_ms)
+        plan_wake(&a, goal, end, plan);
     say_why(&a, goal, plan);
 }
