@@ -9,6 +9,9 @@
 
 #define OK_JSON "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 #define PONG "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK"
+#define NO_IMAGE                                                                                   \
+    "HTTP/1.1 404 No\r\nContent-Length: 32\r\n\r\n"                                                \
+    "{\"message\":\"No such image: x:y\"}"
 #define LABELS "{\"io.kipgate.owner\":\"me\",\"io.kipgate.service\":\"a\"}"
 
 static uv_loop_t loop;
@@ -26,6 +29,10 @@ static char why[300];
 static struct engine_event last_event;
 static struct engine_answer last;
 static char last_create[8192];
+static char last_import[1024];
+static int creates, imports;
+static bool missing_for_ever;
+static const char *import_answer;
 static const char *pause_answer, *unpause_answer, *stats_answer;
 
 static void say_json(struct fake_conn *c, const char *body)
@@ -73,7 +80,15 @@ static void on_request(struct fake_conn *c, const char *r)
         say_json(c, list_body);
     } else if (asks(r, "POST /v1.41/containers/create")) {
         snprintf(last_create, sizeof last_create, "%s", r);
-        say_json(c, "{\"Id\":\"0123\"}");
+        creates++;
+        if (import_answer && (imports == 0 || missing_for_ever))
+            fake_say(c, NO_IMAGE);
+        else
+            say_json(c, "{\"Id\":\"0123\"}");
+    } else if (asks(r, "POST /v1.41/images/create")) {
+        snprintf(last_import, sizeof last_import, "%s", r);
+        imports++;
+        fake_say(c, import_answer);
     } else if (asks(r, "GET /v1.41/containers/x/json")) {
         fake_say(c, inspect_answer);
     } else if (asks(r, "POST /v1.41/containers/x/pause")) {
@@ -160,6 +175,9 @@ static void set_up(void)
     events_text = "";
     inspect_answer = OK_JSON "Content-Length: 2\r\n\r\n{}";
     drip_events = close_in_state = close_in_event = close_in_list = false;
+    import_answer = NULL;
+    creates = imports = 0;
+    missing_for_ever = false;
     events = lists = ups = downs = closed = answers = 0;
     listed = 0;
     kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test");
@@ -478,6 +496,107 @@ START_TEST(what_is_known_of_the_engine_goes_into_a_create)
 }
 END_TEST
 
+/* --- sandboxes --- */
+
+#define IMPORTED OK_JSON "Content-Length: 16\r\n\r\n{\"status\":\"sha\"}"
+#define REFUSED "HTTP/1.1 403 No\r\nContent-Length: 20\r\n\r\n{\"message\":\"denied\"}"
+
+static const struct {
+    const char *import_answer;
+    int code, imports, creates;
+} makings[] = {{NULL, 0, 0, 1}, {IMPORTED, 0, 1, 2}, {REFUSED, KG_EIO, 1, 1}};
+
+START_TEST(a_sandboxs_image_is_imported_where_it_is_missing)
+{
+    const struct engine_parking_ops *parking;
+
+    come_up();
+    parking = engine_parking_ops(engine);
+    import_answer = makings[_i].import_answer;
+    parking->make(parking->self, "kipgate-sandbox-1", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, makings[_i].code);
+    ck_assert_int_eq(imports, makings[_i].imports);
+    ck_assert_int_eq(creates, makings[_i].creates);
+    ck_assert_ptr_nonnull(strstr(last_create, "create?name=kipgate-sandbox-1 "));
+    ck_assert_ptr_nonnull(strstr(last_create, "\"io.kipgate.sandbox\":\"1\""));
+    if (imports == 0)
+        return;
+    ck_assert_ptr_nonnull(strstr(last_import, "?fromSrc=-&repo=kipgate-sandbox&tag="));
+    ck_assert_ptr_nonnull(strstr(last_import, "Content-Type: application/x-tar\r\n"));
+    ck_assert_ptr_nonnull(strstr(last_import, "\r\n\r\nkipgate-sandbox"));
+}
+END_TEST
+
+/* An image that is missing after it was imported is missing: it is not imported for ever. */
+START_TEST(an_import_is_tried_once)
+{
+    const struct engine_parking_ops *parking;
+
+    come_up();
+    parking = engine_parking_ops(engine);
+    import_answer = IMPORTED;
+    missing_for_ever = true;
+    parking->make(parking->self, "kipgate-sandbox-1", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, KG_ENOTFOUND);
+    ck_assert_int_eq(imports, 1);
+    ck_assert(!parking->usable(parking->self)); /* published ports do not reach into it */
+}
+END_TEST
+
+START_TEST(a_worker_that_joins_has_no_network_of_its_own)
+{
+    static char image[] = "img";
+    struct config_service s = {.name = "a", .image = image, .port = 80, .init = CONFIG_UNSET};
+    const struct engine_parking_ops *parking;
+
+    come_up();
+    parking = engine_parking_ops(engine);
+    parking->join(parking->self, &s, "kipgate-a-1", "0a1b", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, 0);
+    ck_assert_ptr_nonnull(strstr(last_create, "\"NetworkMode\":\"container:0a1b\""));
+    ck_assert_ptr_nonnull(strstr(last_create, "\"PORT=80\""));
+    ck_assert_ptr_null(strstr(last_create, "ExposedPorts")); /* the engine refuses it */
+    ck_assert_ptr_null(strstr(last_create, "PortBindings"));
+    ck_assert_ptr_null(strstr(last_create, "NetworkingConfig"));
+}
+END_TEST
+
+#define JOINED                                                                                     \
+    "{\"Id\":\"1\",\"Name\":\"/x\",\"State\":{\"Status\":\"running\"},\"HostConfig\":{"            \
+    "\"NetworkMode\":\"container:0a1b\"}}"
+#define PARKED                                                                                     \
+    "{\"Id\":\"1\",\"Name\":\"/x\",\"State\":{\"Status\":\"running\"},\"NetworkSettings\":{"       \
+    "\"Networks\":{\"n\":{\"IPAddress\":\"10.0.0.7\"}}},\"Config\":{\"Labels\":{"                  \
+    "\"io.kipgate.sandbox\":\"1\"}}}"
+
+START_TEST(a_sandboxs_address_has_no_port)
+{
+    const struct engine_parking_ops *parking;
+    const struct sockaddr_in *in = (const void *)&last.container.address;
+    static char answer[512];
+
+    come_up();
+    parking = engine_parking_ops(engine);
+    snprintf(answer, sizeof answer, OK_JSON "Content-Length: %zu\r\n\r\n%s", strlen(PARKED),
+             PARKED);
+    inspect_answer = answer;
+    parking->ask(parking->self, "x", on_done, NULL);
+    until(&answers, 1);
+    ck_assert(last.container.is_sandbox);
+    ck_assert_int_eq(in->sin_family, AF_INET);
+    ck_assert_int_eq(in->sin_port, 0);
+    snprintf(answer, sizeof answer, OK_JSON "Content-Length: %zu\r\n\r\n%s", strlen(JOINED),
+             JOINED);
+    parking->ask(parking->self, "x", on_done, NULL);
+    until(&answers, 2);
+    ck_assert_str_eq(last.container.sandbox, "0a1b");
+    ck_assert_int_eq(last.container.address_length, 0);
+}
+END_TEST
+
 START_TEST(cancelled_operations_are_not_answered)
 {
     uint64_t a, b;
@@ -553,6 +672,11 @@ static Suite *make_suite(void)
     tcase_add_test(t, verbs_while_down_fail_later_with_words);
     tcase_add_test(t, names_that_are_none_reach_nobody);
     tcase_add_test(t, what_is_known_of_the_engine_goes_into_a_create);
+    tcase_add_loop_test(t, a_sandboxs_image_is_imported_where_it_is_missing, 0,
+                        sizeof makings / sizeof *makings);
+    tcase_add_test(t, an_import_is_tried_once);
+    tcase_add_test(t, a_worker_that_joins_has_no_network_of_its_own);
+    tcase_add_test(t, a_sandboxs_address_has_no_port);
     tcase_add_test(t, cancelled_operations_are_not_answered);
     tcase_add_test(t, an_answer_may_cancel_another);
     tcase_add_loop_test(t, close_from_a_callback, 0, 3);

@@ -316,6 +316,80 @@ START_TEST(a_status_means_what_the_table_says)
 }
 END_TEST
 
+/* --- sandboxes --- */
+
+START_TEST(whose_network_it_is_is_read)
+{
+    struct engine_container c;
+    struct json *n = parse("{\"Id\":\"1\",\"State\":\"running\",\"HostConfig\":{\"NetworkMode\":"
+                           "\"container:0a\"},\"Labels\":{\"io.kipgate.sandbox\":\"\"}}");
+
+    engine_parse_listed(n, &c);
+    ck_assert_str_eq(c.sandbox, "0a");
+    ck_assert(c.is_sandbox);
+    json_free(n);
+    n = parse("{\"Id\":\"1\",\"State\":\"running\",\"HostConfig\":{\"NetworkMode\":\"n\"}}");
+    engine_parse_listed(n, &c);
+    ck_assert_str_eq(c.sandbox, "");
+    ck_assert(!c.is_sandbox);
+    json_free(n);
+}
+END_TEST
+
+static const struct {
+    enum engine_reach reach;
+    const char *exposed;
+    int port, found;
+} joined[] = {
+    {REACH_ADDRESS, "{\"80/tcp\":{}}", 0, 80},
+    {REACH_NETWORK, "{}", 9000, 9000},
+    {REACH_ADDRESS, "{}", 0, 0},
+    {REACH_PUBLISHED, "{\"80/tcp\":{}}", 0, 0},
+};
+
+START_TEST(a_joined_workers_port_is_read_but_no_address)
+{
+    const struct engine_where where = {
+        .reach = joined[_i].reach, .network = "n", .port = joined[_i].port};
+    struct engine_container c;
+    char text[512];
+    struct json *n;
+
+    snprintf(text, sizeof text,
+             "{\"Id\":\"1\",\"State\":{\"Status\":\"running\"},\"HostConfig\":{\"NetworkMode\":"
+             "\"container:0a\"},\"Config\":{\"ExposedPorts\":%s}}",
+             joined[_i].exposed);
+    n = parse(text);
+    engine_parse_inspect(n, &c);
+    engine_parse_address(n, &where, &c);
+    ck_assert_int_eq(c.port, joined[_i].found);
+    ck_assert_int_eq(c.address_length, 0);
+    json_free(n);
+}
+END_TEST
+
+START_TEST(the_archive_holds_one_small_program)
+{
+    struct kg_buf b;
+    unsigned sum = 0;
+
+    kg_buf_init(&b, 64 * 1024);
+    engine_parking_archive(&b);
+    ck_assert_int_eq(b.error, 0);
+    ck_assert_uint_eq(b.len % 512, 0);
+    ck_assert_uint_le(b.len, 4096);
+    ck_assert_str_eq(b.data, "kipgate-sandbox");
+    ck_assert_str_eq(b.data + 100, "0000555"); /* mode */
+    ck_assert_int_eq(memcmp(b.data + 257, "ustar\00000", 8), 0);
+    for (int i = 0; i < 512; i++)
+        sum += i >= 148 && i < 156 ? ' ' : (unsigned char)b.data[i];
+    ck_assert_uint_eq(strtoul(b.data + 148, NULL, 8), sum);
+    ck_assert_uint_lt(strtoul(b.data + 124, NULL, 8), 1024);
+    ck_assert_int_eq(memcmp(b.data + 512, "\177ELF", 4), 0);
+    kg_buf_fini(&b);
+}
+END_TEST
+
 static const struct {
     const char *stats;
     int64_t bytes;
@@ -673,6 +747,10 @@ static void add_tests(TCase *t)
     tcase_add_test(t, lines_come_out_however_they_are_split);
     tcase_add_test(t, a_line_that_is_too_long_is_passed_over);
     tcase_add_loop_test(t, a_status_means_what_the_table_says, 0, sizeof rows / sizeof *rows);
+    tcase_add_test(t, whose_network_it_is_is_read);
+    tcase_add_loop_test(t, a_joined_workers_port_is_read_but_no_address, 0,
+                        sizeof joined / sizeof *joined);
+    tcase_add_test(t, the_archive_holds_one_small_program);
     tcase_add_loop_test(t, memory_in_use_is_without_the_cache, 0, sizeof weights / sizeof *weights);
     tcase_add_test(t, words_are_cut_and_clean);
     tcase_add_test(t, a_missing_network_is_told_from_the_rest);
