@@ -2,6 +2,7 @@
 """What both benches share: the program, an engine, the backend's image, medians and tables."""
 import contextlib
 import io
+import math
 import os
 import pathlib
 import platform
@@ -94,7 +95,7 @@ def build_echo(host):
 def percentile(values, share):
     """Nearest rank."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def median(values):
