@@ -128,9 +128,10 @@ static bool is_ours(const struct errand *r, const struct engine_container *c)
 
 /* --- create ------------------------------------------------------------------------------- */
 
+/* Another runtime may bring a network of its own kind. */
 static bool may_join(const struct parking *p, const struct config_service *s)
 {
-    return parking_is_on(p) && !kg_map_get(&p->needed, kg_str_of(s->name));
+    return parking_is_on(p) && !s->runtime && !kg_map_get(&p->needed, kg_str_of(s->name));
 }
 
 static void on_created(void *arg, const struct engine_answer *a)

@@ -125,8 +125,8 @@ static void failed(struct parking *p, const char *words)
     int64_t pause_ms = pause_of(++p->failures, KG_BACKOFF_FIRST_MS);
 
     p->refill_ms = parking_now(p) + pause_ms;
-    KG_LOG(KG_LOG_WARN, "sandbox-failed", KG_F("why", words), KG_FN("again_ms", pause_ms),
-           KG_F("then", "workers open their own networks"));
+    KG_LOG(p->failures == 1 ? KG_LOG_WARN : KG_LOG_DEBUG, "sandbox-failed", KG_F("why", words),
+           KG_FN("again_ms", pause_ms), KG_F("then", "workers open their own networks"));
 }
 
 static bool is_unknown(int code)

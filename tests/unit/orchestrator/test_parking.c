@@ -99,6 +99,9 @@ START_TEST(services_that_others_find_by_name_open_their_own)
     parking_configure(p, &config);
     come_up();
     ck_assert(!create(&b, "v")->sandbox[0]);
+    a.runtime = name; /* of what kind its network is, who knows */
+    ck_assert(!create(&a, "u")->sandbox[0]);
+    a.runtime = NULL;
     ck_assert(create(&a, "w")->sandbox[0]);
 }
 END_TEST
