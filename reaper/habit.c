@@ -95,16 +95,18 @@ static bool was_used(const struct moment *m, int64_t minute)
 /* Of the idle times that were so long, how many ended about now? */
 static struct clue clue_length(const struct moment *m)
 {
-    const int bin = bin_of(age_of(m)), from = bin > 0 ? bin - 1 : 0;
+    const int bin = bin_of(age_of(m));
     struct clue c = {0, 0};
-    float longer = 0;
+    unsigned longer = 0;
 
-    for (int i = HABIT_BINS - 1; i >= from; i--) {
+    for (int i = bin + 2; i < HABIT_BINS; i++)
         longer += m->h->bin[i];
-        if (i <= bin + 1) {
-            c.hits += m->h->bin[i] / (float)HIT;
-            c.tries += longer * bin_minutes(i) / HIT;
-        }
+    for (int i = bin + 1; i >= bin - 1; i--) {
+        if (i < 0 || i >= HABIT_BINS)
+            continue;
+        longer += m->h->bin[i];
+        c.hits += (float)m->h->bin[i] / HIT;
+        c.tries += (float)longer * bin_minutes(i) / HIT;
     }
     return c;
 }
@@ -140,7 +142,7 @@ static struct clue clue_rhythm(const struct moment *m, int64_t period, int times
 /* The rhythm that fits best. */
 static struct clue clue_period(const struct moment *m)
 {
-    static const int periods[] = {5, 10, 15, 20, 30, 60, 120};
+    static const int periods[] = {5, 10, 15, 20, 30, 60, 120, DAY};
     struct clue best = {0, 0};
 
     for (size_t i = 0; i < sizeof periods / sizeof *periods; i++) {
@@ -163,7 +165,7 @@ static struct clue clue_day(const struct moment *m)
 
     for (int day = 1; day <= 7; day++) {
         const int64_t then = m->minute - day * DAY;
-        if (is_weekend(then) != is_weekend(m->minute))
+        if (then + 5 < m->first || is_weekend(then) != is_weekend(m->minute))
             continue;
         for (int64_t i = then - 5; i <= then + 5; i++) {
             c.hits += was_used(m, i);
@@ -290,7 +292,7 @@ static void catch_up(struct habits *all, struct habit *h, int64_t last, int64_t 
     if (h->first == 0 || h->next > minute + 60 || last - h->next > DAY ||
         minute - h->next > HABIT_WEEK) {
         memset(h->used, 0, sizeof h->used);
-        h->first = h->next = last;
+        h->first = h->next = last > minute - HABIT_WEEK ? last : minute - HABIT_WEEK;
     }
     while (h->next <= last)
         record_minute(h, h->next, true);

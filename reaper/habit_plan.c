@@ -12,11 +12,10 @@
 #define ENOUGH_OWN 3      /* idle times to decide by */
 #define ENOUGH_SHARED 100 /* the same, of all things together */
 #define LULL 2            /* so many minutes below the threshold end a stretch */
+#define LIKELIER 1.1
 #define FROZEN_SHARE 0.25 /* what a frozen minute costs of a running one's */
 #define LEAD_MS 2000      /* a wake is earlier by this and by twice what a start takes */
-#define NEAR 240          /* minutes of which each one is looked at for a wake, ... */
-#define STRIDE 5          /* ... then every fifth, ... */
-#define FAR (4 * 24 * 60) /* ... up to this one: a long weekend */
+#define FAR (4 * 24 * 60) /* minutes looked ahead for a wake: a long weekend */
 
 /* One question. Minutes count from the one in which the last use ended, which is 0. */
 struct ask {
@@ -26,11 +25,16 @@ struct ask {
     double threshold;
 };
 
-static bool is_likely(const struct ask *a, int64_t k, double share)
+static double chance(const struct ask *a, int64_t k)
 {
     const int64_t last = a->end_ms / MINUTE_MS;
 
-    return habit_chance(a->all, a->h, last, last + k) > a->threshold * share;
+    return habit_chance(a->all, a->h, last, last + k);
+}
+
+static bool is_likely(const struct ask *a, int64_t k, double share)
+{
+    return chance(a, k) > a->threshold * share;
 }
 
 static int64_t age_ms(const struct ask *a, int64_t k)
@@ -55,20 +59,12 @@ static int64_t stretch_end(const struct ask *a, int64_t from, int64_t most, doub
     return end;
 }
 
-/* The first likely minute after unlikely ones; KG_NEVER: none that can be foreseen. */
-static int64_t next_rise(const struct ask *a, int64_t from)
+/* The first likely minute, `from` or later; KG_NEVER: none that can be foreseen. */
+static int64_t next_likely(const struct ask *a, int64_t from)
 {
-    int64_t k = from;
-
-    while (k < from + NEAR && is_likely(a, k, 1))
-        k++;
-    for (; k < from + FAR; k += k < from + NEAR ? 1 : STRIDE) {
-        if (!is_likely(a, k, 1))
-            continue;
-        while (k > from + NEAR && is_likely(a, k - 1, 1))
-            k--;
-        return k;
-    }
+    for (int64_t k = from; k < from + FAR; k++)
+        if (is_likely(a, k, 1))
+            return k;
     return KG_NEVER;
 }
 
@@ -77,18 +73,23 @@ static int64_t within(int64_t low, int64_t value, int64_t high)
     return value < low ? low : value > high ? high : value;
 }
 
-static void plan_wake(const struct ask *a, const struct habit_goal *goal, int64_t from,
+/* It is removed at minute `from`. If a use is likely even then, idle_max was the reason: what it is
+ * woken for must be likelier. */
+static void plan_wake(struct ask a, const struct habit_goal *goal, int64_t from, int64_t idle_ms,
                       struct habit_plan *plan)
 {
-    const int64_t k = next_rise(a, from),
-                  most = minute_at(a, within(0, goal->idle_max_ms, FAR * MINUTE_MS));
-    int64_t lead_ms = LEAD_MS + 2 * within(0, goal->start_ms, 10 * MINUTE_MS);
+    const int64_t most = minute_at(&a, within(0, goal->idle_max_ms, FAR * MINUTE_MS));
+    const int64_t lead_ms = LEAD_MS + 2 * within(0, goal->start_ms, 10 * MINUTE_MS);
+    int64_t k;
 
-    if (k == KG_NEVER || most == 0)
+    if (is_likely(&a, from, 1))
+        a.threshold = LIKELIER * chance(&a, from);
+    k = next_likely(&a, from);
+    if (k == KG_NEVER || goal->idle_max_ms == 0)
         return;
-    plan->wake_after_ms = within(plan->keep_ms + 1, age_ms(a, k) - lead_ms, KG_NEVER);
+    plan->wake_after_ms = within(idle_ms + 1, age_ms(&a, k) - lead_ms, KG_NEVER);
     plan->wake_keep_ms =
-        within(goal->idle_min_ms, age_ms(a, stretch_end(a, k, k + most, 1)) - plan->wake_after_ms,
+        within(goal->idle_min_ms, age_ms(&a, stretch_end(&a, k, k + most, 1)) - plan->wake_after_ms,
                goal->idle_max_ms);
 }
 
@@ -117,8 +118,9 @@ void habit_plan(const struct habits *all, const struct habit *h, const struct ha
                  h->known);
         return;
     }
+    idle_ms = within(0, idle_ms, (int64_t)HABIT_LAST_MINUTE * MINUTE_MS);
     from = minute_at(&a, goal->idle_min_ms > idle_ms ? goal->idle_min_ms : idle_ms);
-    from = from > 0 ? from : 1;
+    from = from > 0 ? from : 1; /* the minute of the use itself is nobody's loss */
     most = minute_at(&a, within(0, goal->idle_max_ms, FAR * MINUTE_MS));
     end = stretch_end(&a, from, most, share);
     plan->keep_ms = within(goal->idle_min_ms, age_ms(&a, end), goal->idle_max_ms);
@@ -126,6 +128,6 @@ void habit_plan(const struct habits *all, const struct habit *h, const struct ha
     if (goal->pause && frozen < plan->keep_ms)
         plan->pause_ms = frozen;
     if (plan->keep_ms <= idle_ms)
-        plan_wake(&a, goal, end, plan);
+        plan_wake(a, goal, end, idle_ms, plan);
     say_why(&a, goal, plan);
 }
