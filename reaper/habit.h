@@ -57,12 +57,13 @@ struct habit_goal {
     bool pause;       /* freezing is possible, and a frozen one costs less than one that runs */
 };
 
-/* Times are ages: milliseconds since the end of the last use. The stages in their order: runs until
- * pause_ms, is frozen until keep_ms, is gone until wake_after_ms, runs for wake_keep_ms. */
+/* Times are ages: milliseconds since the end of the last use. The stages in their order: it runs
+ * until pause_ms, is frozen until keep_ms, is gone until wake_after_ms, runs for wake_keep_ms. */
 struct habit_plan {
     int64_t keep_ms;       /* remove it at this age; at or below the age asked about: at once */
     int64_t pause_ms;      /* freeze it at this age, less than keep_ms; KG_NEVER: do not */
-    int64_t wake_after_ms; /* start it again at this age, above keep_ms; KG_NEVER: do not */
+    int64_t wake_after_ms; /* start it again at this age, above the one asked about; KG_NEVER: do
+                            * not, or keep_ms is yet to come: ask again then */
     int64_t wake_keep_ms;  /* for so long after that start it is kept, then ask again; else 0 */
     char why[96];          /* the reason in words, never empty */
 };
@@ -86,10 +87,11 @@ float habit_chance(const struct habits *all, const struct habit *h, int64_t last
 /* The wall time at which the last use ended; both made sane. */
 int64_t habit_end_of_use(int64_t wall_ms, int64_t idle_ms);
 
-/* What to do with it, which has not been used for idle_ms at wall_ms. Asked at the end of each use
- * (0), and again when a wake's keep is over without a use: then with the age so far, and all stages
- * that are past are in the past. Keeps are within the goal's bounds; five minutes while too little
- * is known. */
+/* What to do with it, which nobody has used for idle_ms, at wall_ms. To be asked at the end of each
+ * use (0), and again with the age so far when keep_ms has come: others may have taught something
+ * since, and only then it is looked for a wake (some milliseconds of computing). When a wake's keep
+ * is over without a use, the same. Keeps are within the goal's bounds; five minutes while too
+ * little is known. */
 void habit_plan(const struct habits *all, const struct habit *h, const struct habit_goal *goal,
                 int64_t wall_ms, int64_t idle_ms, struct habit_plan *plan);
 
