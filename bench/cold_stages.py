@@ -152,7 +152,7 @@ class Paused:
 
     def measure(self):
         """Waits for the pause, then a request."""
-        wait_for(lambda: states(self.gate, "paused") == {"paused": 1}, "a pause after pause_after")
+        wait_for(self._is_paused, "a pause after pause_after")
         return list(asked(self.gate, "/", "paused"))
 
     def _is_paused(self):
