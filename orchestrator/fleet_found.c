@@ -5,6 +5,8 @@
 #include "orchestrator/fleet_priv.h"
 #include <stdio.h>
 
+#define KILLED (128 + 9)
+
 /* --- provisioning --- */
 
 /* The engine went away since it was started, and took the worker along: nobody's fault, and those
@@ -26,6 +28,12 @@ static void ended_early(struct fleet_instance *i, const struct engine_container 
 
     if (lost_with_engine(i)) {
         lost(i);
+        return;
+    }
+    if (c->exit_code == KILLED && !c->oom_killed && !i->oom && !i->asked_why) {
+        i->asked_why = true; /* that it was for want of memory may be told a moment later */
+        i->todo_ms = i->fleet->now_ms + FLEET_WHY_MS;
+        fleet_step(i, INSTANCE_ON_UNKNOWN, NULL);
         return;
     }
     if (c->oom_killed || i->oom)

@@ -61,13 +61,14 @@ void fleet_use_ended(struct fleet *f, struct fleet_service *s, int64_t used_ms)
         plan(f, s);
 }
 
-/* Its last instance goes: that nobody came for so long is knowledge, too. */
+/* That nobody came for so long is knowledge, too, and changes the plan. */
 void fleet_use_missed(struct fleet *f, struct fleet_service *s)
 {
     if (!is_auto(s) || s->used_ms == KG_NEVER || s->out > 0)
         return;
     habit_idle(&f->habits, &s->habit, f->wall(f->clock_arg), f->now_ms - s->used_ms);
     f->habits_changed = true;
+    plan(f, s);
 }
 
 /* Woken shortly before it is needed, and kept for a while; then there is another plan. */
@@ -76,7 +77,6 @@ void fleet_foresee(struct fleet *f, struct fleet_service *s)
     if (s->foreseen && s->wake_until_ms <= f->now_ms) {
         s->foreseen = false;
         fleet_use_missed(f, s);
-        plan(f, s);
     }
     if (s->wake_ms > f->now_ms)
         return;

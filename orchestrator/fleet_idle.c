@@ -113,7 +113,6 @@ static void pause_it(struct fleet_instance *i)
 static bool end(struct fleet_instance *i, const char *why)
 {
     i->service->crashes = 0;
-    fleet_use_missed(i->fleet, i->service);
     if (i->service->config->on_idle == CONFIG_ON_IDLE_STOP) {
         i->keep = true;
         tell_reaped(i, "stop");
@@ -137,6 +136,10 @@ bool fleet_expire(void *arg, struct reaper_entry *entry)
     (void)arg;
     if (i->out > 0 || i->held || (i->state != INSTANCE_READY && i->state != INSTANCE_PAUSED))
         return false;
+    if (at.end_ms <= idle_ms) { /* "auto" thinks again, and looks for when it is to be woken */
+        fleet_use_missed(i->fleet, i->service);
+        at = stages_of(s);
+    }
     if (must_stay(i))
         keep(i);
     else if (will_pause(i) && at.pause_ms <= idle_ms && idle_ms < at.end_ms)

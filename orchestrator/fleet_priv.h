@@ -26,6 +26,7 @@
 #define FLEET_ADDRESS_TRIES 8  /* questions for the address of a container found running */
 #define FLEET_MAX_FOREIGN 1024 /* containers remembered as told of */
 #define FLEET_RECALL_MS 50     /* a front that has not answered a recall by then has nothing free */
+#define FLEET_WHY_MS 30        /* after which an engine knows why a worker was killed */
 #define FLEET_PEAKS 4          /* parts of the idle timeout over which the most in use is kept */
 #define FLEET_PEAK_LEAST_MS 250
 
@@ -130,6 +131,7 @@ struct fleet_instance {
     bool provisioned;                  /* by this run, not adopted */
     bool held;                         /* adopted while fronts of a former run live */
     bool pulled, recreated, blamed, reaped, oom, unanswered, start_slot;
+    bool asked_why;  /* it was killed, and the engine has been asked a second time */
     bool spare;      /* made to be kept: frozen once it is ready and nobody needs it */
     bool keep;       /* its container is kept when it has stopped */
     bool restarted;  /* it had stopped before: found ended, it may not have been started yet */
