@@ -467,7 +467,7 @@ def engine_calls(gate):
 
 def test_warm_requests_make_no_engine_call(kipgate, echo):
     """Two thousand warm requests: not one call more, and control hardly runs."""
-    gate = kipgate({"echo": echo(idle_timeout="10m")})
+    gate = kipgate({"echo": echo(idle_timeout="10m")}, config={"sandboxes": "off"})
     assert gate.get("/").status == 200
     before, cpu = engine_calls(gate), proc.cpu_seconds(gate.process.pid)
     with gate.raw() as client_:

@@ -76,6 +76,15 @@ class Witness:
         """Ids of the service's containers."""
         return {c["Id"] for c in self.containers(service)}
 
+    def is_from(self, response, container):
+        """Did that container answer? Its hostname is its sandbox's, where it joined one."""
+        host = response.one("X-Echo-Host")
+        assert host, response.fields
+        try:
+            return self.client.api.inspect_container(container)["Config"]["Hostname"] == host
+        except docker.errors.NotFound:
+            return False
+
     def made(self, service):
         """How many containers were created for the service so far."""
         return len(self.actions("create", service))
