@@ -13,6 +13,7 @@ struct admin_params {
     void *self;
     struct fleet *fleet;
     struct engine *engine;
+    const struct parking *parking; /* NULL: none */
     /* The configuration in force; a borrowed pointer that changes on reload. */
     const struct config *(*config)(void *self);
     /* SIGHUP's work: 0, or KG_EINVAL with all errors and the old configuration kept. */

@@ -2,6 +2,7 @@
 /* Prometheus text. The difficulty: fronts write their pages while they are read, so sums may be a
  * moment old, but never go back: counters of a front that died stay in its page. */
 #include "orchestrator/admin_priv.h"
+#include "orchestrator/parking.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,6 +221,24 @@ static void put_engine(struct admin *a, struct kg_buf *out)
     }
 }
 
+static void put_sandboxes(struct admin *a, struct kg_buf *out)
+{
+    struct parking_view v;
+
+    if (!a->params.parking)
+        return;
+    parking_view(a->params.parking, &v);
+    kg_metrics_help(out, NAME("sandboxes"), "gauge", "Network namespaces made ahead of starts.");
+    kg_metrics_u64(out, NAME("sandboxes"), "state=\"parked\"", v.parked);
+    kg_metrics_u64(out, NAME("sandboxes"), "state=\"making\"", v.making);
+    kg_metrics_u64(out, NAME("sandboxes"), "state=\"taken\"", v.taken);
+    kg_metrics_help(out, NAME("sandboxes_off"), "gauge", "1 where they gain nothing.");
+    kg_metrics_u64(out, NAME("sandboxes_off"), "", v.off);
+    kg_metrics_help(out, NAME("starts_total"), "counter", "Starts, and whose network they used.");
+    kg_metrics_u64(out, NAME("starts_total"), "network=\"sandbox\"", v.joined);
+    kg_metrics_u64(out, NAME("starts_total"), "network=\"own\"", v.own);
+}
+
 void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms)
 {
     static const struct {
@@ -246,6 +265,7 @@ void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms)
             put_refused_early(a, out);
     }
     put_engine(a, out);
+    put_sandboxes(a, out);
     kg_metrics_help(out, NAME("build_info"), "gauge", "The version that runs.");
     kg_metrics_u64(out, NAME("build_info"), "version=\"" KIPGATE_VERSION "\"", 1);
 }

@@ -534,6 +534,7 @@ static int open_fleet(struct control *c, struct kg_err *err)
 static int open_admin(struct control *c, struct kg_err *err)
 {
     const struct admin_params params = {.self = c,
+                                        .parking = c->parking,
                                         .fleet = c->fleet,
                                         .engine = c->engine,
                                         .config = admin_config,
