@@ -139,7 +139,12 @@ static void found_in_use(struct fleet_instance *i, const struct engine_container
 {
     bool runs = c->state == ENGINE_RUNNING;
 
-    if (c->state == ENGINE_PAUSED || c->state == ENGINE_RESTARTING || (runs && has_moved(i, c)))
+    if (c->state == ENGINE_PAUSED && i->state == INSTANCE_READY && i->rested &&
+        i->fleet->now_ms - i->ready_ms < FLEET_FREEZER_MS) {
+        i->deadline_ms = i->fleet->now_ms + i->service->config->start_timeout_ms;
+        fleet_step(i, INSTANCE_ON_FROZEN, NULL);
+    } else if (c->state == ENGINE_PAUSED || c->state == ENGINE_RESTARTING ||
+               (runs && has_moved(i, c)))
         fleet_step(i, INSTANCE_ON_UNUSABLE, NULL);
     else if (runs)
         fleet_step(i, INSTANCE_ON_RUNNING, NULL);

@@ -124,6 +124,31 @@ static bool end(struct fleet_instance *i, const char *why)
     return true;
 }
 
+/* Of several the youngest idle one goes, and the older one stays in its place: as long unused as
+ * that one was. */
+static struct fleet_instance *younger_idle(const struct fleet_instance *i)
+{
+    const struct kg_list *end = &i->service->instances;
+
+    for (struct kg_list *it = end->prev; it != &i->in_service; it = it->prev) {
+        struct fleet_instance *j = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (j->state == INSTANCE_READY && j->out == 0 && !j->held && !j->spare)
+            return j;
+    }
+    return NULL;
+}
+
+static bool end_one(struct fleet_instance *i)
+{
+    struct fleet_instance *younger = i->state == INSTANCE_READY ? younger_idle(i) : NULL;
+
+    if (!younger)
+        return end(i, NULL);
+    reaper_touch(&i->fleet->reaper, &i->idle, younger->idle.used_ms);
+    end(younger, "more than was needed lately");
+    return false;
+}
+
 /* The reaper asks in the instant of expiry; it holds what is in use, so this is the second look. */
 bool fleet_expire(void *arg, struct reaper_entry *entry)
 {
@@ -147,7 +172,7 @@ bool fleet_expire(void *arg, struct reaper_entry *entry)
     else if (will_pause(i) && c.paused < spares_of(s))
         pause_it(i);
     else if (at.end_ms <= idle_ms)
-        return end(i, NULL);
+        return end_one(i);
     else
         fleet_retime(i);
     return false;

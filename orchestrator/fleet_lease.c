@@ -74,6 +74,7 @@ void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum prox
     }
     if (i->service->out == 0)
         fleet_use_begins(f, i->service);
+    i->unpausable = false; /* the next pause may be granted */
     if (i->spare)
         pass_on_spare(i);
     i->out += slots;

@@ -27,6 +27,7 @@
 #define FLEET_MAX_FOREIGN 1024 /* containers remembered as told of */
 #define FLEET_RECALL_MS 50     /* a front that has not answered a recall by then has nothing free */
 #define FLEET_WHY_MS 30        /* after which an engine knows why a worker was killed */
+#define FLEET_FREEZER_MS 2000  /* after a resume an engine may still say or do the pause before */
 #define FLEET_PEAKS 4          /* parts of the idle timeout over which the most in use is kept */
 #define FLEET_PEAK_LEAST_MS 250
 

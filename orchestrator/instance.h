@@ -56,7 +56,7 @@ enum instance_state {
     X(GIVEN_UP, "nothing was made in time, and the service is not to blame")                       \
     X(UNWANTED, "it is wanted no more; something may be left")                                     \
     X(UNWANTED_EMPTY, "it is wanted no more; nothing was made")                                    \
-    X(FROZEN, "pause: the engine froze it")                                                        \
+    X(FROZEN, "the engine froze it, by our order")                                                 \
     X(NOT_FROZEN, "pause: the engine would not")                                                   \
     X(THAWED, "unpause: the engine let it run again")                                              \
     X(KEPT, "stopped, and its container is to be kept")                                            \
