@@ -271,6 +271,7 @@ struct fleet_census fleet_count(const struct fleet_service *s);
 void fleet_settle(struct fleet *f, struct fleet_service *s);
 /* Another instance is made; NULL without memory for it (then nobody waits for it any more). */
 struct fleet_instance *fleet_succeed(struct fleet *f, struct fleet_service *s);
+bool fleet_one_is_going(const struct fleet_service *s); /* draining, stopping or being removed */
 /* Serving at all times: what is configured, what other services need, what is foreseen. */
 unsigned fleet_least(const struct fleet_service *s);
 /* Slots went out or were counted anew. */

@@ -311,12 +311,12 @@ static unsigned needed_lately(const struct fleet_service *s)
     return most / each + (most % each != 0);
 }
 
-static bool one_is_going(const struct fleet_service *s)
+bool fleet_one_is_going(const struct fleet_service *s)
 {
     KG_LIST_EACH(it, &s->instances)
     {
         const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-        if (!i->wanted && i->state >= INSTANCE_DRAINING && i->state <= INSTANCE_REMOVING)
+        if (i->state >= INSTANCE_DRAINING && i->state <= INSTANCE_REMOVING)
             return true;
     }
     return false;
@@ -355,7 +355,7 @@ static void retire(struct fleet *f, struct fleet_service *s)
     } else if (s->peak_until_ms <= f->now_ms) {
         next_part(f, s);
     }
-    if (serving <= needed_lately(s) || s->waiting > 0 || one_is_going(s) || !f->engine_up)
+    if (serving <= needed_lately(s) || s->waiting > 0 || fleet_one_is_going(s) || !f->engine_up)
         return;
     i = to_retire(s);
     if (!i)

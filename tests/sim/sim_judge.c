@@ -379,10 +379,9 @@ void judge_now(struct world *w)
 {
     fleet_check(w->fleet);
     judge_tickets(w);
-    if (++w->looks % 16 == 0) {
-        judge_overdue(w);
+    judge_overdue(w); /* each time: what is due for an instant now and then is not overdue */
+    if (++w->looks % 16 == 0)
         judge_listed(w);
-    }
     if (!w->clocks_dirty)
         return;
     w->clocks_dirty = false;
