@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The stages of sleep: paused, stopped, resumed, kept in reserve. The difficulty: orders, their
+ * answers, and news of them come in any order, and a request may come between any two. */
+#include "fleet_rig.h"
+
+#define SECOND 1000
+
+/* Pauses after 10 s, ends after 300. */
+static struct rig *rig_napping(void)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.pause_after_ms = 10 * SECOND;
+    configure(r);
+    return r;
+}
+
+static uint64_t paused(struct rig *r)
+{
+    uint64_t instance = warm(r);
+
+    pass(r, 10 * SECOND);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    answer_code(r, PAUSE, 0);
+    hear_nothing(r);
+    return instance;
+}
+
+START_TEST(pauses_then_ends)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    ck_assert_int_eq(r->paused, 1);
+    pass(r, 290 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    pass(r, 1);
+    hear(r, GONE);
+    answer_code(r, STOP, 0);
+    answer_code(r, REMOVE, 0);
+    ck_assert_str_eq(state_of(r, 0), "none");
+    ck_assert_int_eq(r->reaped, 1);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_request_is_granted_while_it_resumes)
+{
+    struct rig *r = rig_napping();
+    uint64_t instance = paused(r);
+    struct said *grant;
+
+    ask(r, 0);
+    grant = hear(r, GRANT);
+    ck_assert_uint_eq(grant->instance, instance);
+    ck_assert_int_eq(grant->warmth, PROXY_PAUSED);
+    ck_assert_str_eq(state_of(r, 0), "resuming");
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    ck_assert_int_eq(r->resumed, 1);
+    give_back(r, 0, instance, 1);
+    pass(r, 10 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(demand_while_it_is_being_paused)
+{
+    struct rig *r = rig_napping();
+
+    warm(r);
+    pass(r, 10 * SECOND);
+    expect(r, PAUSE);
+    ask(r, 0);
+    ck_assert_int_eq(hear(r, GRANT)->warmth, PROXY_PAUSED);
+    ck_assert_uint_eq(count_calls(r, UNPAUSE), 0); /* one at a time */
+    answer_code(r, PAUSE, 0);
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_pause_that_is_refused_leaves_it_warm)
+{
+    struct rig *r = rig_napping();
+
+    warm(r);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, KG_EIO);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    answer_look(r, ENGINE_RUNNING); /* does it run at all? */
+    pass(r, 290 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    ck_assert_uint_eq(count_calls(r, PAUSE), 1);
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_pause_without_an_answer_ends_it)
+{
+    struct rig *r = rig_napping();
+
+    warm(r);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, KG_ETIMEOUT);
+    ck_assert_str_eq(state_of(r, 0), "stopping"); /* it may be frozen at any time */
+    hear(r, GONE);
+    ask(r, 0);
+    ck_assert_str_eq(state_of(r, 1), "creating");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_resume_without_an_answer_is_asked_about)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    ask(r, 0);
+    hear(r, GRANT);
+    answer_code(r, UNPAUSE, KG_ETIMEOUT);
+    answer_look(r, ENGINE_PAUSED);
+    answer_code(r, UNPAUSE, KG_ECLOSED);
+    pass(r, 100);
+    answer_look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+/* The one that was granted is told that its worker is gone; who waits gets another. */
+START_TEST(a_resume_that_never_ends_is_given_up)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    ask(r, 0);
+    hear(r, GRANT);
+    ask(r, 0);
+    pass(r, 30 * SECOND);
+    hear(r, GONE);
+    ck_assert_str_eq(r->last_why, "demand");
+    ck_assert_str_eq(state_of(r, 0), "removing");
+    ck_assert_str_eq(state_of(r, 1), "creating");
+    ck_assert_uint_eq(fleet_waiting(r->f, 0), 1);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(it_dies_while_paused)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    tell(r, ENGINE_EVENT_DIE);
+    hear(r, GONE);
+    answer_code(r, REMOVE, 0);
+    ck_assert_str_eq(state_of(r, 0), "none");
+    ask(r, 0);
+    until_ready(r);
+    ck_assert_int_eq(hear(r, GRANT)->warmth, PROXY_COLD);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(news_of_our_own_orders_change_nothing)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    tell(r, ENGINE_EVENT_PAUSE);
+    ck_assert_uint_eq(waiting_calls(r), 0);
+    ask(r, 0);
+    hear(r, GRANT);
+    tell(r, ENGINE_EVENT_PAUSE);
+    answer_code(r, UNPAUSE, 0);
+    tell(r, ENGINE_EVENT_UNPAUSE);
+    ck_assert_uint_eq(waiting_calls(r), 0);
+    tell(r, ENGINE_EVENT_PAUSE); /* late, or is it? */
+    pass(r, 100);
+    answer_look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+/* As Docker 20.10 was seen to do, some ms after it had answered the unpause. */
+START_TEST(a_pause_after_the_resume_is_undone)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    ask(r, 0);
+    hear(r, GRANT);
+    answer_code(r, UNPAUSE, 0);
+    tell(r, ENGINE_EVENT_PAUSE);
+    pass(r, 100);
+    answer_look(r, ENGINE_PAUSED);
+    ck_assert_str_eq(state_of(r, 0), "resuming");
+    hear_nothing(r); /* the exchange goes on */
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 5 * SECOND);
+    tell(r, ENGINE_EVENT_PAUSE); /* that one is somebody else's */
+    answer_look(r, ENGINE_PAUSED);
+    hear(r, GONE);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(thawed_by_hand_it_serves)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    tell(r, ENGINE_EVENT_UNPAUSE);
+    answer_look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(on_idle_pause_keeps_it)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.on_idle = CONFIG_ON_IDLE_PAUSE;
+    configure(r);
+    warm(r);
+    pass(r, 300 * SECOND);
+    answer_code(r, PAUSE, 0);
+    pass(r, 1000 * 3600 * (int64_t)SECOND);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    ck_assert_int_eq(fleet_due_ms(r->f) == KG_NEVER, 1);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(on_idle_stop_keeps_the_container)
+{
+    struct rig *r = rig_new(1);
+    uint64_t first;
+
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    configure(r);
+    first = warm(r);
+    pass(r, 300 * SECOND);
+    hear(r, GONE);
+    answer_code(r, STOP, 0);
+    ck_assert_str_eq(state_of(r, 0), "stopped");
+    ck_assert_int_eq(r->stopped, 1);
+    ask(r, 0);
+    ck_assert_str_eq(state_of(r, 0), "starting");
+    answer_code(r, START, KG_ETIMEOUT);
+    answer_look(r, ENGINE_EXITED); /* that was its former life */
+    answer_code(r, START, 0);
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    ck_assert_uint_eq(hear(r, GRANT)->instance, first);
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    tell(r, ENGINE_EVENT_DIE); /* of then, told late: looked at first */
+    pass(r, 100);
+    answer_look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_stop_without_an_answer_is_not_kept)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    configure(r);
+    warm(r);
+    pass(r, 300 * SECOND);
+    hear(r, GONE);
+    answer_code(r, STOP, KG_ETIMEOUT);
+    answer_look(r, ENGINE_EXITED);
+    answer_code(r, REMOVE, 0); /* the order may be carried out yet, in a later life */
+    ck_assert_str_eq(state_of(r, 0), "none");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_spare_is_made_frozen_used_and_replaced)
+{
+    struct rig *r = rig_new(1);
+    uint64_t spare;
+
+    r->service.spares = 1;
+    r->service.max_instances = 2;
+    configure(r);
+    spare = until_ready(r); /* nobody asked */
+    answer_code(r, PAUSE, 0);
+    pass(r, 3600 * SECOND);
+    ck_assert_str_eq(state_of(r, 0), "paused"); /* past the idle timeout */
+    ask(r, 0);
+    ck_assert_uint_eq(hear(r, GRANT)->instance, spare);
+    answer_code(r, UNPAUSE, 0);
+    until_ready(r);
+    answer_code(r, PAUSE, 0);
+    ck_assert_str_eq(state_of(r, 1), "paused");
+    give_back(r, 0, spare, 1);
+    pass(r, 300 * SECOND);
+    hear(r, GONE);
+    ck_assert_str_eq(state_of(r, 0), "stopping"); /* one is enough */
+    ck_assert_str_eq(state_of(r, 1), "paused");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(the_least_valuable_goes_when_memory_is_short)
+{
+    struct rig *r = rig_new(1);
+    struct engine_answer weight = {.memory_bytes = 600};
+
+    r->config.service_count = 2;
+    r->config.paused_memory_bytes = 1000;
+    r->service.pause_after_ms = r->other.pause_after_ms = 10 * SECOND;
+    configure(r);
+    paused(r);
+    answer(expect(r, WEIGH), &weight);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    fleet_acquire(r->f, 0, 900, 1, false, r->now_ms);
+    give_back(r, 0, (until_ready(r), hear(r, GRANT))->instance, 1);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, 0);
+    answer(expect(r, WEIGH), &weight);
+    ck_assert_str_eq(state_of(r, 0), "stopping"); /* unused for longer */
+    hear(r, GONE);
+    fleet_acquire(r->f, 0, 901, 1, false, r->now_ms);
+    ck_assert_int_eq(hear(r, GRANT)->warmth, PROXY_PAUSED);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_weighing_does_not_hold_up_a_request)
+{
+    struct rig *r = rig_napping();
+
+    r->config.paused_memory_bytes = 1000;
+    configure(r);
+    paused(r);
+    expect(r, WEIGH);
+    ask(r, 0);
+    hear(r, GRANT);
+    expect(r, UNPAUSE);
+    rig_free(r);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {pauses_then_ends,
+                                  a_request_is_granted_while_it_resumes,
+                                  demand_while_it_is_being_paused,
+                                  a_pause_that_is_refused_leaves_it_warm,
+                                  a_pause_without_an_answer_ends_it,
+                                  a_resume_without_an_answer_is_asked_about,
+                                  a_resume_that_never_ends_is_given_up,
+                                  it_dies_while_paused,
+                                  news_of_our_own_orders_change_nothing,
+                                  a_pause_after_the_resume_is_undone,
+                                  thawed_by_hand_it_serves,
+                                  on_idle_pause_keeps_it,
+                                  on_idle_stop_keeps_the_container,
+                                  a_stop_without_an_answer_is_not_kept,
+                                  a_spare_is_made_frozen_used_and_replaced,
+                                  the_least_valuable_goes_when_memory_is_short,
+                                  a_weighing_does_not_hold_up_a_request};
+    Suite *suite = suite_create("fleet_sleep");
+    TCase *t = tcase_create("stages");
+    SRunner *runner;
+    int failed;
+
+    for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
+        tcase_add_test(t, tests[n]);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
