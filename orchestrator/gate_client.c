@@ -341,7 +341,8 @@ static void on_grant(struct gate_client *g, const struct message_grant *m)
     }
     l->slots += m->slots;
     l->linger_ms = m->linger_ms;
-    arm_linger(l);
+    if (!w || !w->quiet) /* a monitor's slot goes back when it is done: it is no use */
+        arm_linger(l);
     if (w && free_slots(l) > 0)
         answer_granted(w, l, warmth);
     serve_waiters(g, s, warmth);

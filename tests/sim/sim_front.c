@@ -413,7 +413,8 @@ static void on_grant(struct world *w, struct sim_front *f, const struct message 
     w->counts->granted++;
     l->slots += m->slots;
     l->linger_ms = m->linger_ms;
-    arm_linger(w, f, l);
+    if (!c || !c->quiet)
+        arm_linger(w, f, l);
     if (c && l->slots > l->busy)
         exchange_begin(w, c, l);
     serve_waiters(w, f, m->service);
