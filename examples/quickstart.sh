@@ -152,15 +152,17 @@ start_kipgate() {
     say "ready; containers of ours: $(count_containers)"
 }
 
+# Workers; a sandbox is a network kept ready for the next of them.
 count_containers() {
-    docker ps -aq --filter "label=io.kipgate.owner=$OWNER" | wc -l
+    docker ps -aq --filter "label=io.kipgate.owner=$OWNER" --filter label=io.kipgate.service | wc -l
 }
 
 # The engine's own word on removals, followed from now on.
 follow_removals() {
     mkfifo "$WORK/removals"
     docker events --filter type=container --filter event=destroy \
-        --filter "label=io.kipgate.owner=$OWNER" --format '{{.Actor.Attributes.name}}' \
+        --filter "label=io.kipgate.owner=$OWNER" --filter label=io.kipgate.service \
+        --format '{{.Actor.Attributes.name}}' \
         >"$WORK/removals" &
     EVENTS_PID=$!
     exec 3<"$WORK/removals"
@@ -208,7 +210,8 @@ requests() {
     size=$(jpeg_size "$WORK/cold.jpg") || die "the answer is no JPEG"
     say "picture: $(jpeg_size "$WORK/picture.jpg") -> $size"
     [ "$size" = 200x150 ] || die "the picture was not resized to 200x150"
-    docker ps --filter "label=io.kipgate.owner=$OWNER" --format 'container: {{.Names}} ({{.Image}})'
+    docker ps --filter "label=io.kipgate.owner=$OWNER" --filter label=io.kipgate.service \
+        --format 'container: {{.Names}} ({{.Image}})'
     step "The second finds it warm"
     ask warm
 }
