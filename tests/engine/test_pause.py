@@ -551,7 +551,7 @@ def test_engine_hangs_while_resuming(engine, lossy):
     assert not asked.done()
     engine.resume()
     response = asked.result(40)
-    assert stage(response) == "paused" and gate.witness.is_from(response, container)
+    assert stage(response) == "paused" and lossy.witness.is_from(response, container)
 
 
 def test_engine_hangs_while_pausing(engine, lossy):

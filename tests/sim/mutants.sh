@@ -12,9 +12,9 @@ blind=0
 build() {
     cc -std=gnu11 -O1 -D_GNU_SOURCE -I"$work" -I"$work/tests/sim" -o "$work/sim" \
         "$work"/tests/sim/*.c "$work"/orchestrator/fleet*.c "$work/orchestrator/instance.c" \
-        "$work/orchestrator/reasons.c" "$work/proxy/reason.c" "$work/reaper/reaper.c" \
+        "$work/orchestrator/reasons.c" "$work/proxy/reason.c" "$work"/reaper/*.c \
         "$work"/base/heap.c "$work"/base/map.c "$work"/base/log.c "$work"/base/buf.c \
-        "$work"/base/str.c "$work"/base/err.c "$work"/base/clock.c -luv
+        "$work"/base/str.c "$work"/base/err.c "$work"/base/clock.c -luv -lm
 }
 
 # mutant NAME FILE SED-SCRIPT
@@ -46,7 +46,7 @@ mutant over-return-believed $O/fleet_lease.c 's/if (slots > i->leases\[front\].s
 mutant no-recall $O/fleet_lease.c 's/if (s->waiting > s->waiting_from\[front\])/if (false)/'
 mutant drained-while-out $O/fleet_step.c 's/i->state == INSTANCE_DRAINING && i->out == 0/i->state == INSTANCE_DRAINING/'
 mutant reaped-while-held $O/fleet_reconcile.c 's/i->held = f->hold && is_up(c)/i->held = false/'
-mutant no-successor $O/fleet_demand.c 's/^        raise_demand(f, s);$/        (void)0;/'
+mutant no-successor $O/fleet_scale.c 's/^        raise_demand(f, s, c);$/        (void)raise_demand;/'
 mutant unknown-create-is-failure $O/fleet_call.c '/^static void on_created/,/^}/s/fleet_ask_again(i)/not_created(i, a)/'
 mutant labels-not-checked $O/fleet_found.c 's/return c->id\[0\] && strcmp(c->owner.*/return true ||/'
 mutant create-before-list $O/fleet_call.c 's/return !f->listed || i->service->strays > 0/return i->service->strays > 0/;s/f->listed && i->service->strays == 0 &&//'
@@ -54,11 +54,18 @@ mutant create-beside-stray $O/fleet_call.c 's/!f->listed || i->service->strays >
 mutant death-not-told $O/fleet_lease.c 's/if (i->leases\[front\].told)/if (false)/'
 mutant death-not-heard $O/fleet_reconcile.c 's/case ENGINE_EVENT_DIE:/case ENGINE_EVENT_DIE: break;/'
 mutant probe-of-the-dead $O/fleet_lease.c 's/if (i->died)/if (false)/'
-mutant due-adopted $O/fleet_reconcile.c 's/is_wanted(i, c) && !is_due(i)/is_wanted(i, c)/'
+mutant due-adopted $O/fleet_reconcile.c 's/ && !is_due(i, as)/ \&\& (is_due(i, as) || true)/'
 mutant start-slot-leaked $O/fleet_call.c 's/i->fleet->starts--;/(void)0;/'
 mutant list-missing-ignored $O/fleet_reconcile.c 's/^    not_listed(f, began_ms);/    (void)not_listed;/'
 mutant late-ghost-ignored $O/fleet_reconcile.c 's/^static bool name_is_ours.*/&/;s/^            fleet_stray(f, c);/            (void)0;/;s/^        fleet_stray(f, &event->container);/        (void)0;/'
 mutant no-deadline $O/fleet_step.c 's/due_ms = kg_earliest(due_ms, i->deadline_ms);/(void)0;/'
-mutant backoff-forgotten $O/fleet_demand.c 's/if (!s->current && fleet_backoff_left(f, s) > 0)/if (false)/'
+mutant backoff-forgotten $O/fleet_scale.c 's/if (fleet_backoff_left(f, s) > 0 \&\& c.paused == 0/if (false/'
 mutant front-death-keeps-slots $O/fleet_lease.c '/^void fleet_lease_void/,/^}/s/take_back(i, front, slots, i->fleet->now_ms);/(void)0;/'
+mutant one-instance-too-many $O/fleet_scale.c 's/c.paused < (unsigned)s->config->max_instances/c.paused <= (unsigned)s->config->max_instances/'
+mutant resume-without-unpause $O/instance.c 's/RESUMING, DO(UNPAUSE) | DO(SERVE)/RESUMING, DO(SERVE)/'
+mutant use-not-held $O/fleet_lease.c 's/^        reaper_hold(&f->reaper, &i->idle);/        (void)0;/'
+mutant stop-kept-though-unanswered $O/fleet_call.c 's/^        fleet_not_kept(i); .*/        (void)0;/'
+mutant need-not-released $O/fleet_scale.c 's/need->needed += active ? 1 : (unsigned)-1;/need->needed += active;/'
+mutant overtaken-look-believed $O/fleet_found.c 's/if (is_overtaken(i, c))/if (false \&\& is_overtaken(i, c))/'
+mutant kept-for-ever $O/fleet_idle.c 's/^    s->kept = false;/    return;/'
 exit $blind
