@@ -40,8 +40,8 @@ struct rig {
     struct said said[4096];
     size_t said_count, said_read;
     struct config config;
-    struct config_service service, other, *services[2];
-    char image[32], name[ENGINE_NAME_BYTES]; /* of the container made last */
+    struct config_service service, other, third, *services[3]; /* a, b, c */
+    char image[32], name[ENGINE_NAME_BYTES];                   /* of the container made last */
     char last_why[FLEET_DETAIL_BYTES];
     int reaped, paused, stopped, resumed, cold_ok, cold_failed, done_count;
     unsigned done_reason;
@@ -186,8 +186,10 @@ RIG void answer_created(struct rig *r)
 RIG void answer_look(struct rig *r, enum engine_state state)
 {
     struct engine_answer a = {0};
+    unsigned n = r->boxes;
 
-    a.container = box(r, r->boxes, r->name, state);
+    sscanf(expect(r, LOOK)->target, "id-%u", &n); /* asked by name: the one made last */
+    a.container = box(r, n, r->name, state);
     if (state == ENGINE_EXITED)
         a.container.exit_code = 3;
     answer(expect(r, LOOK), &a);
@@ -394,8 +396,10 @@ RIG struct rig *rig_closed(int fronts) /* the engine is not up yet */
     r->f = fleet_new(&params, r->now_ms);
     fill_service(r, &r->service, "a");
     fill_service(r, &r->other, "b");
+    fill_service(r, &r->third, "c");
     r->services[0] = &r->service;
     r->services[1] = &r->other;
+    r->services[2] = &r->third;
     r->config.services = r->services;
     r->config.service_count = 1;
     r->config.paused_memory_bytes = -1;
@@ -420,17 +424,27 @@ RIG void rig_free(struct rig *r)
 
 /* --- what tests do all the time --- */
 
-RIG uint64_t ask(struct rig *r, int front)
+RIG uint64_t ask_of(struct rig *r, uint32_t service, int front)
 {
     uint64_t ticket = ++r->ticket;
 
-    fleet_acquire(r->f, front, ticket, 0, false, r->now_ms);
+    fleet_acquire(r->f, front, ticket, service, false, r->now_ms);
     fleet_check(r->f);
     return ticket;
+}
+RIG uint64_t ask(struct rig *r, int front)
+{
+    return ask_of(r, 0, front);
 }
 RIG void give_back(struct rig *r, int front, uint64_t instance, unsigned slots)
 {
     fleet_return(r->f, front, instance, slots, r->now_ms, false, r->now_ms);
+    fleet_check(r->f);
+}
+/* The answer to a recall, slots or none. */
+RIG void answer_recall(struct rig *r, int front, uint64_t instance, unsigned slots)
+{
+    fleet_return(r->f, front, instance, slots, slots ? r->now_ms : 0, true, r->now_ms);
     fleet_check(r->f);
 }
 RIG uint64_t until_probed(struct rig *r) /* from a create that waits for its answer */
@@ -459,6 +473,13 @@ RIG uint64_t warm(struct rig *r)
     give_back(r, 0, instance, 1);
     return instance;
 }
+RIG void tell_of(struct rig *r, unsigned n, enum engine_event_kind kind)
+{
+    struct engine_event event = {kind, box(r, n, "any-name", ENGINE_EXITED)};
+
+    fleet_engine_event(r->f, &event, r->now_ms);
+    fleet_check(r->f);
+}
 RIG void tell(struct rig *r, enum engine_event_kind kind)
 {
     struct engine_event event = {kind, box(r, r->boxes, r->name, ENGINE_EXITED)};
@@ -466,12 +487,20 @@ RIG void tell(struct rig *r, enum engine_event_kind kind)
     fleet_engine_event(r->f, &event, r->now_ms);
     fleet_check(r->f);
 }
-RIG const char *state_of(struct rig *r, size_t n)
+RIG const char *state_in(struct rig *r, uint32_t service, size_t n)
 {
     static struct fleet_view views[8];
-    size_t count = fleet_view(r->f, 0, views, 8, r->now_ms);
+    size_t count = fleet_view(r->f, service, views, 8, r->now_ms);
 
     return n < count ? views[n].state : "none";
+}
+RIG const char *state_of(struct rig *r, size_t n)
+{
+    return state_in(r, 0, n);
+}
+RIG size_t count_in(struct rig *r, uint32_t service)
+{
+    return fleet_view(r->f, service, NULL, 0, r->now_ms);
 }
 
 #endif

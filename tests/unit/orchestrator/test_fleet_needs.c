@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Services that need others: started in order, held while they are needed, released after. The
+ * difficulty: whether it is needed is known elsewhere, and its own clock stands still meanwhile. */
+#include "fleet_rig.h"
+
+#define SECOND 1000
+
+/* Three services: a needs b, and with `chain` b needs c. */
+static struct rig *rig_needing(bool chain)
+{
+    static char b[] = "b", c[] = "c", *needs_b[] = {b}, *needs_c[] = {c};
+    struct rig *r = rig_new(1);
+
+    r->service.needs = (struct config_strings){.items = needs_b, .count = 1};
+    if (chain)
+        r->other.needs = (struct config_strings){.items = needs_c, .count = 1};
+    r->config.service_count = 3;
+    configure(r);
+    return r;
+}
+
+/* All three, from "c" on. */
+static void check_states(struct rig *r, const char *c, const char *b, const char *a)
+{
+    ck_assert_str_eq(state_in(r, 2, 0), c);
+    ck_assert_str_eq(state_in(r, 1, 0), b);
+    ck_assert_str_eq(state_in(r, 0, 0), a);
+}
+
+START_TEST(needs_of_needs_come_first)
+{
+    struct rig *r = rig_needing(true);
+    uint64_t ticket = ask(r, 0), instance;
+
+    check_states(r, "creating", "none", "none");
+    until_ready(r);
+    check_states(r, "ready", "creating", "none");
+    until_ready(r);
+    check_states(r, "ready", "ready", "creating");
+    instance = until_ready(r);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, ticket);
+    pass(r, 3600 * SECOND);
+    check_states(r, "ready", "ready", "ready");
+    give_back(r, 0, instance, 1);
+    pass(r, 300 * SECOND);
+    check_states(r, "ready", "ready", "stopping");
+    pass(r, 300 * SECOND);
+    check_states(r, "ready", "stopping", "stopping");
+    pass(r, 300 * SECOND - 1);
+    check_states(r, "ready", "stopping", "stopping");
+    pass(r, 1);
+    check_states(r, "stopping", "stopping", "stopping");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(the_failure_of_a_need_names_all_between)
+{
+    struct rig *r = rig_needing(true);
+    const struct said *refusal;
+
+    ask(r, 0);
+    ask_of(r, 1, 0);
+    answer_code(r, CREATE, KG_EIO);
+    refusal = hear_refusal(r, ORCH_ENGINE_UNAVAILABLE);
+    ck_assert_str_eq(refusal->detail, "service b needs c: service c: "
+                                      "the engine could not make the container");
+    refusal = hear_refusal(r, ORCH_ENGINE_UNAVAILABLE);
+    ck_assert_str_eq(refusal->detail, "service a needs b: service b needs c: service c: "
+                                      "the engine could not make the container");
+    ck_assert_int_eq(refusal->ms, KG_BACKOFF_FIRST_MS);
+    check_states(r, "removing", "none", "none");
+    rig_free(r);
+}
+END_TEST
+
+/* b is needed by a and by c. */
+START_TEST(a_need_is_held_until_nobody_needs_it)
+{
+    struct rig *r = rig_needing(false);
+    uint64_t a, c;
+
+    r->third.needs = r->service.needs;
+    configure(r);
+    ask(r, 0);
+    ask_of(r, 2, 0);
+    until_ready(r);
+    check_states(r, "creating", "ready", "creating");
+    a = until_ready(r);
+    hear(r, GRANT);
+    c = until_ready(r);
+    hear(r, GRANT);
+    give_back(r, 0, a, 1);
+    pass(r, 1000 * SECOND);
+    give_back(r, 0, c, 1);
+    check_states(r, "ready", "ready", "stopping");
+    pass(r, 300 * SECOND);
+    check_states(r, "stopping", "ready", "stopping");
+    pass(r, 300 * SECOND - 1);
+    check_states(r, "stopping", "ready", "stopping");
+    pass(r, 1);
+    check_states(r, "stopping", "stopping", "stopping");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_need_that_dies_is_made_good)
+{
+    struct rig *r = rig_needing(false);
+
+    ask(r, 0);
+    until_ready(r), until_ready(r);
+    hear(r, GRANT);
+    tell_of(r, 1, ENGINE_EVENT_DIE);
+    ck_assert_str_eq(state_in(r, 1, 0), "removing");
+    ck_assert_str_eq(state_in(r, 1, 1), "creating");
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_reload_changes_what_is_needed)
+{
+    struct rig *r = rig_needing(false);
+    const struct config_strings needs = r->service.needs;
+
+    ask(r, 0);
+    until_ready(r), until_ready(r);
+    hear(r, GRANT);
+    pass(r, 1000 * SECOND);
+    ask_of(r, 1, 0);
+    give_back(r, 0, hear(r, GRANT)->instance, 1);
+    r->service.needs.count = 0;
+    configure(r);
+    pass(r, 300 * SECOND - 1);
+    check_states(r, "none", "ready", "ready");
+    pass(r, 1);
+    check_states(r, "none", "stopping", "ready");
+    answer_code(r, STOP, 0);
+    answer_code(r, REMOVE, 0);
+    r->service.needs = needs; /* and again, while it is in use */
+    configure(r);
+    check_states(r, "none", "creating", "ready");
+    until_ready(r);
+    pass(r, 1000 * SECOND);
+    check_states(r, "none", "ready", "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(what_is_kept_ready_has_its_needs)
+{
+    struct rig *r = rig_needing(true);
+
+    r->service.min_instances = 1;
+    configure(r);
+    check_states(r, "creating", "none", "none");
+    until_ready(r), until_ready(r), until_ready(r);
+    pass(r, 24 * 3600 * SECOND);
+    check_states(r, "ready", "ready", "ready");
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_paused_need_is_enough)
+{
+    struct rig *r = rig_needing(false);
+
+    r->other.pause_after_ms = 10 * SECOND;
+    configure(r);
+    ask_of(r, 1, 0);
+    until_ready(r);
+    give_back(r, 0, hear(r, GRANT)->instance, 1);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, 0);
+    ask(r, 0);
+    expect(r, UNPAUSE); /* both at once: it can be reached while it resumes */
+    check_states(r, "none", "resuming", "creating");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(woken_by_hand_it_has_its_needs)
+{
+    struct rig *r = rig_needing(false);
+
+    fleet_wake(r->f, 0, on_done, r, r->now_ms);
+    fleet_check(r->f);
+    check_states(r, "none", "creating", "none");
+    until_ready(r);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 0);
+    until_ready(r);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 1);
+    ck_assert_uint_eq(r->done_reason, 0);
+    rig_free(r);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        needs_of_needs_come_first,
+        the_failure_of_a_need_names_all_between,
+        a_need_is_held_until_nobody_needs_it,
+        a_need_that_dies_is_made_good,
+        a_reload_changes_what_is_needed,
+        what_is_kept_ready_has_its_needs,
+        a_paused_need_is_enough,
+        woken_by_hand_it_has_its_needs,
+    };
+    Suite *suite = suite_create("fleet_needs");
+    TCase *t = tcase_create("needs");
+    SRunner *runner;
+    int failed;
+
+    for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
+        tcase_add_test(t, tests[n]);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
