@@ -137,7 +137,6 @@ START_TEST(a_reload_changes_what_is_needed)
     pass(r, 1);
     check_states(r, "none", "stopping", "ready");
     hear(r, GONE);
-    hear(r, GONE);
     answer_code(r, STOP, 0);
     answer_code(r, REMOVE, 0);
     r->service.needs = needs; /* and again, while it is in use */
