@@ -74,6 +74,42 @@ START_TEST(the_failure_of_a_need_names_all_between)
 }
 END_TEST
 
+START_TEST(who_comes_while_a_need_rests_is_told_at_once)
+{
+    struct rig *r = rig_needing(false);
+    const struct said *refusal;
+
+    ask(r, 0);
+    answer_code(r, CREATE, KG_EIO);
+    hear_refusal(r, ORCH_ENGINE_UNAVAILABLE);
+    pass(r, 100);
+    ask(r, 0);
+    refusal = hear_refusal(r, ORCH_BACKING_OFF);
+    ck_assert_str_eq(refusal->detail, "service a: needs b: the engine could not make the "
+                                      "container");
+    ck_assert_int_eq(refusal->ms, KG_BACKOFF_FIRST_MS - 100);
+    check_states(r, "none", "removing", "none");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(who_leaves_needs_nothing_any_more)
+{
+    struct rig *r = rig_needing(false);
+    uint64_t ticket = ask(r, 0);
+
+    fleet_withdraw(r->f, 0, ticket, r->now_ms);
+    fleet_check(r->f);
+    until_ready(r); /* it is finished */
+    check_states(r, "none", "ready", "none");
+    pass(r, 300 * SECOND - 1);
+    check_states(r, "none", "ready", "none");
+    pass(r, 1);
+    check_states(r, "none", "stopping", "none");
+    rig_free(r);
+}
+END_TEST
+
 /* b is needed by a and by c. */
 START_TEST(a_need_is_held_until_nobody_needs_it)
 {
@@ -205,6 +241,8 @@ int main(void)
     const TTest *const tests[] = {
         needs_of_needs_come_first,
         the_failure_of_a_need_names_all_between,
+        who_comes_while_a_need_rests_is_told_at_once,
+        who_leaves_needs_nothing_any_more,
         a_need_is_held_until_nobody_needs_it,
         a_need_that_dies_is_made_good,
         a_reload_changes_what_is_needed,

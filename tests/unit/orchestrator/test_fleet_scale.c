@@ -71,6 +71,38 @@ START_TEST(every_recall_is_answered_first)
 }
 END_TEST
 
+START_TEST(what_is_lent_and_idle_comes_first)
+{
+    struct rig *r = rig_many(2, 2, 1);
+    uint64_t ids[1];
+
+    ready_with(r, 1, 1, ids);
+    ask(r, 1);
+    hear(r, RECALL);
+    ck_assert_uint_eq(count_in(r, 0), 1); /* front 0 may be done with it */
+    answer_recall(r, 0, ids[0], 1);
+    ck_assert_int_eq(hear(r, GRANT)->front, 1);
+    ck_assert_uint_eq(count_in(r, 0), 1);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_front_that_says_nothing_holds_nobody_up)
+{
+    struct rig *r = rig_many(2, 2, 1);
+    uint64_t ids[1];
+
+    ready_with(r, 1, 1, ids);
+    ask(r, 1);
+    hear(r, RECALL);
+    pass(r, 49);
+    ck_assert_uint_eq(count_in(r, 0), 1);
+    pass(r, 1);
+    ck_assert_uint_eq(count_in(r, 0), 2);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(the_death_of_a_front_is_its_answer)
 {
     struct rig *r = rig_many(3, 3, 1);
@@ -600,6 +632,8 @@ int main(void)
 {
     const TTest *const tests[] = {
         every_recall_is_answered_first,
+        what_is_lent_and_idle_comes_first,
+        a_front_that_says_nothing_holds_nobody_up,
         the_death_of_a_front_is_its_answer,
         those_that_start_are_counted,
         who_waits_is_served_by_whichever_is_free,

@@ -461,6 +461,35 @@ START_TEST(random_against_naive)
 }
 END_TEST
 
+/* --- what it is worth --- */
+
+START_TEST(worth_is_start_saved_per_byte_and_idle_time)
+{
+    const double plain = reaper_worth(60000, 1 << 20, 500);
+
+    ck_assert_double_gt(plain, 0);
+    ck_assert_double_lt(reaper_worth(60001, 1 << 20, 500), plain); /* longer idle */
+    ck_assert_double_lt(reaper_worth(60000, (1 << 20) + 1, 500), plain);
+    ck_assert_double_lt(reaper_worth(60000, 1 << 20, 499), plain);
+    ck_assert_double_eq_tol(reaper_worth(60000, 2 << 20, 1001), plain, plain * 1e-12);
+    ck_assert_double_eq_tol(reaper_worth(121000, 1 << 20, 1001), plain, plain * 1e-12);
+    ck_assert_double_eq_tol(reaper_worth(0, 1, 999), 1, 1e-12);
+}
+END_TEST
+
+START_TEST(worth_at_the_ends_of_its_range)
+{
+    const int64_t year_ms = (int64_t)365 * 24 * 3600 * 1000;
+
+    ck_assert_double_gt(reaper_worth(0, 1, 0), 0); /* a start not known is one that is cheap */
+    ck_assert_double_eq(reaper_worth(0, 0, 500), 0);
+    ck_assert_double_eq(reaper_worth(0, -1, 500), 0);
+    ck_assert_double_gt(reaper_worth(year_ms, (int64_t)1 << 50, 0), 0);
+    ck_assert_double_lt(reaper_worth(year_ms, (int64_t)1 << 50, 0),
+                        reaper_worth(year_ms - 1, (int64_t)1 << 50, 0));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("reaper");
@@ -485,6 +514,8 @@ int main(void)
     tcase_add_test(t, held_entries_keep_their_room);
     tcase_add_test(t, no_memory_means_not_watched);
     tcase_add_test(t, random_against_naive);
+    tcase_add_test(t, worth_is_start_saved_per_byte_and_idle_time);
+    tcase_add_test(t, worth_at_the_ends_of_its_range);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

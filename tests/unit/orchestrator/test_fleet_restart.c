@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What sleeps when Kipgate starts again: found paused, found stopped. The difficulty: what it was
+ * about to become is known to the last run only, and what of that was saved is all there is. */
+#include "fleet_rig.h"
+
+#define SECOND 1000
+#define FOUND "kipgate-a-0123456789"
+
+/* One container of ours is there, last used so long ago; KG_NEVER: not known. */
+static struct rig *rig_finding(enum engine_state state, int64_t used_ms_ago, bool hold)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container found;
+
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    configure(r);
+    r->boxes = 1;
+    snprintf(r->name, sizeof r->name, FOUND);
+    if (used_ms_ago != KG_NEVER)
+        ck_assert_int_eq(fleet_remember(r->f, FOUND, r->now_ms - used_ms_ago), 0);
+    fleet_hold_adopted(r->f, hold, r->now_ms);
+    found = box(r, 1, FOUND, state);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    found.address = address_of(1); /* a look tells it, also of what is paused */
+    found.address_length = sizeof(struct sockaddr_in);
+    answer(expect(r, LOOK), &(const struct engine_answer){.container = found});
+    fleet_check(r->f);
+    return r;
+}
+
+START_TEST(what_is_found_paused_is_resumed_for_a_request)
+{
+    struct rig *r = rig_finding(ENGINE_PAUSED, 100 * SECOND, false);
+    struct fleet_view v;
+
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    fleet_view(r->f, 0, &v, 1, r->now_ms);
+    ck_assert_int_eq(v.idle_ms, 100 * SECOND);
+    ck_assert_int_eq(v.reap_in_ms, 200 * SECOND);
+    ck_assert_uint_eq(waiting_calls(r), 0);
+    ask(r, 0);
+    ck_assert_int_eq(hear(r, GRANT)->warmth, PROXY_PAUSED);
+    ck_assert_str_eq(expect(r, UNPAUSE)->target, "id-1");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(what_is_found_paused_ends_in_its_time)
+{
+    struct rig *r = rig_finding(ENGINE_PAUSED, 100 * SECOND, false);
+
+    pass(r, 200 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+/* A front of the last run may have written a request to it. */
+START_TEST(what_is_found_paused_is_resumed_while_old_fronts_live)
+{
+    struct rig *r = rig_finding(ENGINE_PAUSED, 100 * SECOND, true);
+
+    ck_assert_str_eq(state_of(r, 0), "resuming");
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 3600 * SECOND);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    fleet_hold_adopted(r->f, false, r->now_ms);
+    fleet_check(r->f);
+    pass(r, 300 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+/* The last run had begun to end it: it is not taken over, whatever it looks like. */
+START_TEST(what_the_last_run_was_ending_is_removed)
+{
+    static const enum engine_state states[] = {ENGINE_RUNNING, ENGINE_PAUSED, ENGINE_EXITED};
+    struct rig *r = rig_finding(states[_i], 1000000, false); /* saved as 0 */
+
+    ck_assert_uint_eq(count_in(r, 0), 1);
+    ck_assert_str_eq(state_of(r, 0), states[_i] == ENGINE_EXITED ? "removing" : "stopping");
+    ask(r, 0);
+    ck_assert_str_eq(state_of(r, 1), "creating");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(what_is_found_stopped_is_started_for_a_request)
+{
+    struct rig *r = rig_finding(ENGINE_EXITED, KG_NEVER, false);
+
+    ck_assert_str_eq(state_of(r, 0), "stopped");
+    pass(r, 24 * 3600 * SECOND);
+    ask(r, 0);
+    ck_assert_str_eq(expect(r, START)->target, "id-1");
+    ck_assert_uint_eq(count_calls(r, CREATE), 0);
+    r->service.on_idle = CONFIG_ON_IDLE_REMOVE;
+    configure(r);
+    ck_assert_str_eq(state_of(r, 0), "starting"); /* it is not stopped any more */
+    rig_free(r);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("fleet_restart");
+    TCase *t = tcase_create("found asleep");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(t, what_is_found_paused_is_resumed_for_a_request);
+    tcase_add_test(t, what_is_found_paused_ends_in_its_time);
+    tcase_add_test(t, what_is_found_paused_is_resumed_while_old_fronts_live);
+    tcase_add_test(t, what_is_found_stopped_is_started_for_a_request);
+    tcase_add_loop_test(t, what_the_last_run_was_ending_is_removed, 0, 3);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
