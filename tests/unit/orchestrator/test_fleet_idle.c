@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What idleness leads to, at its exact moments, with several instances, spares, a cap on memory,
- * and across a restart. The difficulty: each case is a race between an order, its answer and a
- * request.
- */
+/* What idleness leads to, at its exact moments: with several instances, with spares, with a cap on
+ * memory. The difficulty: each case is a race between an order, its answer and a request. */
 #include "fleet_rig.h"
 
 #define SECOND 1000
