@@ -18,7 +18,7 @@ static struct exchange *exchange_of(struct wire *w)
 
 static struct proxy *proxy_of(const struct exchange *ex)
 {
-    return ex->client->wire.proxy;
+    return ex->down->proxy;
 }
 
 /* --- breaches ------------------------------------------------------------------------------ */
@@ -27,7 +27,7 @@ static enum step breach(struct exchange *ex, const char *words)
 {
     char text[WORDS_BYTES];
 
-    if (ex->state == EXCHANGE_RESPONDING && ex->response_head.n == 0) {
+    if (ex->state == EXCHANGE_RESPONDING && !ex->head_held) {
         exchange_end(ex, EXCHANGE_BROKEN);
         return STEP_OVER;
     }
@@ -43,9 +43,9 @@ static void broke_off(struct exchange *ex)
     struct proxy *p = proxy_of(ex);
 
     if (ex->state == EXCHANGE_ASKED && ex->interim == 0 && ex->upstream->in.len == 0) {
-        struct client *c = ex->client;
+        struct downstream *d = ex->down;
         forward_lost(ex);
-        client_resume(c);
+        d->kind->resume(d);
         return;
     }
     if (!ex->worker->removed)
@@ -55,34 +55,12 @@ static void broke_off(struct exchange *ex)
 
 /* --- heads --------------------------------------------------------------------------------- */
 
-static struct rewrite_to_client to_client(const struct exchange *ex)
-{
-    return (struct rewrite_to_client){.id = ex->id,
-                                      .warmth = ex->warmth,
-                                      .waited_us = ex->waited_us,
-                                      .wall_ms = proxy_wall_ms(proxy_of(ex)),
-                                      .client_minor = ex->minor,
-                                      .keep_alive = ex->client_keep};
-}
-
 /* 100 is our own business and was sent, if at all, when the worker had the request. */
 static enum step pass_interim(struct exchange *ex, const struct http1_head *h)
 {
-    struct rewrite_to_client with = to_client(ex);
-    struct kg_arena arena;
-    struct kg_str text;
-    int rc = 0;
-
     if (++ex->interim > KG_MAX_INTERIM_RESPONSES)
         return breach(ex, "too many interim responses");
-    if (h->status == 100 || ex->minor == 0)
-        return STEP_ON;
-    kg_arena_init(&arena, &proxy_of(ex)->arenas, 2 * KG_MAX_HEAD_BYTES);
-    text = rewrite_response(&arena, h, &with);
-    if (text.p)
-        rc = wire_send(&ex->client->wire, &(uv_buf_t){.base = (char *)text.p, .len = text.n}, 1);
-    kg_arena_fini(&arena);
-    if (rc == 0)
+    if (h->status == 100 || ex->down->kind->interim(ex->down, h->status, h) == 0)
         return STEP_ON;
     exchange_end(ex, EXCHANGE_CLIENT_GONE);
     return STEP_OVER;
@@ -91,17 +69,13 @@ static enum step pass_interim(struct exchange *ex, const struct http1_head *h)
 /* Gives the client what is still to be sent of the head, and a piece of the body. */
 static enum step pass(struct exchange *ex, struct kg_str payload, bool last)
 {
-    struct body_piece piece = {.head = ex->response_head,
-                               .payload = payload,
-                               .chunked = ex->client_framing == HTTP1_CHUNKED,
-                               .last = last};
+    struct downstream_piece piece = {
+        .payload = payload, .trailers = kg_buf_str(&ex->upstream->body.trailers), .last = last};
     int rc;
 
-    if (ex->te_trailers)
-        piece.trailers = kg_buf_str(&ex->upstream->body.trailers);
-    ex->response_head.n = 0;
+    ex->head_held = false;
     ex->bytes_out += payload.n;
-    rc = body_send(&ex->client->wire, &piece);
+    rc = ex->down->kind->send(ex->down, &piece);
     if (rc == 0)
         return STEP_ON;
     exchange_end(ex, rc == KG_EIO ? EXCHANGE_CLIENT_GONE : EXCHANGE_BROKEN);
@@ -114,11 +88,11 @@ static enum step finish(struct exchange *ex, size_t stray)
     struct upstream *u = ex->upstream;
 
     ex->upstream = NULL;
-    if (stray == 0 && ex->client->body.done && !ex->upload_over)
+    if (stray == 0 && ex->down->body.done && !ex->upload_over)
         upstream_give(u);
     else
         upstream_close(u);
-    if (wire_pending(&ex->client->wire) == 0)
+    if (ex->down->kind->pending(ex->down) == 0)
         exchange_end(ex, EXCHANGE_DONE);
     else
         ex->state = EXCHANGE_FLUSHING;
@@ -128,19 +102,18 @@ static enum step finish(struct exchange *ex, size_t stray)
 static enum step pass_head(struct exchange *ex, const struct http1_head *h, size_t behind)
 {
     struct upstream *u = ex->upstream;
-    struct rewrite_to_client with;
+    struct rewrite_to_client with = {.id = ex->id,
+                                     .warmth = ex->warmth,
+                                     .waited_us = ex->waited_us,
+                                     .wall_ms = proxy_wall_ms(proxy_of(ex))};
 
     u->keep_alive = h->keep_alive;
     body_init(&u->body, h, true);
-    ex->client_framing = rewrite_response_framing(h, ex->minor);
-    ex->client_keep = ex->client_framing != HTTP1_UNTIL_CLOSE && ex->client->body.done &&
-                      client_can_keep(ex->client, ex->keep_alive, false);
-    with = to_client(ex);
-    ex->response_head = rewrite_response(&ex->arena, h, &with);
-    if (!ex->response_head.p) {
+    if (ex->down->kind->head(ex->down, h, &with) != 0) {
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
         return STEP_OVER;
     }
+    ex->head_held = true;
     ex->status = h->status;
     ex->state = EXCHANGE_RESPONDING;
     if (!u->body.done)
@@ -207,7 +180,7 @@ static enum step take_all(struct exchange *ex, char *bytes, size_t n, size_t *at
                                            : take_body(ex, bytes + *at, n - *at, &used);
         *at += used;
     }
-    if (step == STEP_OVER || ex->response_head.n == 0)
+    if (step == STEP_OVER || !ex->head_held)
         return step;
     if (ex->upstream->body.framing == HTTP1_TUNNEL) {
         tunnel_begin(ex, (struct kg_str){NULL, 0});
@@ -224,7 +197,7 @@ static size_t room(struct wire *w)
 
     if (ex->state == EXCHANGE_ASKED)
         return KG_MAX_HEAD_BYTES - ex->upstream->in.len;
-    return wire_pending(&ex->client->wire) > 0 ? 0 : KG_READ_BUFFER_BYTES;
+    return ex->down->kind->pending(ex->down) > 0 ? 0 : KG_READ_BUFFER_BYTES;
 }
 
 static void on_bytes(struct wire *w, char *bytes, size_t n)
@@ -263,7 +236,9 @@ static void on_eof(struct wire *w)
 
 static void on_drained(struct wire *w)
 {
-    client_resume(exchange_of(w)->client);
+    struct downstream *d = exchange_of(w)->down;
+
+    d->kind->resume(d);
 }
 
 static void on_broken(struct wire *w)
@@ -283,11 +258,3 @@ const struct wire_kind answer_wire = {.room = room,
                                       .on_drained = on_drained,
                                       .on_broken = on_broken,
                                       .on_unwritable = on_unwritable};
-
-void answer_client_drained(struct exchange *ex)
-{
-    if (ex->state == EXCHANGE_FLUSHING)
-        exchange_end(ex, EXCHANGE_DONE);
-    else if (ex->upstream && !ex->upstream->connecting)
-        wire_read(&ex->upstream->wire, true);
-}

@@ -31,7 +31,7 @@ void client_close(struct client *c)
 
     if (c->state == CLIENT_CLOSED)
         return;
-    KG_ASSERT(!c->exchange && !c->local_request);
+    KG_ASSERT(!c->down.exchange && !c->local_request);
     c->state = CLIENT_CLOSED;
     kg_timer_disarm(&p->wheel, &c->deadline);
     kg_timer_disarm(&p->wheel, &c->watch);
@@ -49,8 +49,8 @@ void client_close(struct client *c)
 /* The client left in the middle of something, or is thrown out. */
 static void abandon(struct client *c)
 {
-    if (c->exchange)
-        exchange_end(c->exchange, EXCHANGE_CLIENT_GONE);
+    if (c->down.exchange)
+        exchange_end(c->down.exchange, EXCHANGE_CLIENT_GONE);
     if (c->local_request)
         local_drop(c, true);
     client_close(c);
@@ -62,7 +62,7 @@ static const struct wire_kind client_wire;
  * would turn into a reset, which may overtake the answer. */
 static void linger(struct client *c)
 {
-    body_fini(&c->body);
+    body_fini(&c->down.body);
     c->wire.kind = &client_wire;
     c->dropped = 0;
     c->state = CLIENT_LINGER;
@@ -75,7 +75,7 @@ static void linger(struct client *c)
 
 static void become_idle(struct client *c)
 {
-    body_fini(&c->body);
+    body_fini(&c->down.body);
     c->state = CLIENT_IDLE;
     arm(c, KG_KEEPALIVE_TIMEOUT_MS);
     if (!c->wire.writing)
@@ -99,7 +99,7 @@ void client_next(struct client *c, enum client_next next)
         client_close(c);
     } else if (next == CLIENT_END) {
         linger(c);
-    } else if (c->body.done) {
+    } else if (c->down.body.done) {
         become_idle(c);
     } else {
         drain_body(c);
@@ -113,9 +113,10 @@ bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect)
 
     if (!head_keep_alive || p->closing || (p->draining && !c->local))
         return false;
-    if (c->body.done)
+    if (c->down.body.done)
         return true;
-    return !expect && (c->body.framing == HTTP1_CHUNKED || c->body.left <= KG_LINGER_CLOSE_BYTES);
+    return !expect &&
+           (c->down.body.framing == HTTP1_CHUNKED || c->down.body.left <= KG_LINGER_CLOSE_BYTES);
 }
 
 /* --- refusals before there is an exchange -------------------------------------------------- */
@@ -123,7 +124,7 @@ bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect)
 static void log_refused(struct client *c, const struct http1_head *h, int status, struct kg_str id)
 {
     struct access_line line = {
-        .id = id, .client = {c->address, c->address_n}, .outcome = "refused", .status = status};
+        .id = id, .client = c->down.address, .outcome = "refused", .status = status};
 
     if (h)
         line.method = h->method;
@@ -176,12 +177,16 @@ static void refuse_head(struct client *c, struct kg_str in, struct guard_verdict
 
 static void begin(struct client *c, const struct http1_head *h)
 {
-    body_init(&c->body, h, false);
+    body_init(&c->down.body, h, false);
     c->state = CLIENT_BUSY;
+    c->minor = h->minor;
+    c->keep_alive = h->keep_alive;
+    c->te_trailers = h->te_trailers;
+    c->expect = h->expect_continue;
     if (c->local)
         local_begin(c, h);
-    else
-        exchange_begin(c, h);
+    else if (exchange_begin(&c->down, h) != 0)
+        client_shed(c);
 }
 
 /* A head that is whole begins a request. Gives the bytes that were taken; 0: more is needed. */
@@ -216,10 +221,10 @@ static size_t take_head(struct client *c, struct kg_str in)
 
 static void refuse_body(struct client *c)
 {
-    const struct guard_verdict *verdict = &c->body.chunk.verdict;
+    const struct guard_verdict *verdict = &c->down.body.chunk.verdict;
 
-    if (c->exchange) {
-        exchange_blame(c->exchange, verdict->reason, verdict->words);
+    if (c->down.exchange) {
+        exchange_blame(c->down.exchange, verdict->reason, verdict->words);
         return;
     }
     if (c->local_request)
@@ -229,20 +234,20 @@ static void refuse_body(struct client *c)
 
 static size_t take_body(struct client *c, struct kg_str in)
 {
-    size_t takes = c->exchange ? exchange_takes(c->exchange) : in.n, used;
+    size_t takes = c->down.exchange ? exchange_takes(c->down.exchange) : in.n, used;
     struct kg_str payload;
 
     if (in.n > takes)
         in.n = takes;
     if (in.n == 0)
         return 0;
-    if (body_take(&c->body, (char *)in.p, in.n, &used, &payload) == BODY_REFUSED) {
+    if (body_take(&c->down.body, (char *)in.p, in.n, &used, &payload) == BODY_REFUSED) {
         refuse_body(c);
         return in.n;
     }
     c->rate_bytes += used;
-    if (c->exchange)
-        exchange_body(c->exchange, payload);
+    if (c->down.exchange)
+        exchange_body(c->down.exchange, payload);
     else if (c->local_request)
         local_body(c, payload);
     return used;
@@ -253,7 +258,7 @@ static size_t take_unwanted(struct client *c, struct kg_str in)
 {
     struct kg_str payload;
     size_t used;
-    enum body_result r = body_take(&c->body, (char *)in.p, in.n, &used, &payload);
+    enum body_result r = body_take(&c->down.body, (char *)in.p, in.n, &used, &payload);
 
     c->dropped += used;
     if (r == BODY_REFUSED || (r == BODY_MORE && c->dropped > KG_LINGER_CLOSE_BYTES))
@@ -278,12 +283,11 @@ static size_t take(struct client *c, struct kg_str in)
     case CLIENT_HEAD:
         return take_head(c, in);
     case CLIENT_BUSY:
-        return c->body.done ? 0 : take_body(c, in);
+        return c->down.body.done ? 0 : take_body(c, in);
     case CLIENT_DRAIN:
         return take_unwanted(c, in);
     case CLIENT_LINGER:
         return drop(c, in.n);
-    case CLIENT_TUNNEL:
     case CLIENT_CLOSED:
         break;
     }
@@ -309,11 +313,22 @@ static void close_idle(struct client *c)
         client_close(c);
 }
 
+/* The client's half of a tunnel ends behind the last byte that was kept of it. */
+static void end_tunnel(struct client *c)
+{
+    if (!c->down.exchange || !c->wire.eof || c->down.body.done || c->in.len > 0)
+        return;
+    c->down.body.done = true;
+    exchange_client_eof(c->down.exchange);
+}
+
 /* What was taken together goes out together. */
 static void settle(struct client *c)
 {
-    if (c->exchange)
-        exchange_flush(c->exchange);
+    if (c->down.exchange)
+        exchange_flush(c->down.exchange);
+    if (c->down.body.framing == HTTP1_TUNNEL)
+        end_tunnel(c);
     if ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && c->wire.eof)
         client_close(c); /* no next request can become whole */
     if (c->wire.proxy->draining)
@@ -329,11 +344,11 @@ static size_t room(struct wire *w)
     case CLIENT_HEAD:
         return KG_MAX_HEAD_BYTES - c->in.len;
     case CLIENT_BUSY:
-        if (c->body.done)
+        if (c->down.body.done)
             return c->in.len < CLIENT_AHEAD_BYTES ? CLIENT_AHEAD_BYTES - c->in.len : 0;
         if (c->in.len > 0)
             return 0; /* what is kept comes first */
-        return c->exchange ? exchange_room(c->exchange) : KG_READ_BUFFER_BYTES;
+        return c->down.exchange ? exchange_room(c->down.exchange) : KG_READ_BUFFER_BYTES;
     default:
         return KG_READ_BUFFER_BYTES;
     }
@@ -397,9 +412,12 @@ static void on_eof(struct wire *w)
     if (c->state == CLIENT_LINGER) {
         if (wire_pending(w) == 0)
             client_close(c);
-    } else if (c->state != CLIENT_BUSY || !c->body.done) {
+    } else if (c->down.body.framing == HTTP1_TUNNEL) {
+        client_watch(c);
+        client_resume(c);
+    } else if (c->state != CLIENT_BUSY || !c->down.body.done) {
         abandon(c);
-    } else if (c->exchange) {
+    } else if (c->down.exchange) {
         client_watch(c);
     } else if (!local_half_closed(c)) {
         abandon(c);
@@ -430,8 +448,8 @@ static void on_drained(struct wire *w)
         client_close(c);
     else if (c->state == CLIENT_LINGER)
         arm(c, KG_LINGER_CLOSE_MS);
-    else if (c->exchange)
-        answer_client_drained(c->exchange);
+    else if (c->down.exchange)
+        exchange_client_drained(c->down.exchange);
 }
 
 static const struct wire_kind client_wire = {.room = room,
@@ -448,7 +466,7 @@ static void on_closed(struct wire *w)
     struct client *c = client_of(w);
 
     kg_buf_fini(&c->in);
-    body_fini(&c->body);
+    body_fini(&c->down.body);
     free(c);
 }
 
@@ -462,7 +480,7 @@ static void set_address(struct client *c, const struct sockaddr *address)
         uv_inet_ntop(AF_INET, &six->sin6_addr.s6_addr[12], c->address, sizeof c->address);
     else if (address->sa_family == AF_INET6)
         uv_ip6_name(six, c->address, sizeof c->address);
-    c->address_n = (uint8_t)strlen(c->address);
+    c->down.address = kg_str_of(c->address);
 }
 
 static void count(struct client *c)
@@ -490,6 +508,8 @@ void client_new(struct listener *l, int fd, const struct sockaddr *address, stru
         return;
     }
     c->local = l->local;
+    c->down.kind = &client_downstream;
+    c->down.proxy = p;
     c->key_n = (uint8_t)key.n;
     memcpy(c->key, key.p, key.n);
     if (!l->unix_socket)
@@ -515,8 +535,8 @@ void clients_close(struct proxy *p, bool idle_only)
             close_idle(c);
             continue;
         }
-        if (c->exchange)
-            exchange_end(c->exchange, EXCHANGE_CLOSED);
+        if (c->down.exchange)
+            exchange_end(c->down.exchange, EXCHANGE_CLOSED);
         if (c->local_request)
             local_drop(c, false);
         client_close(c);

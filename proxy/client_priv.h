@@ -5,8 +5,7 @@
 #ifndef PROXY_CLIENT_PRIV_H
 #define PROXY_CLIENT_PRIV_H
 
-#include "proxy/body_priv.h"
-#include "proxy/proxy_priv.h"
+#include "proxy/downstream_priv.h"
 #include <netinet/in.h>
 
 #define CLIENT_AHEAD_BYTES (16 * 1024) /* of pipelined requests, kept behind the one under way */
@@ -17,7 +16,6 @@ enum client_state {
     CLIENT_HEAD,   /* some of its head is */
     CLIENT_BUSY,   /* an exchange or a local request is under way */
     CLIENT_DRAIN,  /* answered before the body was whole: the rest is read and dropped */
-    CLIENT_TUNNEL, /* upgraded: the tunnel has both wires */
     CLIENT_LINGER, /* the last answer is given; reading on so that it is not lost to a reset */
     CLIENT_CLOSED
 };
@@ -27,6 +25,7 @@ enum client_next { CLIENT_KEEP, CLIENT_END, CLIENT_RESET };
 
 struct client {
     struct wire wire;
+    struct downstream down;
     struct kg_list link; /* proxy.clients */
     enum client_state state;
     bool local;
@@ -34,15 +33,22 @@ struct client {
     bool body_timed;    /* its rate is watched; */
     bool body_grace;    /* not yet held against it */
     bool probed;        /* it was asked whether it is still there */
-    uint8_t key_n, address_n;
+    uint8_t key_n;
     char key[CLIENT_KEY_BYTES];
-    char address[INET6_ADDRSTRLEN]; /* as text, without a port; empty on a Unix socket */
+    char address[INET6_ADDRSTRLEN]; /* down.address points here */
     size_t dropped;                 /* bytes read in DRAIN or LINGER */
     struct kg_buf in;               /* read but not yet taken */
     struct guard guard;             /* over the head at the front of `in` */
-    struct body body;               /* of the request under way */
-    struct exchange *exchange;
     struct local *local_request;
+
+    /* of the exchange under way */
+    uint8_t minor;
+    bool keep_alive, te_trailers; /* as its head says */
+    bool expect;                  /* it waits for a 100 before it sends its body */
+    bool keep;                    /* the connection goes on behind its answer */
+    enum http1_framing framing;   /* of its answer */
+    struct kg_str head;           /* of its answer, not yet sent; in the exchange's arena */
+
     struct kg_timer deadline, watch;
     uint64_t rate_bytes; /* of the body since rate_at_ms */
     int64_t rate_at_ms, rate_paused_ms, paused_at_ms;
@@ -52,7 +58,7 @@ struct client {
 void client_new(struct listener *l, int fd, const struct sockaddr *address, struct kg_str key);
 /* Something has changed: takes what is kept, and reads on if there is room. May close it. */
 void client_resume(struct client *c);
-/* From here on the body of the request under way is asked to come at a certain rate. */
+/* downstream_kind.body_wanted */
 void client_body_wanted(struct client *c);
 /* Looks now and then whether a client that is not being read is still there. */
 void client_watch(struct client *c);
@@ -71,7 +77,8 @@ void client_close(struct client *c); /* at once; whoever has its exchange has en
 /* Breaks all clients and what they have under way, or, for a drain, closes the idle ones. */
 void clients_close(struct proxy *p, bool idle_only);
 
-/* --- between client.c, client_time.c and tunnel.c ------------------------------------------ */
+/* --- between client.c, client_reply.c and client_time.c ------------------------------------ */
+extern const struct downstream_kind client_downstream;
 void client_timers_init(struct client *c);
 
 /* --- local.c ------------------------------------------------------------------------------- */

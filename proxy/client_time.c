@@ -28,7 +28,7 @@ static void next_window(struct client *c)
 
 void client_body_wanted(struct client *c)
 {
-    if (c->body_timed || c->body.done)
+    if (c->body_timed || c->down.body.done)
         return;
     c->body_timed = c->body_grace = true;
     next_window(c);
@@ -48,13 +48,13 @@ static bool too_slow(struct client *c)
 
 static void check_rate(struct client *c)
 {
-    if (!c->body_timed || c->body.done)
+    if (!c->body_timed || c->down.body.done)
         return; /* a deadline of before this request */
     if (!too_slow(c)) {
         c->body_grace = false;
         next_window(c);
-    } else if (c->exchange) {
-        exchange_blame(c->exchange, PROXY_REQUEST_TIMEOUT, "the body came too slowly");
+    } else if (c->down.exchange) {
+        exchange_blame(c->down.exchange, PROXY_REQUEST_TIMEOUT, "the body came too slowly");
     } else {
         if (c->local_request)
             local_drop(c, false);
@@ -80,9 +80,6 @@ static void on_deadline(struct kg_timer *t)
     case CLIENT_DRAIN:
         client_next(c, CLIENT_END);
         return;
-    case CLIENT_TUNNEL:
-        exchange_end(c->exchange, EXCHANGE_BROKEN); /* half-closed, and silent for long */
-        return;
     case CLIENT_IDLE:
     case CLIENT_LINGER:
     case CLIENT_CLOSED:
@@ -100,15 +97,15 @@ static void on_watch(struct kg_timer *t)
     struct client *c = KG_CONTAINER_OF(t, struct client, watch);
     short found;
 
-    if (!c->exchange || c->wire.reading)
+    if (!c->down.exchange || c->wire.reading)
         return;
     found = wire_poll(&c->wire);
     if (found & (POLLERR | POLLHUP)) {
-        exchange_end(c->exchange, EXCHANGE_CLIENT_GONE);
+        exchange_end(c->down.exchange, EXCHANGE_CLIENT_GONE);
         return;
     }
     if ((found & POLLRDHUP) && !c->probed)
-        c->probed = exchange_ask_client(c->exchange);
+        c->probed = exchange_ask_client(c->down.exchange);
     client_watch(c);
 }
 

@@ -4,7 +4,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "proxy/exchange_priv.h"
-#include "proxy/problem.h"
 #include "proxy/route.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +16,7 @@
 
 static struct proxy *proxy_of(const struct exchange *ex)
 {
-    return ex->client->wire.proxy;
+    return ex->down->proxy;
 }
 
 static struct proxy_service_stats *stats_of(const struct exchange *ex)
@@ -30,9 +29,9 @@ static struct proxy_service_stats *stats_of(const struct exchange *ex)
 static void on_timer(struct kg_timer *t);
 static void on_answer(struct proxy_waiter *w, const struct proxy_answer *answer);
 
-static struct exchange *exchange_new(struct client *c)
+static struct exchange *exchange_new(struct downstream *d)
 {
-    struct proxy *p = c->wire.proxy;
+    struct proxy *p = d->proxy;
     struct kg_arena arena;
     struct exchange *ex;
 
@@ -42,13 +41,13 @@ static struct exchange *exchange_new(struct client *c)
         return NULL;
     memset(ex, 0, sizeof *ex);
     ex->arena = arena;
-    ex->client = c;
+    ex->down = d;
     ex->began_ms = proxy_now(p);
     ex->replay_whole = true;
     kg_buf_init(&ex->replay, KG_READ_BUFFER_BYTES + KG_REPLAY_BODY_BYTES);
     kg_list_init(&ex->soon);
     kg_timer_init(&ex->timer, on_timer);
-    c->exchange = ex;
+    d->exchange = ex;
     p->stats->exchanges = ++p->exchanges;
     return ex;
 }
@@ -65,12 +64,9 @@ static bool remember(struct exchange *ex, const struct http1_head *h)
 {
     char *id = kg_arena_alloc(&ex->arena, REWRITE_ID_MAX + 1);
 
-    ex->minor = h->minor;
     ex->is_head = h->method_id == HTTP1_HEAD;
-    ex->keep_alive = h->keep_alive;
     ex->idempotent = h->idempotent;
     ex->websocket = h->websocket;
-    ex->te_trailers = h->te_trailers;
     ex->expect = h->expect_continue;
     if (id)
         ex->id = rewrite_request_id(h, id);
@@ -85,9 +81,9 @@ static bool remember(struct exchange *ex, const struct http1_head *h)
 /* Everything is checked before a slot is asked for: a bad request must not start anything. */
 static void check(struct exchange *ex, const struct http1_head *h, const struct route_match *match)
 {
-    const struct client *c = ex->client;
-    struct rewrite_to_worker with = {.peer = {c->address, c->address_n},
+    struct rewrite_to_worker with = {.peer = ex->down->address,
                                      .id = ex->id,
+                                     .secure = ex->down->secure,
                                      .strip_bytes =
                                          ex->service->strip_prefix ? match->prefix_n : 0};
 
@@ -109,16 +105,14 @@ static void check(struct exchange *ex, const struct http1_head *h, const struct 
     /* else exchange_flush goes on, once what came of the body with the head is checked, too */
 }
 
-void exchange_begin(struct client *c, const struct http1_head *h)
+int exchange_begin(struct downstream *d, const struct http1_head *h)
 {
-    struct proxy *p = c->wire.proxy;
-    struct exchange *ex = exchange_new(c);
+    struct proxy *p = d->proxy;
+    struct exchange *ex = exchange_new(d);
     struct route_match match;
 
-    if (!ex) {
-        client_shed(c);
-        return;
-    }
+    if (!ex)
+        return KG_ENOMEM;
     if (p->current) {
         ex->generation = generation_ref(p->current);
         ex->service = generation_find(ex->generation, h, &match);
@@ -129,6 +123,7 @@ void exchange_begin(struct client *c, const struct http1_head *h)
         exchange_refuse(ex, PROXY_NO_ROUTE, "no service has a route for this host and path");
     else
         check(ex, h, &match);
+    return 0;
 }
 
 /* --- the gate ------------------------------------------------------------------------------ */
@@ -215,30 +210,18 @@ static void count_refusal(struct exchange *ex, const struct proxy_reason_row *ro
 static void refuse(struct exchange *ex, const struct proxy_reason_row *row, const char *detail,
                    int status)
 {
-    struct proxy *p = proxy_of(ex);
-    struct client *c = ex->client;
     struct problem problem = {.row = row,
                               .detail = detail,
                               .id = ex->id,
                               .retry_after_ms = ex->retry_after_ms,
-                              .wall_ms = proxy_wall_ms(p),
+                              .wall_ms = proxy_wall_ms(proxy_of(ex)),
                               .status = status,
                               .warmth = ex->warmth,
                               .waited_us = ex->waited_us,
-                              .client_minor = ex->minor,
-                              .head = ex->is_head,
-                              .keep_alive = client_can_keep(c, ex->keep_alive, ex->expect)};
-    struct kg_buf out;
-    int rc;
+                              .head = ex->is_head};
 
     KG_ASSERT(ex->state < EXCHANGE_RESPONDING);
-    kg_buf_init(&out, KG_READ_BUFFER_BYTES);
-    rc = problem_write(&out, &problem, &ex->client_keep);
-    if (rc == 0)
-        rc = wire_send(&c->wire, &(uv_buf_t){.base = out.data, .len = out.len}, 1);
-    kg_buf_fini(&out);
-    if (rc != 0)
-        ex->client_keep = false; /* nothing or half of it went out: the connection just ends */
+    ex->down->kind->problem(ex->down, &problem); /* what it cannot send, it breaks off */
     count_refusal(ex, row);
     ex->status = status ? status : row->status;
     exchange_end(ex, EXCHANGE_REFUSED);
@@ -267,7 +250,7 @@ void exchange_blame(struct exchange *ex, enum proxy_reason reason, const char *w
 
 void exchange_go_on(struct exchange *ex)
 {
-    struct client *c = ex->client;
+    struct downstream *d = ex->down;
 
     if (ex->state == EXCHANGE_PAUSED)
         exchange_acquire(ex);
@@ -275,18 +258,18 @@ void exchange_go_on(struct exchange *ex)
         forward_begin(ex);
     else
         refuse(ex, ex->refusal, ex->detail, ex->quiet ? ex->service->quiet_status : 0);
-    client_resume(c);
+    d->kind->resume(d);
 }
 
 /* What is at hand goes out with the head, when there is a slot at once. */
 static void acquire_and_send(struct exchange *ex)
 {
-    struct client *c = ex->client;
+    struct downstream *d = ex->down;
 
     exchange_acquire(ex);
-    if (c->exchange == ex && ex->state == EXCHANGE_ASKED && !ex->request_head_sent)
+    if (d->exchange == ex && ex->state == EXCHANGE_ASKED && !ex->request_head_sent)
         forward_piece(ex, (struct kg_str){NULL, 0});
-    client_resume(c); /* there may be room for more of the body now */
+    d->kind->resume(d); /* there may be room for more of the body now */
 }
 
 static void on_timer(struct kg_timer *t)
@@ -302,6 +285,8 @@ static void on_timer(struct kg_timer *t)
         snprintf(words, sizeof words, "no response head within %lld ms",
                  (long long)ex->service->request_timeout_ms);
         exchange_refuse_worker(ex, PROXY_UPSTREAM_TIMEOUT, words);
+    } else if (ex->state == EXCHANGE_TUNNEL) {
+        exchange_end(ex, EXCHANGE_BROKEN); /* half-open, and silent for long */
     }
 }
 
@@ -309,7 +294,8 @@ static void on_timer(struct kg_timer *t)
 
 static bool is_forwarding(const struct exchange *ex)
 {
-    return ex->upstream && (ex->state == EXCHANGE_ASKED || ex->state == EXCHANGE_RESPONDING);
+    return ex->upstream && (ex->state == EXCHANGE_ASKED || ex->state == EXCHANGE_RESPONDING ||
+                            ex->state == EXCHANGE_TUNNEL);
 }
 
 size_t exchange_takes(const struct exchange *ex)
@@ -335,8 +321,10 @@ void exchange_body(struct exchange *ex, struct kg_str payload)
     int64_t max = ex->service->max_body_bytes;
 
     ex->bytes_in += payload.n;
-    if (max >= 0 && ex->bytes_in > (uint64_t)max)
+    if (max >= 0 && ex->bytes_in > (uint64_t)max && ex->state != EXCHANGE_TUNNEL)
         exchange_blame(ex, PROXY_BODY_TOO_LARGE, "the body is larger than max_body");
+    else if (ex->state == EXCHANGE_TUNNEL)
+        tunnel_bytes(ex, payload);
     else if (is_forwarding(ex))
         forward_piece(ex, payload);
     else if (kg_buf_append(&ex->replay, payload.p, payload.n) != 0)
@@ -347,7 +335,7 @@ void exchange_body(struct exchange *ex, struct kg_str payload)
  * nothing. A client that sends its head alone (it may wait for us) is not held up for long. */
 static bool first_chunk_awaited(struct exchange *ex)
 {
-    const struct body *b = &ex->client->body;
+    const struct body *b = &ex->down->body;
     struct proxy *p = proxy_of(ex);
 
     if (b->framing != HTTP1_CHUNKED || b->done || ex->expect || ex->replay.len > 0)
@@ -367,27 +355,29 @@ void exchange_flush(struct exchange *ex)
 
 bool exchange_ask_client(struct exchange *ex)
 {
-    static const char processing[] = "HTTP/1.1 102 Processing\r\n\r\n";
-
-    if (ex->state >= EXCHANGE_RESPONDING || ex->minor == 0)
+    if (ex->state >= EXCHANGE_RESPONDING)
         return false;
-    wire_send(&ex->client->wire,
-              &(uv_buf_t){.base = (char *)processing, .len = sizeof processing - 1}, 1);
+    ex->down->kind->interim(ex->down, 102, NULL);
     return true;
 }
 
-/* --- the end ------------------------------------------------------------------------------- */
-
-static enum client_next next_of(const struct exchange *ex, enum exchange_end how)
+void exchange_client_drained(struct exchange *ex)
 {
-    if (how == EXCHANGE_CLIENT_GONE || how == EXCHANGE_CLOSED)
-        return CLIENT_RESET;
-    if (how == EXCHANGE_BROKEN) /* where a missing end would not be seen, only a reset says it */
-        return ex->client_framing == HTTP1_LENGTH || ex->client_framing == HTTP1_CHUNKED
-                   ? CLIENT_END
-                   : CLIENT_RESET;
-    return ex->client_keep ? CLIENT_KEEP : CLIENT_END;
+    if (ex->state == EXCHANGE_FLUSHING)
+        exchange_end(ex, EXCHANGE_DONE);
+    else if (ex->state == EXCHANGE_TUNNEL)
+        tunnel_client_drained(ex);
+    else if (ex->upstream && !ex->upstream->connecting)
+        wire_read(&ex->upstream->wire, true);
 }
+
+void exchange_client_eof(struct exchange *ex)
+{
+    KG_ASSERT(ex->state == EXCHANGE_TUNNEL);
+    tunnel_client_eof(ex);
+}
+
+/* --- the end ------------------------------------------------------------------------------- */
 
 static void count(const struct exchange *ex, enum exchange_end how)
 {
@@ -410,7 +400,7 @@ static void write_log(const struct exchange *ex, enum exchange_end how)
                                            [EXCHANGE_CLOSED] = "closed"};
     struct proxy *p = proxy_of(ex);
     struct access_line line = {.id = ex->id,
-                               .client = {ex->client->address, ex->client->address_n},
+                               .client = ex->down->address,
                                .method = ex->method,
                                .target = ex->target,
                                .host = ex->host,
@@ -447,9 +437,8 @@ static void give_back(struct exchange *ex)
 
 void exchange_end(struct exchange *ex, enum exchange_end how)
 {
-    struct client *c = ex->client;
+    struct downstream *d = ex->down;
     struct proxy *p = proxy_of(ex);
-    enum client_next next = next_of(ex, how);
     struct kg_arena arena;
 
     give_back(ex);
@@ -458,11 +447,11 @@ void exchange_end(struct exchange *ex, enum exchange_end how)
         write_log(ex, how);
     generation_unref(ex->generation);
     kg_buf_fini(&ex->replay);
-    c->exchange = NULL;
+    d->exchange = NULL;
     p->stats->exchanges = --p->exchanges;
     arena = ex->arena;
     kg_arena_fini(&arena); /* the exchange lies in it */
     if (p->on_drained)
         proxy_soon(p);
-    client_next(c, next);
+    d->kind->over(d, how);
 }

@@ -5,8 +5,7 @@
 #ifndef PROXY_EXCHANGE_PRIV_H
 #define PROXY_EXCHANGE_PRIV_H
 
-#include "proxy/client_priv.h"
-#include "proxy/rewrite.h"
+#include "proxy/downstream_priv.h"
 #include "proxy/upstream_priv.h"
 
 #define EXCHANGE_MAX_ACQUIRES 4 /* the first, and three after unreachable workers */
@@ -23,17 +22,9 @@ enum exchange_state {
     EXCHANGE_TUNNEL
 };
 
-enum exchange_end {
-    EXCHANGE_DONE,        /* the response is with the client's kernel, whole */
-    EXCHANGE_REFUSED,     /* we answered with a problem */
-    EXCHANGE_BROKEN,      /* the worker broke off, so we do */
-    EXCHANGE_CLIENT_GONE, /* the client hung up, or took or sent nothing for too long */
-    EXCHANGE_CLOSED       /* the proxy closes */
-};
-
 struct exchange {
     struct kg_arena arena; /* the exchange itself lies in it */
-    struct client *client;
+    struct downstream *down;
     struct generation *generation;
     const struct proxy_service *service; /* of generation; NULL: no route */
     enum exchange_state state;
@@ -42,7 +33,7 @@ struct exchange {
     struct proxy_waiter waiter;
     struct proxy_worker *worker; /* not NULL: one slot of it is held */
     struct upstream *upstream;
-    struct kg_timer timer; /* PAUSED: to ask again; else until the response head */
+    struct kg_timer timer; /* PAUSED: to ask again; TUNNEL: half-open; else until the head */
     unsigned acquires;
     bool retried; /* sent a second time because a kept connection had ended */
     bool quiet;
@@ -50,16 +41,13 @@ struct exchange {
     /* what is known of the request */
     struct kg_str id, method, target, host; /* the last three only for the access log */
     struct kg_str request_head;             /* for the worker; kept for a second try */
-    bool request_head_sent, is_head, keep_alive, idempotent, websocket, te_trailers, expect;
-    bool upload_over; /* the worker takes no more of the body */
-    uint8_t minor;
+    bool request_head_sent, is_head, idempotent, websocket, expect;
+    bool upload_over;     /* the worker takes no more of the body */
     struct kg_buf replay; /* payload that no worker has got, or that could be sent again */
     bool replay_whole;
 
     /* what is known of the response */
-    struct kg_str response_head; /* not yet sent */
-    enum http1_framing client_framing;
-    bool client_keep;
+    bool head_held; /* RESPONDING: nothing of the head is sent yet */
     unsigned interim;
     int status; /* of the final answer; 0: none yet */
 
@@ -75,8 +63,8 @@ struct exchange {
 };
 
 /* --- exchange.c ---------------------------------------------------------------------------- */
-/* A head is in and fine. Answers it, or begins to. */
-void exchange_begin(struct client *c, const struct http1_head *h);
+/* A head is in and fine. Answers it, or begins to. KG_ENOMEM: it did not. */
+int exchange_begin(struct downstream *d, const struct http1_head *h);
 /* Asks the gate for a slot: goes on at once, or waits. */
 void exchange_acquire(struct exchange *ex);
 void exchange_slot_back(struct exchange *ex);
@@ -92,6 +80,10 @@ void exchange_body(struct exchange *ex, struct kg_str payload);
 void exchange_flush(struct exchange *ex);
 /* The client broke a rule or was too slow: refused if that is still possible, else broken off. */
 void exchange_blame(struct exchange *ex, enum proxy_reason reason, const char *words);
+/* The client has taken all that was queued for it. */
+void exchange_client_drained(struct exchange *ex);
+/* TUNNEL: the client has ended its half. */
+void exchange_client_eof(struct exchange *ex);
 /* The client ended its half some time ago: finds out whether it is still there, by a 102 that a
  * dead connection answers with a reset. False: it cannot be asked. */
 bool exchange_ask_client(struct exchange *ex);
@@ -114,10 +106,12 @@ void forward_lost(struct exchange *ex);
 
 /* --- answer.c: the response's way to the client -------------------------------------------- */
 extern const struct wire_kind answer_wire; /* an upstream's, with an exchange */
-void answer_client_drained(struct exchange *ex);
 
 /* --- tunnel.c ------------------------------------------------------------------------------ */
-/* The 101 is sent. `early` are bytes of the worker behind it. */
+/* The 101 is to be sent. `early` are bytes of the worker behind it. */
 void tunnel_begin(struct exchange *ex, struct kg_str early);
+void tunnel_bytes(struct exchange *ex, struct kg_str bytes); /* of the client */
+void tunnel_client_drained(struct exchange *ex);
+void tunnel_client_eof(struct exchange *ex);
 
 #endif

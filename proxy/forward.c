@@ -8,7 +8,7 @@
 
 static struct proxy *proxy_of(const struct exchange *ex)
 {
-    return ex->client->wire.proxy;
+    return ex->down->proxy;
 }
 
 static void suspect(struct exchange *ex)
@@ -30,7 +30,7 @@ static void attach(struct exchange *ex, struct upstream *u)
     u->wire.kind = &answer_wire;
     u->wire.taken_bytes = 0;
     guard_init(&u->guard, GUARD_RESPONSE);
-    client_body_wanted(ex->client);
+    ex->down->kind->body_wanted(ex->down);
 }
 
 /* The worker could not be reached: not a byte went out, so the gate may be asked again. It may not
@@ -59,7 +59,7 @@ static void ask_again(struct exchange *ex)
 static void on_connected(struct upstream *u, int status)
 {
     struct exchange *ex = u->user;
-    struct client *c = ex->client;
+    struct downstream *d = ex->down;
 
     if (status == 0) {
         attach(ex, u);
@@ -68,7 +68,7 @@ static void on_connected(struct upstream *u, int status)
         ex->upstream = NULL;
         ask_again(ex);
     }
-    client_resume(c);
+    d->kind->resume(d);
 }
 
 static void connect_new(struct exchange *ex)
@@ -83,7 +83,7 @@ static void connect_new(struct exchange *ex)
  * finds out. */
 static struct upstream *take_kept(struct exchange *ex)
 {
-    bool repeatable = ex->idempotent && ex->client->body.framing == HTTP1_NONE;
+    bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
     struct upstream *u;
 
     while ((u = upstream_take(ex->worker)) != NULL) {
@@ -114,10 +114,8 @@ void forward_begin(struct exchange *ex)
 /* Once a worker has the request, a client that asked for it is told to send its body. */
 static void send_continue(struct exchange *ex)
 {
-    if (ex->expect && ex->bytes_in == 0 && !ex->client->body.done)
-        wire_send(&ex->client->wire,
-                  &(uv_buf_t){.base = (char *)REWRITE_CONTINUE, .len = sizeof REWRITE_CONTINUE - 1},
-                  1);
+    if (ex->expect && ex->bytes_in == 0 && !ex->down->body.done)
+        ex->down->kind->interim(ex->down, 100, NULL);
     ex->expect = false;
 }
 
@@ -147,7 +145,7 @@ static void upload_failed(struct exchange *ex)
 
 void forward_piece(struct exchange *ex, struct kg_str payload)
 {
-    struct body *body = &ex->client->body;
+    struct body *body = &ex->down->body;
     struct wire *to = &ex->upstream->wire;
     struct body_piece piece = {.payload = payload,
                                .chunked = body->framing == HTTP1_CHUNKED,

@@ -151,7 +151,7 @@ void local_begin(struct client *c, const struct http1_head *h)
                   &(uv_buf_t){.base = (char *)REWRITE_CONTINUE, .len = sizeof REWRITE_CONTINUE - 1},
                   1);
     client_body_wanted(c);
-    if (c->body.done)
+    if (c->down.body.done)
         hand_over(l);
 }
 
@@ -164,7 +164,7 @@ void local_body(struct client *c, struct kg_str payload)
         refuse(c, PROXY_BODY_TOO_LARGE, "the body is larger than 256 KiB", NULL);
     else if (rc != 0)
         refuse(c, PROXY_OVERLOADED, "out of memory", NULL);
-    else if (c->body.done)
+    else if (c->down.body.done)
         hand_over(l);
 }
 

@@ -3,6 +3,7 @@
  * The difficulty: the gate answers from inside its own calls, so nothing is done there and then. */
 #include "proxy/proxy.h"
 #include "base/clock.h"
+#include "proxy/client_priv.h"
 #include "proxy/exchange_priv.h"
 #include "proxy/proxy_priv.h"
 #include <stdlib.h>

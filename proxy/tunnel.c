@@ -4,172 +4,123 @@
 #include "base/err.h"
 #include "proxy/exchange_priv.h"
 
-static struct client *client_of(struct wire *w)
-{
-    return KG_CONTAINER_OF(w, struct client, wire);
-}
-
 static struct exchange *exchange_of(struct wire *w)
 {
     return KG_CONTAINER_OF(w, struct upstream, wire)->user;
 }
 
-static struct wire *worker_wire(struct client *c)
-{
-    return &c->exchange->upstream->wire;
-}
-
-static struct wire *client_wire(struct wire *w)
-{
-    return &exchange_of(w)->client->wire;
-}
-
 /* A tunnel of which only one half is open lives as long as something moves. */
 static void arm_half_open(struct exchange *ex)
 {
-    struct client *c = ex->client;
-    struct proxy *p = c->wire.proxy;
+    struct proxy *p = ex->down->proxy;
 
-    if (c->wire.eof || ex->upstream->wire.eof)
-        kg_timer_arm(&p->wheel, &c->deadline, proxy_now(p) + KG_KEEPALIVE_TIMEOUT_MS);
+    if (ex->down->body.done || ex->upstream->wire.eof)
+        kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + KG_KEEPALIVE_TIMEOUT_MS);
 }
 
 static void end_if_over(struct exchange *ex)
 {
-    const struct wire *client = &ex->client->wire, *worker = &ex->upstream->wire;
+    struct downstream *d = ex->down;
+    const struct wire *worker = &ex->upstream->wire;
 
-    if (client->eof && worker->eof && wire_pending(client) + wire_pending(worker) == 0)
+    if (d->body.done && worker->eof && d->kind->pending(d) + wire_pending(worker) == 0)
         exchange_end(ex, EXCHANGE_DONE);
 }
 
-/* --- bytes --------------------------------------------------------------------------------- */
-
-static void from_client(struct wire *w, char *bytes, size_t n)
+/* False: the client takes no more, and the exchange is over. */
+static bool to_client(struct exchange *ex, struct kg_str bytes)
 {
-    struct exchange *ex = client_of(w)->exchange;
+    struct downstream_piece piece = {.payload = bytes};
 
-    ex->bytes_in += n;
+    ex->bytes_out += bytes.n;
+    if (ex->down->kind->send(ex->down, &piece) == 0)
+        return true;
+    exchange_end(ex, EXCHANGE_CLIENT_GONE);
+    return false;
+}
+
+/* --- the client's side --------------------------------------------------------------------- */
+
+void tunnel_bytes(struct exchange *ex, struct kg_str bytes)
+{
+    uv_buf_t buf = {.base = (char *)bytes.p, .len = bytes.n};
+
     arm_half_open(ex);
-    if (wire_send(worker_wire(client_of(w)), &(uv_buf_t){.base = bytes, .len = n}, 1) != 0)
+    if (bytes.n > 0 && wire_send(&ex->upstream->wire, &buf, 1) != 0)
         exchange_end(ex, EXCHANGE_BROKEN);
 }
 
-static void from_worker(struct wire *w, char *bytes, size_t n)
+void tunnel_client_drained(struct exchange *ex)
+{
+    wire_read(&ex->upstream->wire, true);
+    end_if_over(ex);
+}
+
+void tunnel_client_eof(struct exchange *ex)
+{
+    wire_fin(&ex->upstream->wire);
+    arm_half_open(ex);
+    end_if_over(ex);
+}
+
+/* --- the worker's side --------------------------------------------------------------------- */
+
+static size_t room(struct wire *w)
+{
+    struct downstream *d = exchange_of(w)->down;
+
+    return d->kind->pending(d) > 0 ? 0 : KG_READ_BUFFER_BYTES;
+}
+
+static void on_bytes(struct wire *w, char *bytes, size_t n)
+{
+    arm_half_open(exchange_of(w));
+    to_client(exchange_of(w), (struct kg_str){bytes, n});
+}
+
+static void on_eof(struct wire *w)
 {
     struct exchange *ex = exchange_of(w);
 
-    ex->bytes_out += n;
+    ex->down->kind->fin(ex->down);
     arm_half_open(ex);
-    if (wire_send(client_wire(w), &(uv_buf_t){.base = bytes, .len = n}, 1) != 0)
-        exchange_end(ex, EXCHANGE_CLIENT_GONE);
+    end_if_over(ex);
 }
 
-static size_t room_from_client(struct wire *w)
+static void on_drained(struct wire *w)
 {
-    return wire_pending(worker_wire(client_of(w))) > 0 ? 0 : KG_READ_BUFFER_BYTES;
+    struct exchange *ex = exchange_of(w);
+
+    ex->down->kind->resume(ex->down);
+    end_if_over(ex);
 }
 
-static size_t room_from_worker(struct wire *w)
-{
-    return wire_pending(client_wire(w)) > 0 ? 0 : KG_READ_BUFFER_BYTES;
-}
-
-static void client_drained(struct wire *w)
-{
-    wire_read(worker_wire(client_of(w)), true);
-    end_if_over(client_of(w)->exchange);
-}
-
-static void worker_drained(struct wire *w)
-{
-    wire_read(client_wire(w), true);
-    end_if_over(exchange_of(w));
-}
-
-/* --- ends ---------------------------------------------------------------------------------- */
-
-static void client_eof(struct wire *w)
-{
-    struct client *c = client_of(w);
-
-    wire_fin(worker_wire(c));
-    client_watch(c);
-    arm_half_open(c->exchange);
-    end_if_over(c->exchange);
-}
-
-static void worker_eof(struct wire *w)
-{
-    wire_fin(client_wire(w));
-    arm_half_open(exchange_of(w));
-    end_if_over(exchange_of(w));
-}
-
-static void client_broken(struct wire *w)
-{
-    exchange_end(client_of(w)->exchange, EXCHANGE_CLIENT_GONE);
-}
-
-static void worker_broken(struct wire *w)
+static void on_broken(struct wire *w)
 {
     exchange_end(exchange_of(w), EXCHANGE_BROKEN);
 }
 
-static void client_paused(struct wire *w)
-{
-    client_watch(client_of(w));
-}
-
-static const struct wire_kind tunnel_client = {.room = room_from_client,
-                                               .on_bytes = from_client,
-                                               .on_eof = client_eof,
-                                               .on_drained = client_drained,
-                                               .on_broken = client_broken,
-                                               .on_paused = client_paused};
-static const struct wire_kind tunnel_worker = {.room = room_from_worker,
-                                               .on_bytes = from_worker,
-                                               .on_eof = worker_eof,
-                                               .on_drained = worker_drained,
-                                               .on_broken = worker_broken};
+static const struct wire_kind tunnel_wire = {.room = room,
+                                             .on_bytes = on_bytes,
+                                             .on_eof = on_eof,
+                                             .on_drained = on_drained,
+                                             .on_broken = on_broken};
 
 /* --- begin --------------------------------------------------------------------------------- */
 
-/* What the client sent ahead of the 101 was kept, and is the tunnel's first bytes. */
-static int send_kept(struct client *c, struct wire *worker)
-{
-    int rc = 0;
-
-    if (c->in.len > 0)
-        rc = wire_send(worker, &(uv_buf_t){.base = c->in.data, .len = c->in.len}, 1);
-    c->exchange->bytes_in += c->in.len;
-    kg_buf_fini(&c->in);
-    return rc;
-}
-
 void tunnel_begin(struct exchange *ex, struct kg_str early)
 {
-    struct client *c = ex->client;
+    struct downstream *d = ex->down;
     struct wire *worker = &ex->upstream->wire;
-    struct body_piece first = {.head = ex->response_head, .payload = early};
 
-    KG_ASSERT(!c->taking);
     ex->state = EXCHANGE_TUNNEL;
-    ex->response_head.n = 0;
-    ex->bytes_out += early.n;
-    c->state = CLIENT_TUNNEL;
-    c->wire.kind = &tunnel_client;
-    worker->kind = &tunnel_worker;
-    if (body_send(&c->wire, &first) != 0) {
-        exchange_end(ex, EXCHANGE_CLIENT_GONE);
+    ex->head_held = false;
+    worker->kind = &tunnel_wire;
+    kg_timer_disarm(&d->proxy->wheel, &ex->timer);
+    if (!to_client(ex, early))
         return;
-    }
-    if (send_kept(c, worker) != 0) {
-        exchange_end(ex, EXCHANGE_BROKEN);
-        return;
-    }
-    if (c->wire.eof)
-        wire_fin(worker);
+    d->kind->tunnel(d);
     arm_half_open(ex);
-    wire_read(&c->wire, true);
     wire_read(worker, true);
+    d->kind->resume(d); /* there may be bytes that the client sent ahead of the 101 */
 }
