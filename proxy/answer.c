@@ -8,14 +8,6 @@
 
 #define WORDS_BYTES 160
 
-/* What a step has done. OVER: the exchange has ended or has passed to the tunnel; hands off. */
-enum step { STEP_ON, STEP_WAIT, STEP_OVER };
-
-static struct exchange *exchange_of(struct wire *w)
-{
-    return KG_CONTAINER_OF(w, struct upstream, wire)->user;
-}
-
 static struct proxy *proxy_of(const struct exchange *ex)
 {
     return ex->down->proxy;
@@ -23,26 +15,24 @@ static struct proxy *proxy_of(const struct exchange *ex)
 
 /* --- breaches ------------------------------------------------------------------------------ */
 
-static enum step breach(struct exchange *ex, const char *words)
+void answer_breach(struct exchange *ex, const char *words)
 {
     char text[WORDS_BYTES];
 
     if (ex->state == EXCHANGE_RESPONDING && !ex->head_held) {
         exchange_end(ex, EXCHANGE_BROKEN);
-        return STEP_OVER;
+        return;
     }
     ex->state = EXCHANGE_ASKED; /* a head that is not sent yet is forgotten */
     snprintf(text, sizeof text, "the worker's response: %s", words);
     exchange_refuse_worker(ex, PROXY_UPSTREAM_FAILED, text);
-    return STEP_OVER;
 }
 
-/* The worker ended or broke its connection too early. */
-static void broke_off(struct exchange *ex)
+void answer_lost(struct exchange *ex, bool heard)
 {
     struct proxy *p = proxy_of(ex);
 
-    if (ex->state == EXCHANGE_ASKED && ex->interim == 0 && ex->upstream->in.len == 0) {
+    if (ex->state == EXCHANGE_ASKED && ex->interim == 0 && !heard) {
         struct downstream *d = ex->down;
         forward_lost(ex);
         d->kind->resume(d);
@@ -50,211 +40,89 @@ static void broke_off(struct exchange *ex)
     }
     if (!ex->worker->removed)
         p->gate.suspect(p->gate.self, ex->worker);
-    breach(ex, "it broke off");
+    answer_breach(ex, "it broke off");
 }
 
 /* --- heads --------------------------------------------------------------------------------- */
 
 /* 100 is our own business and was sent, if at all, when the worker had the request. */
-static enum step pass_interim(struct exchange *ex, const struct http1_head *h)
+bool answer_interim(struct exchange *ex, const struct http1_head *h)
 {
-    if (++ex->interim > KG_MAX_INTERIM_RESPONSES)
-        return breach(ex, "too many interim responses");
+    if (++ex->interim > KG_MAX_INTERIM_RESPONSES) {
+        answer_breach(ex, "too many interim responses");
+        return false;
+    }
     if (h->status == 100 || ex->down->kind->interim(ex->down, h->status, h) == 0)
-        return STEP_ON;
+        return true;
     exchange_end(ex, EXCHANGE_CLIENT_GONE);
-    return STEP_OVER;
+    return false;
 }
 
-/* Gives the client what is still to be sent of the head, and a piece of the body. */
-static enum step pass(struct exchange *ex, struct kg_str payload, bool last)
+/* The response is whole. */
+static void finish(struct exchange *ex)
 {
-    struct downstream_piece piece = {
-        .payload = payload, .trailers = kg_buf_str(&ex->upstream->body.trailers), .last = last};
+    struct upstream *u = ex->upstream;
+
+    ex->upstream = NULL;
+    u->kind->done(u, ex->down->body.done && !ex->upload_over);
+    if (ex->down->kind->pending(ex->down) == 0)
+        exchange_end(ex, EXCHANGE_DONE);
+    else
+        ex->state = EXCHANGE_FLUSHING;
+}
+
+bool answer_body(struct exchange *ex, struct kg_str payload, struct kg_str trailers, bool last)
+{
+    struct downstream_piece piece = {.payload = payload, .trailers = trailers, .last = last};
     int rc;
 
     ex->head_held = false;
     ex->bytes_out += payload.n;
     rc = ex->down->kind->send(ex->down, &piece);
-    if (rc == 0)
-        return STEP_ON;
-    exchange_end(ex, rc == KG_EIO ? EXCHANGE_CLIENT_GONE : EXCHANGE_BROKEN);
-    return STEP_OVER;
+    if (rc != 0)
+        exchange_end(ex, rc == KG_EIO ? EXCHANGE_CLIENT_GONE : EXCHANGE_BROKEN);
+    else if (last)
+        finish(ex);
+    return rc == 0 && !last;
 }
 
-/* The response is whole. `stray`: bytes behind it, which poison the connection. */
-static enum step finish(struct exchange *ex, size_t stray)
+bool answer_head(struct exchange *ex, const struct http1_head *h, bool last)
 {
-    struct upstream *u = ex->upstream;
-
-    ex->upstream = NULL;
-    if (stray == 0 && ex->down->body.done && !ex->upload_over)
-        upstream_give(u);
-    else
-        upstream_close(u);
-    if (ex->down->kind->pending(ex->down) == 0)
-        exchange_end(ex, EXCHANGE_DONE);
-    else
-        ex->state = EXCHANGE_FLUSHING;
-    return STEP_OVER;
-}
-
-static enum step pass_head(struct exchange *ex, const struct http1_head *h, size_t behind)
-{
-    struct upstream *u = ex->upstream;
     struct rewrite_to_client with = {.id = ex->id,
                                      .warmth = ex->warmth,
                                      .waited_us = ex->waited_us,
                                      .wall_ms = proxy_wall_ms(proxy_of(ex))};
 
-    u->keep_alive = h->keep_alive;
-    body_init(&u->body, h, true);
     if (ex->down->kind->head(ex->down, h, &with) != 0) {
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
-        return STEP_OVER;
+        return false;
     }
     ex->head_held = true;
     ex->status = h->status;
     ex->state = EXCHANGE_RESPONDING;
-    if (!u->body.done)
-        return STEP_ON;
-    if (pass(ex, (struct kg_str){NULL, 0}, true) == STEP_OVER)
-        return STEP_OVER;
-    return finish(ex, behind);
+    return !last || answer_body(ex, (struct kg_str){NULL, 0}, (struct kg_str){NULL, 0}, true);
 }
 
-static enum step take_head(struct exchange *ex, const char *in, size_t n, size_t *used)
+bool answer_flush(struct exchange *ex)
 {
-    struct upstream *u = ex->upstream;
-    struct http1_asked asked = {.head = ex->is_head, .websocket = ex->websocket};
-    enum guard_result result = guard_scan(&u->guard, in, n);
-    struct guard_verdict verdict = u->guard.verdict;
-    struct http1_head head;
-
-    *used = 0;
-    if (result == GUARD_MORE)
-        return STEP_WAIT;
-    if (result == GUARD_REFUSED)
-        return breach(ex, verdict.words);
-    *used = u->guard.end;
-    verdict = http1_parse_response(&u->guard, in, &asked, &head);
-    guard_init(&u->guard, GUARD_RESPONSE);
-    if (verdict.reason != PROXY_NONE)
-        return breach(ex, verdict.words);
-    if (head.status < 200 && head.status != 101)
-        return pass_interim(ex, &head);
-    return pass_head(ex, &head, n - *used);
+    return !ex->head_held ||
+           answer_body(ex, (struct kg_str){NULL, 0}, (struct kg_str){NULL, 0}, false);
 }
 
-/* --- the body ------------------------------------------------------------------------------ */
+/* --- back-pressure ------------------------------------------------------------------------- */
 
-static enum step take_body(struct exchange *ex, char *in, size_t n, size_t *used)
+size_t answer_room(const struct exchange *ex)
 {
-    struct body *body = &ex->upstream->body;
-    struct kg_str payload;
-    enum body_result result;
-
-    if (body->framing == HTTP1_TUNNEL) {
-        tunnel_begin(ex, (struct kg_str){in, n});
-        return STEP_OVER;
-    }
-    result = body_take(body, in, n, used, &payload);
-    if (result == BODY_REFUSED)
-        return breach(ex, body->chunk.verdict.words);
-    if (payload.n == 0 && result == BODY_MORE)
-        return STEP_ON;
-    if (pass(ex, payload, result == BODY_END) == STEP_OVER)
-        return STEP_OVER;
-    return result == BODY_END ? finish(ex, n - *used) : STEP_ON;
-}
-
-/* Takes all that came; *at: how much. What is left is the beginning of a head. */
-static enum step take_all(struct exchange *ex, char *bytes, size_t n, size_t *at)
-{
-    enum step step = STEP_ON;
-    size_t used;
-
-    while (step == STEP_ON && *at < n) {
-        used = 0;
-        step = ex->state == EXCHANGE_ASKED ? take_head(ex, bytes + *at, n - *at, &used)
-                                           : take_body(ex, bytes + *at, n - *at, &used);
-        *at += used;
-    }
-    if (step == STEP_OVER || !ex->head_held)
-        return step;
-    if (ex->upstream->body.framing == HTTP1_TUNNEL) {
-        tunnel_begin(ex, (struct kg_str){NULL, 0});
-        return STEP_OVER;
-    }
-    return pass(ex, (struct kg_str){NULL, 0}, false); /* a head with no body behind it yet */
-}
-
-/* --- the worker's wire --------------------------------------------------------------------- */
-
-static size_t room(struct wire *w)
-{
-    struct exchange *ex = exchange_of(w);
-
-    if (ex->state == EXCHANGE_ASKED)
-        return KG_MAX_HEAD_BYTES - ex->upstream->in.len;
     return ex->down->kind->pending(ex->down) > 0 ? 0 : KG_READ_BUFFER_BYTES;
 }
 
-static void on_bytes(struct wire *w, char *bytes, size_t n)
+void answer_drained(struct exchange *ex)
 {
-    struct exchange *ex = exchange_of(w);
-    struct kg_buf *in = &ex->upstream->in;
-    bool kept = in->len > 0;
-    size_t at = 0;
-    int rc = 0;
-
-    if (kept)
-        rc = kg_buf_append(in, bytes, n);
-    if (rc == 0 && kept) {
-        bytes = in->data;
-        n = in->len;
-    }
-    if (rc == 0 && take_all(ex, bytes, n, &at) == STEP_OVER)
-        return;
-    if (rc == 0 && kept)
-        kg_buf_drop_front(in, at);
-    else if (rc == 0 && at < n)
-        rc = kg_buf_append(in, bytes + at, n - at);
-    if (rc != 0)
-        exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
-}
-
-static void on_eof(struct wire *w)
-{
-    struct exchange *ex = exchange_of(w);
-
-    if (ex->state != EXCHANGE_RESPONDING || !body_ends_by_close(&ex->upstream->body))
-        broke_off(ex);
-    else if (pass(ex, (struct kg_str){NULL, 0}, true) != STEP_OVER)
-        finish(ex, 0);
-}
-
-static void on_drained(struct wire *w)
-{
-    struct downstream *d = exchange_of(w)->down;
-
-    d->kind->resume(d);
-}
-
-static void on_broken(struct wire *w)
-{
-    broke_off(exchange_of(w));
+    ex->down->kind->resume(ex->down);
 }
 
 /* Its answer may have come before it stopped taking the body. */
-static void on_unwritable(struct wire *w)
+void answer_unwritable(struct exchange *ex)
 {
-    exchange_of(w)->upload_over = true;
+    ex->upload_over = true;
 }
-
-const struct wire_kind answer_wire = {.room = room,
-                                      .on_bytes = on_bytes,
-                                      .on_eof = on_eof,
-                                      .on_drained = on_drained,
-                                      .on_broken = on_broken,
-                                      .on_unwritable = on_unwritable};

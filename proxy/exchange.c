@@ -311,7 +311,7 @@ size_t exchange_room(const struct exchange *ex)
 {
     size_t takes = exchange_takes(ex);
 
-    if (is_forwarding(ex) && wire_pending(&ex->upstream->wire) > 0)
+    if (is_forwarding(ex) && ex->upstream->kind->pending(ex->upstream) > 0)
         return 0;
     return takes < KG_READ_BUFFER_BYTES ? takes : KG_READ_BUFFER_BYTES;
 }
@@ -367,8 +367,8 @@ void exchange_client_drained(struct exchange *ex)
         exchange_end(ex, EXCHANGE_DONE);
     else if (ex->state == EXCHANGE_TUNNEL)
         tunnel_client_drained(ex);
-    else if (ex->upstream && !ex->upstream->connecting)
-        wire_read(&ex->upstream->wire, true);
+    else if (is_forwarding(ex))
+        ex->upstream->kind->resume(ex->upstream);
 }
 
 void exchange_client_eof(struct exchange *ex)
@@ -430,7 +430,7 @@ static void give_back(struct exchange *ex)
     kg_list_remove(&ex->soon);
     kg_timer_disarm(&p->wheel, &ex->timer);
     if (ex->upstream)
-        upstream_close(ex->upstream);
+        ex->upstream->kind->close(ex->upstream);
     ex->upstream = NULL;
     exchange_slot_back(ex);
 }

@@ -101,11 +101,25 @@ void exchange_go_on(struct exchange *ex);
 void forward_begin(struct exchange *ex); /* holds a slot: takes or makes a connection */
 /* Sends the head if that is still to be done, and a piece of the body. */
 void forward_piece(struct exchange *ex, struct kg_str payload);
+/* The connection that was begun is there (status 0), or is not (below 0). */
+void forward_connected(struct exchange *ex, int status);
 /* The connection ended or broke before a byte of the response: tries again or refuses. */
 void forward_lost(struct exchange *ex);
 
-/* --- answer.c: the response's way to the client -------------------------------------------- */
-extern const struct wire_kind answer_wire; /* an upstream's, with an exchange */
+/* --- answer.c: the response's way to the client, as its upstream tells it ------------------- */
+/* False from any of these: the exchange is over or has let go of its upstream; hands off. */
+bool answer_interim(struct exchange *ex, const struct http1_head *h); /* below 200, but not 101 */
+/* The final head, or that of a 101. `last`: there is no body. Sent with what follows at once. */
+bool answer_head(struct exchange *ex, const struct http1_head *h, bool last);
+bool answer_body(struct exchange *ex, struct kg_str payload, struct kg_str trailers, bool last);
+bool answer_flush(struct exchange *ex); /* nothing more follows at once: the head goes out alone */
+/* The worker broke a rule, in static words. The exchange is over. */
+void answer_breach(struct exchange *ex, const char *words);
+/* It ended or broke off too early. `heard`: there was something of a response. */
+void answer_lost(struct exchange *ex, bool heard);
+size_t answer_room(const struct exchange *ex); /* bytes of a body that are wanted now */
+void answer_drained(struct exchange *ex);      /* all that was queued for the worker has left */
+void answer_unwritable(struct exchange *ex);   /* it takes no more, but may have answered */
 
 /* --- tunnel.c ------------------------------------------------------------------------------ */
 /* The 101 is to be sent. `early` are bytes of the worker behind it. */
@@ -113,5 +127,8 @@ void tunnel_begin(struct exchange *ex, struct kg_str early);
 void tunnel_bytes(struct exchange *ex, struct kg_str bytes); /* of the client */
 void tunnel_client_drained(struct exchange *ex);
 void tunnel_client_eof(struct exchange *ex);
+void tunnel_worker_bytes(struct exchange *ex, struct kg_str bytes);
+void tunnel_worker_drained(struct exchange *ex);
+void tunnel_worker_eof(struct exchange *ex);
 
 #endif

@@ -26,10 +26,6 @@ static void attach(struct exchange *ex, struct upstream *u)
     ex->upstream = u;
     ex->state = EXCHANGE_ASKED;
     ex->request_head_sent = false;
-    u->user = ex;
-    u->wire.kind = &answer_wire;
-    u->wire.taken_bytes = 0;
-    guard_init(&u->guard, GUARD_RESPONSE);
     ex->down->kind->body_wanted(ex->down);
 }
 
@@ -56,16 +52,20 @@ static void ask_again(struct exchange *ex)
     proxy_soon(p);
 }
 
-static void on_connected(struct upstream *u, int status)
+static void drop_upstream(struct exchange *ex)
 {
-    struct exchange *ex = u->user;
+    ex->upstream->kind->close(ex->upstream);
+    ex->upstream = NULL;
+}
+
+void forward_connected(struct exchange *ex, int status)
+{
     struct downstream *d = ex->down;
 
     if (status == 0) {
-        attach(ex, u);
+        attach(ex, ex->upstream);
     } else {
-        upstream_close(u);
-        ex->upstream = NULL;
+        drop_upstream(ex);
         ask_again(ex);
     }
     d->kind->resume(d);
@@ -74,31 +74,19 @@ static void on_connected(struct upstream *u, int status)
 static void connect_new(struct exchange *ex)
 {
     ex->state = EXCHANGE_CONNECTING;
-    ex->upstream = upstream_connect(ex->worker, UPSTREAM_CONNECT_MS, ex, on_connected);
+    ex->upstream = upstream_http1_open(ex->worker, ex);
     if (!ex->upstream)
         exchange_refuse(ex, PROXY_OVERLOADED, "no memory or descriptor for another connection");
-}
-
-/* A kept connection may have ended unseen. A request that cannot be repeated is worth the call that
- * finds out. */
-static struct upstream *take_kept(struct exchange *ex)
-{
-    bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
-    struct upstream *u;
-
-    while ((u = upstream_take(ex->worker)) != NULL) {
-        if (repeatable || !wire_readable(&u->wire))
-            return u;
-        upstream_close(u);
-    }
-    return NULL;
 }
 
 void forward_begin(struct exchange *ex)
 {
     struct proxy *p = proxy_of(ex);
     int64_t timeout_ms = ex->service->request_timeout_ms;
-    struct upstream *u = take_kept(ex);
+    /* A kept connection may have ended unseen. A request that cannot be repeated is worth the call
+     * that finds out. */
+    bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
+    struct upstream *u = upstream_http1_take(ex->worker, ex, repeatable);
 
     kg_timer_arm(&p->wheel, &ex->timer, timeout_ms > 0 ? proxy_now(p) + timeout_ms : KG_NEVER);
     if (!u) {
@@ -137,7 +125,7 @@ static int keep_for_replay(struct exchange *ex, struct kg_str payload, bool unse
 /* The worker takes no more. It may have answered before it stopped, which reading will show. */
 static void upload_failed(struct exchange *ex)
 {
-    if (ex->state == EXCHANGE_ASKED && wire_taken(&ex->upstream->wire) == 0)
+    if (ex->state == EXCHANGE_ASKED && ex->upstream->kind->unsent(ex->upstream))
         forward_lost(ex);
     else
         ex->upload_over = true;
@@ -146,7 +134,7 @@ static void upload_failed(struct exchange *ex)
 void forward_piece(struct exchange *ex, struct kg_str payload)
 {
     struct body *body = &ex->down->body;
-    struct wire *to = &ex->upstream->wire;
+    struct upstream *u = ex->upstream;
     struct body_piece piece = {.payload = payload,
                                .chunked = body->framing == HTTP1_CHUNKED,
                                .last = body->done,
@@ -158,9 +146,9 @@ void forward_piece(struct exchange *ex, struct kg_str payload)
         piece.head = ex->request_head;
         piece.kept = kg_buf_str(&ex->replay);
     }
-    rc = body_send(to, &piece);
+    rc = u->kind->send(u, &piece);
     ex->request_head_sent = true;
-    kept = keep_for_replay(ex, payload, rc == KG_EIO && wire_taken(to) == 0);
+    kept = keep_for_replay(ex, payload, rc == KG_EIO && u->kind->unsent(u));
     if (first && rc == 0)
         send_continue(ex);
     if (rc == KG_EIO && kept == 0)
@@ -174,11 +162,10 @@ void forward_piece(struct exchange *ex, struct kg_str payload)
 void forward_lost(struct exchange *ex)
 {
     struct upstream *u = ex->upstream;
-    bool unsent = wire_taken(&u->wire) == 0, reused = u->reused;
+    bool unsent = u->kind->unsent(u), reused = u->reused;
     bool repeatable = ex->replay_whole && (unsent || ex->idempotent);
 
-    upstream_close(u);
-    ex->upstream = NULL;
+    drop_upstream(ex);
     if (reused && repeatable && !ex->retried) {
         ex->retried = true; /* a kept connection had ended: that says nothing about the worker */
         proxy_of(ex)->stats->upstream_retries++;

@@ -77,6 +77,12 @@ struct guard_verdict http1_parse_request(const struct guard *g, const char *byte
 struct guard_verdict http1_parse_response(const struct guard *g, const char *bytes,
                                           const struct http1_asked *asked, struct http1_head *out);
 
+/* A response that is followed by another. */
+static inline bool http1_is_interim(const struct http1_head *h)
+{
+    return h->status < 200 && h->status != 101;
+}
+
 /* The first field with this id, or NULL. */
 static inline const struct http1_field *http1_field(const struct http1_head *h, enum field_id id)
 {

@@ -32,7 +32,7 @@ struct probe {
     int64_t began_ms;
     unsigned attempts;
     size_t body_bytes;
-    struct upstream *upstream;
+    struct upstream_conn *conn;
 };
 
 uint64_t probe_pause_ms(unsigned attempt, int64_t age_ms)
@@ -47,16 +47,16 @@ uint64_t probe_pause_ms(unsigned attempt, int64_t age_ms)
 /* --- one attempt --------------------------------------------------------------------------- */
 
 static const struct wire_kind probe_wire;
-static void on_connected(struct upstream *u, int status);
+static void on_connected(struct upstream_conn *c, int status);
 static void on_timer(uv_timer_t *t);
 
 static void again(struct probe *b)
 {
     int64_t age = proxy_now(b->worker->proxy) - b->began_ms;
 
-    if (b->upstream)
-        upstream_close(b->upstream);
-    b->upstream = NULL;
+    if (b->conn)
+        upstream_conn_close(b->conn);
+    b->conn = NULL;
     b->state = PROBE_PAUSING;
     uv_timer_start(&b->timer, on_timer, probe_pause_ms(++b->attempts, age), 0);
 }
@@ -73,8 +73,8 @@ static void wait_for_socket(struct probe *b)
 static void attempt(struct probe *b)
 {
     b->state = PROBE_CONNECTING;
-    b->upstream = upstream_connect(b->worker, PROBE_CONNECT_MS, b, on_connected);
-    if (!b->upstream)
+    b->conn = upstream_conn_open(b->worker, PROBE_CONNECT_MS, b, on_connected);
+    if (!b->conn)
         again(b);
 }
 
@@ -83,14 +83,14 @@ static void through(struct probe *b, bool whole)
 {
     struct proxy_worker *w = b->worker;
     struct proxy *p = w->proxy;
-    struct upstream *u = b->upstream;
+    struct upstream_conn *c = b->conn;
 
-    b->upstream = NULL;
+    b->conn = NULL;
     proxy_worker_probe_stop(w);
     if (whole)
-        upstream_give(u);
+        upstream_conn_give(c);
     else
-        upstream_close(u);
+        upstream_conn_close(c);
     p->gate.probed(p->gate.self, w);
 }
 
@@ -102,15 +102,15 @@ static void ask(struct probe *b)
     uv_buf_t buf = uv_buf_init(text, (unsigned)n);
 
     b->state = PROBE_ASKED;
-    guard_init(&b->upstream->guard, GUARD_RESPONSE);
+    guard_init(&b->conn->guard, GUARD_RESPONSE);
     uv_timer_start(&b->timer, on_timer, PROBE_ANSWER_MS, 0);
-    if (wire_send(&b->upstream->wire, &buf, 1) != 0)
+    if (wire_send(&b->conn->wire, &buf, 1) != 0)
         again(b);
 }
 
-static void on_connected(struct upstream *u, int status)
+static void on_connected(struct upstream_conn *c, int status)
 {
-    struct probe *b = u->user;
+    struct probe *b = c->user;
 
     if (status != 0) {
         if (status == UV_ENOENT && b->watches)
@@ -119,8 +119,8 @@ static void on_connected(struct upstream *u, int status)
             again(b);
         return;
     }
-    u->wire.kind = &probe_wire;
-    u->keep_alive = true;
+    c->wire.kind = &probe_wire;
+    c->keep_alive = true;
     if (b->health.path[0]) {
         ask(b);
     } else if (b->health.settle_ms > 0) {
@@ -145,25 +145,25 @@ static void on_timer(uv_timer_t *t)
 
 /* --- its answer ---------------------------------------------------------------------------- */
 
-static struct upstream *upstream_of(struct wire *w)
+static struct upstream_conn *conn_of(struct wire *w)
 {
-    return KG_CONTAINER_OF(w, struct upstream, wire);
+    return KG_CONTAINER_OF(w, struct upstream_conn, wire);
 }
 
 static size_t on_room(struct wire *w)
 {
-    const struct upstream *u = upstream_of(w);
-    const struct probe *b = u->user;
+    const struct upstream_conn *c = conn_of(w);
+    const struct probe *b = c->user;
 
-    return b->state == PROBE_READING ? KG_READ_BUFFER_BYTES : KG_MAX_HEAD_BYTES - u->in.len;
+    return b->state == PROBE_READING ? KG_READ_BUFFER_BYTES : KG_MAX_HEAD_BYTES - c->in.len;
 }
 
 static void read_body(struct probe *b, char *in, size_t n)
 {
-    struct upstream *u = b->upstream;
+    struct upstream_conn *c = b->conn;
     struct kg_str payload;
     size_t used;
-    enum body_result r = body_take(&u->body, in, n, &used, &payload);
+    enum body_result r = body_take(&c->body, in, n, &used, &payload);
 
     b->body_bytes += n;
     if (r == BODY_MORE && b->body_bytes <= MAX_BODY_BYTES)
@@ -175,26 +175,26 @@ static void read_body(struct probe *b, char *in, size_t n)
 static size_t read_head(struct probe *b, const char *in, size_t n)
 {
     static const struct http1_asked asked = {0};
-    struct upstream *u = b->upstream;
-    enum guard_result r = guard_scan(&u->guard, in, n);
+    struct upstream_conn *c = b->conn;
+    enum guard_result r = guard_scan(&c->guard, in, n);
     struct http1_head head;
-    size_t end = u->guard.end;
+    size_t end = c->guard.end;
 
     if (r == GUARD_MORE)
         return 0;
-    if (r == GUARD_REFUSED || http1_parse_response(&u->guard, in, &asked, &head).reason) {
+    if (r == GUARD_REFUSED || http1_parse_response(&c->guard, in, &asked, &head).reason) {
         again(b);
         return 0;
     }
-    guard_init(&u->guard, GUARD_RESPONSE);
+    guard_init(&c->guard, GUARD_RESPONSE);
     if (head.status < 200)
         return end;
     if (head.status < b->health.status_min || head.status > b->health.status_max) {
         again(b);
         return 0;
     }
-    u->keep_alive = head.keep_alive;
-    body_init(&u->body, &head, true);
+    c->keep_alive = head.keep_alive;
+    body_init(&c->body, &head, true);
     b->state = PROBE_READING;
     return end;
 }
@@ -202,46 +202,46 @@ static size_t read_head(struct probe *b, const char *in, size_t n)
 /* Heads while they are awaited; what is behind the last one is body. */
 static void read_answer(struct probe *b, char *in, size_t n)
 {
-    struct upstream *u = b->upstream;
+    struct upstream_conn *c = b->conn;
     size_t at = 0, used = 1;
 
     while (used > 0 && at < n && b->state == PROBE_ASKED) {
         used = read_head(b, in + at, n - at);
         at += used;
     }
-    if (b->upstream != u)
+    if (b->conn != c)
         return; /* this attempt is over */
     if (b->state == PROBE_READING) {
         read_body(b, in + at, n - at);
         return;
     }
-    if (in == u->in.data)
-        kg_buf_drop_front(&u->in, at);
-    else if (kg_buf_append(&u->in, in + at, n - at) != 0)
+    if (in == c->in.data)
+        kg_buf_drop_front(&c->in, at);
+    else if (kg_buf_append(&c->in, in + at, n - at) != 0)
         again(b);
 }
 
 static void on_bytes(struct wire *w, char *bytes, size_t n)
 {
-    struct upstream *u = upstream_of(w);
-    struct probe *b = u->user;
+    struct upstream_conn *c = conn_of(w);
+    struct probe *b = c->user;
 
     if (b->state == PROBE_SETTLING) {
         again(b); /* whoever speaks first does not speak HTTP */
     } else if (b->state == PROBE_READING) {
         read_body(b, bytes, n);
-    } else if (u->in.len == 0) {
+    } else if (c->in.len == 0) {
         read_answer(b, bytes, n);
-    } else if (kg_buf_append(&u->in, bytes, n) != 0) {
+    } else if (kg_buf_append(&c->in, bytes, n) != 0) {
         again(b);
     } else {
-        read_answer(b, u->in.data, u->in.len);
+        read_answer(b, c->in.data, c->in.len);
     }
 }
 
 static void on_over(struct wire *w)
 {
-    struct probe *b = upstream_of(w)->user;
+    struct probe *b = conn_of(w)->user;
 
     if (b->state == PROBE_READING) /* the head has said enough */
         through(b, false);
@@ -340,9 +340,9 @@ void proxy_worker_probe_stop(struct proxy_worker *w)
     if (!b)
         return;
     w->probe = NULL;
-    if (b->upstream)
-        upstream_close(b->upstream);
-    b->upstream = NULL;
+    if (b->conn)
+        upstream_conn_close(b->conn);
+    b->conn = NULL;
     if (b->open_handles > 1)
         uv_close((uv_handle_t *)&b->directory, on_probe_closed);
     uv_close((uv_handle_t *)&b->timer, on_probe_closed);

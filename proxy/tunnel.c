@@ -4,26 +4,21 @@
 #include "base/err.h"
 #include "proxy/exchange_priv.h"
 
-static struct exchange *exchange_of(struct wire *w)
-{
-    return KG_CONTAINER_OF(w, struct upstream, wire)->user;
-}
-
 /* A tunnel of which only one half is open lives as long as something moves. */
 static void arm_half_open(struct exchange *ex)
 {
     struct proxy *p = ex->down->proxy;
 
-    if (ex->down->body.done || ex->upstream->wire.eof)
+    if (ex->down->body.done || ex->upstream->eof)
         kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + KG_KEEPALIVE_TIMEOUT_MS);
 }
 
 static void end_if_over(struct exchange *ex)
 {
     struct downstream *d = ex->down;
-    const struct wire *worker = &ex->upstream->wire;
+    const struct upstream *u = ex->upstream;
 
-    if (d->body.done && worker->eof && d->kind->pending(d) + wire_pending(worker) == 0)
+    if (d->body.done && u->eof && d->kind->pending(d) + u->kind->pending(u) == 0)
         exchange_end(ex, EXCHANGE_DONE);
 }
 
@@ -43,84 +38,62 @@ static bool to_client(struct exchange *ex, struct kg_str bytes)
 
 void tunnel_bytes(struct exchange *ex, struct kg_str bytes)
 {
-    uv_buf_t buf = {.base = (char *)bytes.p, .len = bytes.n};
+    struct body_piece piece = {.payload = bytes};
 
     arm_half_open(ex);
-    if (bytes.n > 0 && wire_send(&ex->upstream->wire, &buf, 1) != 0)
+    if (bytes.n > 0 && ex->upstream->kind->send(ex->upstream, &piece) != 0)
         exchange_end(ex, EXCHANGE_BROKEN);
 }
 
 void tunnel_client_drained(struct exchange *ex)
 {
-    wire_read(&ex->upstream->wire, true);
+    ex->upstream->kind->resume(ex->upstream);
     end_if_over(ex);
 }
 
 void tunnel_client_eof(struct exchange *ex)
 {
-    wire_fin(&ex->upstream->wire);
+    ex->upstream->kind->fin(ex->upstream);
     arm_half_open(ex);
     end_if_over(ex);
 }
 
 /* --- the worker's side --------------------------------------------------------------------- */
 
-static size_t room(struct wire *w)
+void tunnel_worker_bytes(struct exchange *ex, struct kg_str bytes)
 {
-    struct downstream *d = exchange_of(w)->down;
-
-    return d->kind->pending(d) > 0 ? 0 : KG_READ_BUFFER_BYTES;
+    arm_half_open(ex);
+    to_client(ex, bytes);
 }
 
-static void on_bytes(struct wire *w, char *bytes, size_t n)
+void tunnel_worker_eof(struct exchange *ex)
 {
-    arm_half_open(exchange_of(w));
-    to_client(exchange_of(w), (struct kg_str){bytes, n});
-}
-
-static void on_eof(struct wire *w)
-{
-    struct exchange *ex = exchange_of(w);
-
     ex->down->kind->fin(ex->down);
     arm_half_open(ex);
     end_if_over(ex);
 }
 
-static void on_drained(struct wire *w)
+void tunnel_worker_drained(struct exchange *ex)
 {
-    struct exchange *ex = exchange_of(w);
-
     ex->down->kind->resume(ex->down);
     end_if_over(ex);
 }
-
-static void on_broken(struct wire *w)
-{
-    exchange_end(exchange_of(w), EXCHANGE_BROKEN);
-}
-
-static const struct wire_kind tunnel_wire = {.room = room,
-                                             .on_bytes = on_bytes,
-                                             .on_eof = on_eof,
-                                             .on_drained = on_drained,
-                                             .on_broken = on_broken};
 
 /* --- begin --------------------------------------------------------------------------------- */
 
 void tunnel_begin(struct exchange *ex, struct kg_str early)
 {
     struct downstream *d = ex->down;
-    struct wire *worker = &ex->upstream->wire;
+    struct upstream *u = ex->upstream;
 
     ex->state = EXCHANGE_TUNNEL;
     ex->head_held = false;
-    worker->kind = &tunnel_wire;
+    u->kind->tunnel(u);
     kg_timer_disarm(&d->proxy->wheel, &ex->timer);
     if (!to_client(ex, early))
         return;
     d->kind->tunnel(d);
     arm_half_open(ex);
-    wire_read(worker, true);
+    u->kind->resume(u);
     d->kind->resume(d); /* there may be bytes that the client sent ahead of the 101 */
 }

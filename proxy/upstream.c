@@ -57,10 +57,10 @@ void worker_unref(struct proxy_worker *w)
 }
 
 /* Connects that are under way fail at once: their exchanges ask the gate again. */
-static void fail_connect(struct upstream *u)
+static void fail_connect(struct upstream_conn *c)
 {
-    u->connecting = false;
-    u->on_connected(u, UV_ECANCELED);
+    c->connecting = false;
+    c->on_connected(c, UV_ECANCELED);
 }
 
 void proxy_worker_remove(struct proxy_worker *w)
@@ -69,12 +69,12 @@ void proxy_worker_remove(struct proxy_worker *w)
     w->removed = true;
     proxy_worker_probe_stop(w);
     KG_LIST_EACH_SAFE(it, &w->idle)
-    upstream_close(KG_LIST_ENTRY(it, struct upstream, idle));
+    upstream_conn_close(KG_LIST_ENTRY(it, struct upstream_conn, idle));
     KG_LIST_EACH_SAFE(it, &w->connections)
     {
-        struct upstream *u = KG_LIST_ENTRY(it, struct upstream, link);
-        if (u->connecting)
-            fail_connect(u);
+        struct upstream_conn *c = KG_LIST_ENTRY(it, struct upstream_conn, link);
+        if (c->connecting)
+            fail_connect(c);
     }
     kg_list_remove(&w->link);
     worker_unref(w);
@@ -88,9 +88,9 @@ void workers_close(struct proxy *p)
 
 /* --- idle connections ---------------------------------------------------------------------- */
 
-static struct upstream *upstream_of(struct wire *w)
+static struct upstream_conn *conn_of(struct wire *w)
 {
-    return KG_CONTAINER_OF(w, struct upstream, wire);
+    return KG_CONTAINER_OF(w, struct upstream_conn, wire);
 }
 
 static size_t idle_room(struct wire *w)
@@ -104,12 +104,12 @@ static void idle_bytes(struct wire *w, char *bytes, size_t n)
 {
     (void)bytes;
     (void)n;
-    upstream_close(upstream_of(w));
+    upstream_conn_close(conn_of(w));
 }
 
 static void idle_over(struct wire *w)
 {
-    upstream_close(upstream_of(w));
+    upstream_conn_close(conn_of(w));
 }
 
 static void idle_drained(struct wire *w)
@@ -123,7 +123,7 @@ static const struct wire_kind idle_wire = {.room = idle_room,
                                            .on_drained = idle_drained,
                                            .on_broken = idle_over};
 
-struct upstream *upstream_take(struct proxy_worker *w)
+struct upstream_conn *upstream_conn_take(struct proxy_worker *w)
 {
     struct kg_list *first = kg_list_first(&w->idle);
 
@@ -131,119 +131,119 @@ struct upstream *upstream_take(struct proxy_worker *w)
         return NULL;
     kg_list_remove(first);
     w->idle_count--;
-    return KG_LIST_ENTRY(first, struct upstream, idle);
+    return KG_LIST_ENTRY(first, struct upstream_conn, idle);
 }
 
-static bool can_be_kept(const struct upstream *u)
+static bool can_be_kept(const struct upstream_conn *c)
 {
-    const struct wire *w = &u->wire;
+    const struct wire *w = &c->wire;
 
-    return u->keep_alive && !w->eof && !w->broken && !w->unwritable && !w->closing && !w->writing &&
-           !u->worker->removed && !w->proxy->closing &&
-           u->worker->idle_count < KG_MAX_UPSTREAM_IDLE;
+    return c->keep_alive && !w->eof && !w->broken && !w->unwritable && !w->closing && !w->writing &&
+           !c->worker->removed && !w->proxy->closing &&
+           c->worker->idle_count < KG_MAX_UPSTREAM_IDLE;
 }
 
-void upstream_give(struct upstream *u)
+void upstream_conn_give(struct upstream_conn *c)
 {
-    if (!can_be_kept(u)) {
-        upstream_close(u);
+    if (!can_be_kept(c)) {
+        upstream_conn_close(c);
         return;
     }
-    u->reused = true;
-    u->user = NULL;
-    kg_buf_fini(&u->in);
-    body_fini(&u->body);
-    wire_trim(&u->wire);
-    u->wire.kind = &idle_wire;
-    kg_list_push_front(&u->worker->idle, &u->idle);
-    u->worker->idle_count++;
-    wire_read(&u->wire, true);
+    c->up.reused = true;
+    c->user = NULL;
+    kg_buf_fini(&c->in);
+    body_fini(&c->body);
+    wire_trim(&c->wire);
+    c->wire.kind = &idle_wire;
+    kg_list_push_front(&c->worker->idle, &c->idle);
+    c->worker->idle_count++;
+    wire_read(&c->wire, true);
 }
 
 /* --- life of a connection ------------------------------------------------------------------ */
 
 static void on_closed(struct wire *w)
 {
-    struct upstream *u = upstream_of(w);
+    struct upstream_conn *c = conn_of(w);
 
-    kg_buf_fini(&u->in);
-    body_fini(&u->body);
-    worker_unref(u->worker);
-    free(u);
+    kg_buf_fini(&c->in);
+    body_fini(&c->body);
+    worker_unref(c->worker);
+    free(c);
 }
 
-void upstream_close(struct upstream *u)
+void upstream_conn_close(struct upstream_conn *c)
 {
-    u->connecting = false;
-    kg_timer_disarm(&u->wire.proxy->wheel, &u->deadline);
-    if (!kg_list_empty(&u->idle)) {
-        kg_list_remove(&u->idle);
-        u->worker->idle_count--;
+    c->connecting = false;
+    kg_timer_disarm(&c->wire.proxy->wheel, &c->deadline);
+    if (!kg_list_empty(&c->idle)) {
+        kg_list_remove(&c->idle);
+        c->worker->idle_count--;
     }
-    kg_list_remove(&u->link);
-    wire_close(&u->wire);
+    kg_list_remove(&c->link);
+    wire_close(&c->wire);
 }
 
 static void on_deadline(struct kg_timer *t)
 {
-    struct upstream *u = KG_CONTAINER_OF(t, struct upstream, deadline);
+    struct upstream_conn *c = KG_CONTAINER_OF(t, struct upstream_conn, deadline);
 
-    u->connecting = false;
-    u->on_connected(u, UV_ETIMEDOUT);
+    c->connecting = false;
+    c->on_connected(c, UV_ETIMEDOUT);
 }
 
 static void on_connect(uv_connect_t *req, int status)
 {
-    struct upstream *u = KG_CONTAINER_OF(req, struct upstream, connect);
+    struct upstream_conn *c = KG_CONTAINER_OF(req, struct upstream_conn, connect);
 
-    if (!u->connecting)
+    if (!c->connecting)
         return; /* closed or given up meanwhile */
-    u->connecting = false;
-    kg_timer_disarm(&u->wire.proxy->wheel, &u->deadline);
-    if (status == 0 && !u->wire.unix_socket)
-        uv_tcp_nodelay(&u->wire.uv.tcp, 1);
+    c->connecting = false;
+    kg_timer_disarm(&c->wire.proxy->wheel, &c->deadline);
+    if (status == 0 && !c->wire.unix_socket)
+        uv_tcp_nodelay(&c->wire.uv.tcp, 1);
     if (status == 0)
-        wire_read(&u->wire, true);
-    u->on_connected(u, status);
+        wire_read(&c->wire, true);
+    c->on_connected(c, status);
 }
 
-static int start_connect(struct upstream *u)
+static int start_connect(struct upstream_conn *c)
 {
-    const struct sockaddr_storage *to = &u->worker->address;
+    const struct sockaddr_storage *to = &c->worker->address;
 
-    if (!u->wire.unix_socket)
-        return uv_tcp_connect(&u->connect, &u->wire.uv.tcp, (const struct sockaddr *)to,
+    if (!c->wire.unix_socket)
+        return uv_tcp_connect(&c->connect, &c->wire.uv.tcp, (const struct sockaddr *)to,
                               on_connect);
-    uv_pipe_connect(&u->connect, &u->wire.uv.pipe, ((const struct sockaddr_un *)to)->sun_path,
+    uv_pipe_connect(&c->connect, &c->wire.uv.pipe, ((const struct sockaddr_un *)to)->sun_path,
                     on_connect);
     return 0;
 }
 
-struct upstream *upstream_connect(struct proxy_worker *w, int64_t timeout_ms, void *user,
-                                  void (*on_connected)(struct upstream *u, int status))
+struct upstream_conn *upstream_conn_open(struct proxy_worker *w, int64_t timeout_ms, void *user,
+                                         void (*on_connected)(struct upstream_conn *c, int status))
 {
     struct proxy *p = w->proxy;
-    struct upstream *u = calloc(1, sizeof *u);
+    struct upstream_conn *c = calloc(1, sizeof *c);
 
-    if (!u || wire_init(&u->wire, p, w->address.ss_family == AF_UNIX, UPSTREAM_QUEUE_BYTES,
+    if (!c || wire_init(&c->wire, p, w->address.ss_family == AF_UNIX, UPSTREAM_QUEUE_BYTES,
                         &idle_wire, on_closed) != 0) {
-        free(u);
+        free(c);
         return NULL;
     }
-    u->worker = w;
+    c->worker = w;
     worker_ref(w);
-    u->user = user;
-    u->on_connected = on_connected;
-    kg_buf_init(&u->in, KG_MAX_HEAD_BYTES);
-    kg_list_init(&u->idle);
-    kg_list_push_back(&w->connections, &u->link);
-    kg_timer_init(&u->deadline, on_deadline);
+    c->user = user;
+    c->on_connected = on_connected;
+    kg_buf_init(&c->in, KG_MAX_HEAD_BYTES);
+    kg_list_init(&c->idle);
+    kg_list_push_back(&w->connections, &c->link);
+    kg_timer_init(&c->deadline, on_deadline);
     p->stats->upstream_connects++;
-    if (start_connect(u) != 0) {
-        upstream_close(u);
+    if (start_connect(c) != 0) {
+        upstream_conn_close(c);
         return NULL;
     }
-    u->connecting = true;
-    kg_timer_arm(&p->wheel, &u->deadline, proxy_now(p) + timeout_ms);
-    return u;
+    c->connecting = true;
+    kg_timer_arm(&p->wheel, &c->deadline, proxy_now(p) + timeout_ms);
+    return c;
 }

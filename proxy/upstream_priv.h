@@ -31,32 +31,74 @@ void worker_ref(struct proxy_worker *w);
 void worker_unref(struct proxy_worker *w);
 void workers_close(struct proxy *p);
 
-/* One connection to a worker. Its wire's kind says who uses it. */
+/* --- an exchange's way to its worker ------------------------------------------------------- */
+
+struct upstream;
+
+/* None of these calls the exchange back before it returns. */
+struct upstream_kind {
+    /* A piece of the request, the first one with the head, which must not be sent twice. 0; KG_EIO:
+     * the worker takes no more, though its answer may still come; KG_ENOMEM, KG_ELIMIT: it cannot
+     * be held. After a failure nothing more can be sent. */
+    int (*send)(struct upstream *u, const struct body_piece *piece);
+    size_t (*pending)(const struct upstream *u); /* bytes that have not left us yet */
+    /* The worker has surely done nothing of the request: no byte of it has left us. */
+    bool (*unsent)(const struct upstream *u);
+    void (*resume)(struct upstream *u); /* the exchange may have room for more of the answer */
+    /* After a 101: what comes is told to tunnel.c from here on. */
+    void (*tunnel)(struct upstream *u);
+    void (*fin)(struct upstream *u); /* TUNNEL: the client has ended its half */
+    /* The response is whole; `whole`: the request has gone out to its end, too. Whoever says so
+     * forgets u, and so does after `close`. */
+    void (*done)(struct upstream *u, bool whole);
+    void (*close)(struct upstream *u);
+};
+
+/* What comes back is told by calls of answer.c and tunnel.c. */
 struct upstream {
+    const struct upstream_kind *kind;
+    struct exchange *exchange;
+    bool reused; /* its connection has carried an exchange before */
+    bool eof;    /* TUNNEL: the worker has ended its half */
+};
+
+/* --- connections --------------------------------------------------------------------------- */
+
+/* One connection to a worker. Its wire's kind says who uses it. */
+struct upstream_conn {
     struct wire wire;
     struct kg_list link; /* worker.connections */
     struct kg_list idle; /* worker.idle */
     struct proxy_worker *worker;
     uv_connect_t connect;
-    struct kg_timer deadline; /* of the connect; afterwards the user's */
-    void (*on_connected)(struct upstream *u, int status);
-    void *user; /* the exchange or the probe */
+    struct kg_timer deadline; /* of the connect */
+    void (*on_connected)(struct upstream_conn *c, int status);
+    void *user; /* whoever connects, or the probe */
     bool connecting;
-    bool reused;      /* it has carried an exchange before */
-    bool keep_alive;  /* the worker's last head allows another one */
+    bool keep_alive; /* the worker's last head allows another exchange */
+    /* of HTTP/1 */
+    struct upstream up;
+    bool head_done;   /* what comes is body */
+    bool stray;       /* bytes came behind the response */
     struct kg_buf in; /* of a head that came in pieces */
     struct guard guard;
     struct body body; /* of the response */
 };
 
-/* Begins to connect; on_connected is called once, later, unless upstream_close comes first. A
+/* Begins to connect; on_connected is called once, later, unless upstream_conn_close comes first. A
  * status below 0 means that it failed; it must then be closed. NULL: no memory or no descriptor. */
-struct upstream *upstream_connect(struct proxy_worker *w, int64_t timeout_ms, void *user,
-                                  void (*on_connected)(struct upstream *u, int status));
+struct upstream_conn *upstream_conn_open(struct proxy_worker *w, int64_t timeout_ms, void *user,
+                                         void (*on_connected)(struct upstream_conn *c, int status));
 /* An idle connection, the last used one, or NULL. */
-struct upstream *upstream_take(struct proxy_worker *w);
+struct upstream_conn *upstream_conn_take(struct proxy_worker *w);
 /* Back to the pool, or closed if it cannot be used again. Its user forgets it. */
-void upstream_give(struct upstream *u);
-void upstream_close(struct upstream *u);
+void upstream_conn_give(struct upstream_conn *c);
+void upstream_conn_close(struct upstream_conn *c);
+
+/* --- upstream_http1.c ---------------------------------------------------------------------- */
+/* A kept connection for ex, or NULL. Unless `repeatable`, one that ended unseen is found out. */
+struct upstream *upstream_http1_take(struct proxy_worker *w, struct exchange *ex, bool repeatable);
+/* A new one; forward_connected follows, later. NULL: no memory or no descriptor. */
+struct upstream *upstream_http1_open(struct proxy_worker *w, struct exchange *ex);
 
 #endif
