@@ -133,6 +133,7 @@ static_part() {
     check "style: shellcheck" style_shell
     check "tidy, unit tests and simulator, gcc" unit gcc
     check "the same, clang with sanitizers" unit san
+    check "model of the lease protocol, every state" tests/model/run.sh
 }
 
 main() {
