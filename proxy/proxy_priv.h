@@ -28,6 +28,13 @@ struct access_log {
     struct kg_buf lines;
 };
 
+struct http2_assembly;
+struct http2_turns {
+    uv_prepare_t prepare; /* runs while `dirty` is not empty */
+    struct kg_list dirty; /* sessions with something to send or to tell */
+    struct http2_assembly *spare;
+};
+
 struct proxy {
     uv_loop_t *loop;
     struct proxy_params params; /* `listeners` in it is not kept */
@@ -44,6 +51,7 @@ struct proxy {
     uv_timer_t soon_timer;
     struct kg_list soon; /* exchanges that were answered by the gate */
     struct access_log log;
+    struct http2_turns http2;
 
     struct kg_list clients, workers, locals;
     struct kg_map per_client; /* address -> count, as a pointer's value; empty without a cap */
