@@ -12,6 +12,15 @@
 #define KG_MAX_INTERIM_RESPONSES 8  /* 1xx before a final response */
 #define KG_MAX_UPSTREAM_IDLE 64     /* idle kept connections per worker and front */
 
+/* HTTP/2. A peer may send so much, in so long a time, that moves no stream. */
+#define KG_MAX_STREAMS 100 /* of one connection of a client, at a time */
+#define KG_SESSION_WINDOW_BYTES (1024 * 1024)
+#define KG_MAX_BLOCK_FRAMES 32   /* a header block: HEADERS and its CONTINUATIONs */
+#define KG_FLOOD_WINDOW_MS 10000 /* what follows is counted so long */
+#define KG_MAX_GLITCHES 1000     /* PING, SETTINGS, empty DATA and the like */
+#define KG_MAX_RESETS 100        /* streams that the client resets, or makes us reset */
+#define KG_MIN_RESETS 20         /* from here on not half of its streams before an answer */
+
 /* How long a client may take. */
 #define KG_HEAD_TIMEOUT_MS 10000       /* from a head's first byte to its end */
 #define KG_FIRST_BYTE_TIMEOUT_MS 10000 /* a new connection without a byte */
@@ -33,7 +42,7 @@
 
 /* Configuration. */
 #define KG_MAX_NAME_BYTES 63 /* of a service */
-#define KG_MAX_SERVICES 4096
+#define KG_MAX_SERVICES 8192
 #define KG_MAX_ROUTES 16384
 #define KG_MAX_ROUTE_BYTES 512 /* host and prefix of one route */
 #define KG_MAX_QUIET 8         /* monitor patterns of one service */
@@ -46,7 +55,7 @@
 
 /* Between control and its fronts. */
 #define KG_MAX_MESSAGE_BYTES 2048
-#define KG_MAX_CHANNEL_QUEUE 65536 /* messages waiting for a peer that does not read */
+#define KG_MAX_CHANNEL_QUEUE 131072 /* messages waiting for a peer that does not read */
 
 /* The engine. */
 #define KG_ENGINE_MAX_ANSWER_BYTES (16 * 1024 * 1024)

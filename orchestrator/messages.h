@@ -118,7 +118,7 @@ struct message_ticket {
 };
 struct message_acquire {
     struct message_head head;
-    uint64_t ticket; /* rises; its low 12 bits are the service, so that each side finds it */
+    uint64_t ticket; /* rises; its low 13 bits are the service, so that each side finds it */
     uint8_t quiet;
 };
 struct message_return {
@@ -150,7 +150,7 @@ struct message_admin_reply {
     char bytes[];
 };
 
-#define MESSAGE_SERVICE_BITS 12
+#define MESSAGE_SERVICE_BITS 13
 _Static_assert(KG_MAX_SERVICES <= 1 << MESSAGE_SERVICE_BITS, "a ticket cannot name every service");
 static inline uint32_t message_ticket_service(uint64_t ticket)
 {

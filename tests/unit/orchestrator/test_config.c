@@ -406,9 +406,9 @@ START_TEST(test_limit_of_services)
 
     ck_assert_uint_eq(c->service_count, KG_MAX_SERVICES);
     ck_assert_str_eq(config_find(c, "s77")->name, "s77");
-    ck_assert_ptr_null(config_find(c, "s4096"));
+    ck_assert_ptr_null(config_find(c, "s8192"));
     config_free(c);
-    bad(more, NULL, "more than 4096 services");
+    bad(more, NULL, "more than 8192 services");
     ck_assert_uint_eq(errors.count, 1);
     free(most);
     free(more);
