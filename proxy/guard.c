@@ -75,9 +75,8 @@ static size_t enter(struct guard *g, enum state state, size_t i)
     return i;
 }
 
-static size_t step_first(struct guard *g, const unsigned char *b, size_t i, size_t n)
+static size_t step_first(struct guard *g, const unsigned char *b, size_t i)
 {
-    (void)n;
     if (b[i] == '\r' && g->kind == GUARD_REQUEST) {
         if (g->start > 0)
             return bad(g, i, "more than one empty line before the request line");
@@ -87,9 +86,8 @@ static size_t step_first(struct guard *g, const unsigned char *b, size_t i, size
     return enter(g, g->kind == GUARD_RESPONSE ? VERSION : METHOD, i);
 }
 
-static size_t step_empty_lf(struct guard *g, const unsigned char *b, size_t i, size_t n)
+static size_t step_empty_lf(struct guard *g, const unsigned char *b, size_t i)
 {
-    (void)n;
     if (b[i] != '\n')
         return bad(g, i, "a bare CR before the request line");
     g->start = (uint32_t)(i + 1);
@@ -140,6 +138,10 @@ static size_t end_version(struct guard *g, size_t i)
 static size_t step_version(struct guard *g, const unsigned char *b, size_t i, size_t n)
 {
     static const char form[] = "HTTP/d.d";
+    if (i == g->mark && n - i > VERSION_BYTES && memcmp(b + i, "HTTP/1.1", VERSION_BYTES) == 0) {
+        g->major = g->minor = 1; /* the usual one, at a glance */
+        return end_version(g, i + VERSION_BYTES);
+    }
     for (; i < n; i++) {
         size_t k = i - g->mark;
         if (k == VERSION_BYTES)
@@ -172,9 +174,8 @@ static size_t step_status(struct guard *g, const unsigned char *b, size_t i, siz
     return i;
 }
 
-static size_t step_phrase_gap(struct guard *g, const unsigned char *b, size_t i, size_t n)
+static size_t step_phrase_gap(struct guard *g, const unsigned char *b, size_t i)
 {
-    (void)n;
     if (b[i] == ' ')
         return enter(g, PHRASE, i + 1);
     if (b[i] == '\r')
@@ -182,25 +183,22 @@ static size_t step_phrase_gap(struct guard *g, const unsigned char *b, size_t i,
     return bad(g, i, "the status is not followed by a space or CRLF");
 }
 
-static size_t step_line_cr(struct guard *g, const unsigned char *b, size_t i, size_t n)
+static size_t step_line_cr(struct guard *g, const unsigned char *b, size_t i)
 {
-    (void)n;
     if (b[i] != '\r')
         return bad(g, i, "the request line does not end with CRLF behind its version");
     return enter(g, LINE_LF, i + 1);
 }
 
-static size_t step_line_lf(struct guard *g, const unsigned char *b, size_t i, size_t n)
+static size_t step_line_lf(struct guard *g, const unsigned char *b, size_t i)
 {
-    (void)n;
     if (b[i] != '\n')
         return bad(g, i, "a bare CR in the head");
     return enter(g, NAME_FIRST, i + 1);
 }
 
-static size_t step_name_first(struct guard *g, const unsigned char *b, size_t i, size_t n)
+static size_t step_name_first(struct guard *g, const unsigned char *b, size_t i)
 {
-    (void)n;
     if (b[i] == '\r')
         return enter(g, LAST_LF, i + 1);
     if (b[i] == ' ' || b[i] == '\t')
@@ -270,24 +268,50 @@ static size_t step_value(struct guard *g, const unsigned char *b, size_t i, size
                             : "a control byte in the head");
 }
 
-static size_t step_last_lf(struct guard *g, const unsigned char *b, size_t i, size_t n)
+static size_t step_last_lf(struct guard *g, const unsigned char *b, size_t i)
 {
-    (void)n;
     if (b[i] != '\n')
         return bad(g, i, "a bare CR where the head should end");
     g->end = (uint32_t)(i + 1);
     return enter(g, DONE, i + 1);
 }
 
-typedef size_t step_function(struct guard *g, const unsigned char *b, size_t i, size_t n);
-
-static step_function *const steps[] = {
-    [FIRST] = step_first,           [EMPTY_LF] = step_empty_lf,     [METHOD] = step_method,
-    [TARGET] = step_target,         [VERSION] = step_version,       [STATUS] = step_status,
-    [PHRASE_GAP] = step_phrase_gap, [PHRASE] = step_value,          [LINE_CR] = step_line_cr,
-    [LINE_LF] = step_line_lf,       [NAME_FIRST] = step_name_first, [NAME] = step_name,
-    [VALUE] = step_value,           [LAST_LF] = step_last_lf,
-};
+static inline size_t step(struct guard *g, const unsigned char *b, size_t i, size_t n)
+{
+    switch ((enum state)g->state) {
+    case FIRST:
+        return step_first(g, b, i);
+    case EMPTY_LF:
+        return step_empty_lf(g, b, i);
+    case METHOD:
+        return step_method(g, b, i, n);
+    case TARGET:
+        return step_target(g, b, i, n);
+    case VERSION:
+        return step_version(g, b, i, n);
+    case STATUS:
+        return step_status(g, b, i, n);
+    case PHRASE_GAP:
+        return step_phrase_gap(g, b, i);
+    case LINE_CR:
+        return step_line_cr(g, b, i);
+    case LINE_LF:
+        return step_line_lf(g, b, i);
+    case NAME_FIRST:
+        return step_name_first(g, b, i);
+    case NAME:
+        return step_name(g, b, i, n);
+    case PHRASE:
+    case VALUE:
+        return step_value(g, b, i, n);
+    case LAST_LF:
+        return step_last_lf(g, b, i);
+    case DONE:
+    case REFUSED:
+        break;
+    }
+    return n;
+}
 
 void guard_init(struct guard *g, enum guard_kind kind)
 {
@@ -312,7 +336,7 @@ enum guard_result guard_scan(struct guard *g, const char *bytes, size_t n)
 
     KG_ASSERT(i <= n);
     while (i < stop && g->state < DONE)
-        i = steps[g->state](g, b, i, stop);
+        i = step(g, b, i, stop);
     g->at = (uint32_t)i;
     if (g->state < DONE && n >= g->max_bytes)
         refuse(g, i, PROXY_HEAD_TOO_LARGE, "the head is larger than 64 KiB");

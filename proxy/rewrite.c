@@ -4,6 +4,7 @@
  */
 #include "proxy/rewrite.h"
 #include "base/err.h"
+#include <endian.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
@@ -59,12 +60,25 @@ static uint64_t random_u64(void)
     return result;
 }
 
+/* Eight digits at a time: each half-byte is spread to a byte of its own, and what is above 9 gets
+ * the way from '9' to 'a' added. */
+static char *put_hex32(char *out, uint32_t n)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    uint64_t x = n, above_nine;
+
+    x = (x | x << 16) & 0x0000ffff0000ffffu;
+    x = (x | x << 8) & 0x00ff00ff00ff00ffu;
+    x = (x | x << 4) & 0x0f0f0f0f0f0f0f0fu;
+    above_nine = (x + ones * 6) >> 4 & ones;
+    x = htobe64(x + ones * '0' + above_nine * ('a' - '9' - 1));
+    memcpy(out, &x, sizeof x);
+    return out + sizeof x;
+}
+
 static char *put_hex(char *out, uint64_t n)
 {
-    static const char digits[] = "0123456789abcdef";
-    for (int i = 15; i >= 0; i--, n >>= 4)
-        out[i] = digits[n & 15];
-    return out + 16;
+    return put_hex32(put_hex32(out, (uint32_t)(n >> 32)), (uint32_t)n);
 }
 
 /* --- ids ----------------------------------------------------------------------------------------
@@ -98,13 +112,16 @@ struct kg_str rewrite_request_id(const struct http1_head *h, char out[REWRITE_ID
 /* Lower-case hex digits that are not all '0'. */
 static bool is_hex(const char *p, size_t n, bool zero_is_fine)
 {
-    bool zero = true;
+    static const uint8_t digit[256] = {
+        ['0'] = 1, ['1'] = 3, ['2'] = 3, ['3'] = 3, ['4'] = 3, ['5'] = 3, ['6'] = 3, ['7'] = 3,
+        ['8'] = 3, ['9'] = 3, ['a'] = 3, ['b'] = 3, ['c'] = 3, ['d'] = 3, ['e'] = 3, ['f'] = 3,
+    }; /* 1: a digit, 2: that is not zero */
+    unsigned all = 3, some = 0;
     for (size_t i = 0; i < n; i++) {
-        if ((p[i] < '0' || p[i] > '9') && (p[i] < 'a' || p[i] > 'f'))
-            return false;
-        zero &= p[i] == '0';
+        all &= digit[(unsigned char)p[i]];
+        some |= digit[(unsigned char)p[i]];
     }
-    return zero_is_fine || !zero;
+    return (all & 1) && (zero_is_fine || (some & 2));
 }
 
 /* "00-TRACE-PARENT-FLAGS"; a later version may carry more behind a further dash. */

@@ -291,6 +291,8 @@ static size_t covering_hosts(const struct route_table *t, struct kg_str name,
     const struct host *h = find_host(t, hash, KG_STR(""));
     if (h)
         found[count++] = h;
+    if (count == t->host_count)
+        return count; /* no route names a host */
     for (size_t i = name.n; i > 0; i--) {
         hash = hash_byte(hash, name.p[i - 1]);
         if (i > 1 && name.p[i - 1] != '.')
