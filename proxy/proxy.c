@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "proxy/client_priv.h"
 #include "proxy/exchange_priv.h"
+#include "proxy/http2_priv.h"
 #include "proxy/proxy_priv.h"
 #include <stdlib.h>
 #include <unistd.h>
@@ -92,6 +93,7 @@ static int open_handles(struct proxy *p, const struct proxy_params *params, stru
     p->soon_timer.data = p->accept_again.data = p;
     p->handles = 3;
     access_log_open(p, params->access_log_fd);
+    http2_turns_open(p);
     for (size_t i = 0; i < params->listener_count; i++) {
         if (rc == 0)
             rc = listener_open(&p->listeners[p->listener_count++], p, &params->listeners[i], err);
@@ -184,6 +186,7 @@ void proxy_close(struct proxy *p, void (*on_closed)(void *arg), void *arg)
     clients_close(p, false);
     workers_close(p);
     access_log_close(p);
+    http2_turns_close(p);
     uv_close((uv_handle_t *)&p->soon_timer, on_timer_closed);
     uv_close((uv_handle_t *)&p->accept_again, on_timer_closed);
     kg_wheel_close(&p->wheel, on_wheel_closed);

@@ -31,6 +31,7 @@ ARROWS = {
 # headers below) -> the files that may include it.
 HOMES = {
     "llhttp.h": ["proxy/http1.c"],
+    "nghttp2/": ["proxy/http2.c", "proxy/http2_input.c", "proxy/http2_session_priv.h"],
     "openssl/": ["orchestrator/digest.c"],
     "curl/": ["orchestrator/transport.c"],
     "cjson/": ["orchestrator/json.c"],
