@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static const char answer[] =
@@ -23,6 +24,18 @@ static void fail(const char *what)
 {
     perror(what);
     exit(1);
+}
+
+static int listen_on_socket(const char *path)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (fd < 0 || strlen(path) >= sizeof address.sun_path)
+        fail("socket");
+    strcpy(address.sun_path, path);
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 1024))
+        fail("listen");
+    return fd;
 }
 
 static int listen_on(unsigned short port)
@@ -84,8 +97,9 @@ static void take(int listener, int epoll)
 
 int main(void)
 {
-    const char *port = getenv("PORT");
-    int listener = listen_on((unsigned short)atoi(port ? port : "8080"));
+    const char *port = getenv("PORT"), *path = getenv("SOCKET");
+    int listener =
+        path ? listen_on_socket(path) : listen_on((unsigned short)atoi(port ? port : "8080"));
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, events[256];
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event))

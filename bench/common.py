@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both benches share: the program, an engine, the backend's image, medians and tables."""
+"""What the benches share: the program, an engine, images of C workers, medians, tables, marks."""
 import contextlib
+import dataclasses
 import io
 import math
 import os
@@ -20,6 +21,7 @@ from harness.engine import Engine  # noqa: E402  (needs the path above)
 from harness.witness import client  # noqa: E402
 
 BACKEND_IMAGE = "kipgate-bench-backend:local"
+BULK_IMAGE = "kipgate-bench-bulk:local"
 ECHO_IMAGE = "kipgate-bench-echo:local"
 
 
@@ -72,13 +74,26 @@ def _compiler():
     return found or sys.exit("not installed: a C compiler")
 
 
+def compile_c(name, binary, *options):
+    """Compiles a program of the bench from its one source file."""
+    source = str(ROOT / "bench" / name)
+    subprocess.run([_compiler(), "-O2", *options, "-o", str(binary), source], check=True)
+
+
 def build_backend(host):
     """Compiles backend.c and makes an image of it."""
     with tempfile.TemporaryDirectory() as directory:
         binary = pathlib.Path(directory) / "backend"
-        source = str(ROOT / "bench/backend.c")
-        subprocess.run([_compiler(), "-O2", "-static", "-o", str(binary), source], check=True)
+        compile_c("backend.c", binary, "-static")
         _import(host, binary, BACKEND_IMAGE)
+
+
+def build_bulk(host):
+    """Compiles bulk.c and makes an image of it."""
+    with tempfile.TemporaryDirectory() as directory:
+        binary = pathlib.Path(directory) / "bulk"
+        compile_c("bulk.c", binary, "-static", "-pthread")
+        _import(host, binary, BULK_IMAGE)
 
 
 def build_echo(host):
@@ -116,6 +131,30 @@ def table(header, rows):
     ]
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join(lines)
+
+
+@dataclasses.dataclass
+class Mark:
+    """A figure beside what it should be; None: not available, and `note` says why."""
+
+    name: str
+    figure: float
+    limit: float
+    at_least: bool = False
+    note: str = ""
+
+    def row(self):
+        """Its line of the table."""
+        limit = f"{'>=' if self.at_least else '<='} {self.limit:g}"
+        if self.figure is None:
+            return [self.name, "-", limit, f"not available: {self.note}"]
+        met = self.figure >= self.limit if self.at_least else self.figure <= self.limit
+        return [self.name, f"{self.figure:.2f}", limit, "met" if met else "MISSED"]
+
+
+def marks_table(marks):
+    """What was to be reached, and what was."""
+    return table(["mark", "figure", "wanted", ""], [mark.row() for mark in marks])
 
 
 def version(*command):

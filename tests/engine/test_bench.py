@@ -21,7 +21,7 @@ def run(name, tmp_path):
         [str(BENCH / name), "--smoke", "--json", str(tmp_path / "figures.json")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env=env,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -37,12 +37,43 @@ def figures(text, row):
     return [float(word) for word in re.findall(r"\d+(?:\.\d+)?", line[len(row) :])]
 
 
-def test_warm_bench_prints_all_rows(tmp_path):
-    """Three proxies, five figures each, all above zero."""
+MARKS = (
+    "TCP worker: CPU time",
+    "TCP worker: requests/s",
+    "TCP worker: p50 at one connection",
+    "TCP worker: p99 at half load",
+    "Unix worker: CPU time",
+    "Unix worker: requests/s",
+    "Unix worker: p50 at one connection",
+    "Unix worker: p99 at half load",
+    "two fronts / one",
+    "reads a request",
+    "writes a request",
+    "epoll_ctl a request",
+    "clock reads a request (system calls)",
+    "clock reads a request (ours, by any way)",
+    "malloc a request",
+    "100 services / one: CPU time",
+    "100 services / one: instructions",
+    "200 idle kept connections",
+    "10 MB down: throughput",
+    "10 MB down: memory rose",
+    "10 MB up: throughput",
+    "10 MB up: memory rose",
+)
+
+
+def test_warm_bench_prints_all_rows_and_marks(tmp_path):
+    """Three proxies, on either kind of worker; every mark with its verdict."""
     text = run("warm.sh", tmp_path)
     for row in ("kipgate", "nginx", "haproxy", "kipgate / better peer"):
         numbers = figures(text, row)
-        assert len(numbers) == 5 and all(n > 0 for n in numbers), (row, numbers)
+        assert len(numbers) == 7 and all(n > 0 for n in numbers), (row, numbers)
+    verdicts = text[text.index("\nmark ") :].splitlines()
+    for mark in MARKS:
+        line = next((line for line in verdicts if line.startswith(mark)), None)
+        assert line is not None, (mark, text)
+        assert line.endswith((" met", " MISSED")) or "not available: " in line, line
 
 
 def test_cold_bench_prints_all_rows(tmp_path):
