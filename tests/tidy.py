@@ -84,10 +84,10 @@ class Source:
 
     @property
     def room(self) -> str | None:
-        """The room whose rules hold: the file's own, or the one that a unit test is of."""
+        """The room whose rules hold: the file's own, or the one that a test is of."""
         if self.parts[0] in ARROWS:
             return self.parts[0]
-        if self.parts[:2] == ["tests", "unit"] and self.parts[2] in ARROWS:
+        if self.parts[:2] in (["tests", "unit"], ["tests", "fuzz"]) and self.parts[2] in ARROWS:
             return self.parts[2]
         return None
 
@@ -288,6 +288,7 @@ CLEAN = {
     "base/wide.c": HEAD + "/*" + "x" * (MAX_COLUMNS - 4) + "*/\n",
     "tests/unit/proxy/test_guard.c": HEAD + '#include "proxy/http1_priv.h"\n#include <check.h>\n'
                                             "START_TEST(container)\n{\n    strcpy(a, b);\n}\n",
+    "tests/fuzz/proxy/fuzz_guard.c": HEAD + '#include "proxy/http1_priv.h"\n',
     "tests/sim/small.c": HEAD + "".join(SHORT.format(i) for i in range(9)),
     "tests/sim/sim.c": HEAD + '#include "orchestrator/fleet.h"\n#include "world.h"\n',
 }
@@ -316,6 +317,7 @@ DIRTY = [
     ("include", "tests/sim/a.c", '#include "../sim/world.h"\n', 3),
     ("private", "orchestrator/a.c", '#include "proxy/http1_priv.h"\n', 3),
     ("private", "tests/sim/a.c", '#include "proxy/http1_priv.h"\n', 3),
+    ("private", "tests/fuzz/a.c", '#include "proxy/http1_priv.h"\n', 3),
     ("private", "tests/unit/orchestrator/test_a.c", '#include "proxy/http1_priv.h"\n', 3),
     ("home", "proxy/guard.c", "#include <llhttp.h>\n", 3),
     ("home", "orchestrator/a.c", "#include <openssl/sha.h>\n", 3),
