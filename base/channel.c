@@ -55,12 +55,19 @@ static void watch(struct kg_channel *c, int events)
     KG_ASSERT(uv_poll_start(&c->poll, events, on_poll) == 0);
 }
 
+/* A message may be a secret. */
+static void forget(struct queued *q)
+{
+    explicit_bzero(q->bytes, q->n);
+    free(q);
+}
+
 static void drop_queue(struct kg_channel *c)
 {
     while (!kg_list_empty(&c->queue)) {
         struct queued *q = KG_LIST_ENTRY(kg_list_first(&c->queue), struct queued, link);
         kg_list_remove(&q->link);
-        free(q);
+        forget(q);
     }
     c->queue_count = 0;
 }
@@ -165,7 +172,7 @@ static void flush_batch(struct kg_channel *c)
             return;
         }
         kg_list_remove(&q->link);
-        free(q);
+        forget(q);
         c->queue_count--;
     }
     if (kg_list_empty(&c->queue))

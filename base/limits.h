@@ -40,6 +40,10 @@
 #define KG_RESERVED_DESCRIPTORS 64
 #define KG_MAX_WAITING_PER_FRONT 10000 /* requests held in one front; beyond: overloaded */
 
+/* TLS. */
+#define KG_MAX_TLS_FILE_BYTES (512 * 1024) /* a certificate with its chain, a key, authorities */
+#define KG_MAX_HANDSHAKES 4096 /* begun and not done, in one front; beyond: the next is closed */
+
 /* Configuration. */
 #define KG_MAX_NAME_BYTES 63 /* of a service */
 #define KG_MAX_SERVICES 8192
@@ -49,6 +53,7 @@
 #define KG_MAX_PATTERN_BYTES 127
 #define KG_MAX_HEALTH_PATH_BYTES 127
 #define KG_MAX_LISTEN 16
+#define KG_MAX_CERTIFICATES 64
 #define KG_MAX_FRONTS 64
 #define KG_MAX_CONFIG_BYTES (16 * 1024 * 1024)
 #define KG_MAX_SOCKET_PATH_BYTES 107 /* sun_path less its NUL */

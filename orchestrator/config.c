@@ -163,12 +163,16 @@ static void apply_layers(struct config_loading *l, struct config_options *o, str
     struct config_source file;
     bool file_read = load_file(o, &file, text, l->errors);
 
+    l->layers[0] = file.root ? &file : NULL;
+    l->layers[1] = &sources[0];
+    l->layers[2] = &sources[1];
     if (file.root)
         config_parse_file(l, &file);
     apply_top(l, &sources[0]);
     apply_top(l, &sources[1]);
     apply_service(l, o, &sources[2], &sources[3]);
     config_complete_top(l, file_read || o->file_named);
+    config_complete_tls(l);
     config_complete(l);
     json_free((struct json *)(uintptr_t)file.root);
 }

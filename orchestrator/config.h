@@ -14,6 +14,7 @@
 enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
 enum config_profile { CONFIG_PROFILE_DEFAULT, CONFIG_PROFILE_STRICT };
 enum config_on_idle { CONFIG_ON_IDLE_REMOVE, CONFIG_ON_IDLE_STOP, CONFIG_ON_IDLE_PAUSE };
+enum config_protocol { CONFIG_PROTOCOL_HTTP11, CONFIG_PROTOCOL_H2C };
 enum config_tristate { CONFIG_UNSET = -1, CONFIG_FALSE = 0, CONFIG_TRUE = 1 };
 
 struct config_strings { /* a list of NUL-terminated strings, owned */
@@ -23,6 +24,15 @@ struct config_strings { /* a list of NUL-terminated strings, owned */
 struct config_route {
     char *host;   /* "", "a.b" or "*.b", lower case */
     char *prefix; /* begins with '/' */
+};
+
+struct config_certificate { /* paths */
+    char *certificate, *key;
+    char *ocsp; /* NULL: none */
+};
+struct config_certificates {
+    struct config_certificate *items;
+    size_t count;
 };
 
 struct config_service {
@@ -38,8 +48,9 @@ struct config_service {
     struct config_route *routes;
     size_t route_count; /* 0 only where other services need this one */
     bool strip_prefix;
-    int64_t idle_timeout_ms; /* with idle_auto: until enough is known about the service */
-    bool idle_auto;          /* idle_timeout is "auto": decided within the next two, by the third */
+    enum config_protocol protocol; /* that the worker speaks */
+    int64_t idle_timeout_ms;       /* with idle_auto: until enough is known about the service */
+    bool idle_auto; /* idle_timeout is "auto": decided within the next two, by the third */
     int64_t idle_min_ms, idle_max_ms; /* 0 unless idle_auto */
     double idle_goal;                 /* 0: less memory, to 1: fewer cold starts; else -1 */
     enum config_on_idle on_idle;      /* what idle_timeout does */
@@ -66,12 +77,16 @@ struct config_service {
 };
 
 struct config {
-    struct config_strings listen; /* "host:port", "[v6]:port", "unix:/path" */
-    char *admin;                  /* as above, or "off" */
-    char *engine;                 /* "unix:///path" or "tcp://host:port" */
-    bool engine_tls;              /* DOCKER_TLS_VERIFY */
-    char *engine_cert_path;       /* DOCKER_CERT_PATH or NULL */
-    char *owner;                  /* NULL: made once, kept in state_dir */
+    struct config_strings listen; /* see config_listen_address */
+    struct config_certificates certificates;
+    char *client_ca;                 /* NULL: clients are not asked who they are */
+    struct config_strings protocols; /* "h2", "http/1.1", "h2c" */
+    struct certificates *loaded;     /* what their files hold; NULL without certificates */
+    char *admin;                     /* "host:port", "[v6]:port", "unix:/path" or "off" */
+    char *engine;                    /* "unix:///path" or "tcp://host:port" */
+    bool engine_tls;                 /* DOCKER_TLS_VERIFY */
+    char *engine_cert_path;          /* DOCKER_CERT_PATH or NULL */
+    char *owner;                     /* NULL: made once, kept in state_dir */
     char *state_dir;
     int fronts, max_starts;
     int max_connections_per_client; /* 0: no cap */
@@ -113,6 +128,10 @@ struct config *config_without_service(const struct config *base, const char *nam
  * adds an error for each that differs. True when `next` may replace `now`. */
 bool config_may_replace(const struct config *now, const struct config *next,
                         struct config_errors *errors);
+
+/* Of an item of `listen`: the address behind its scheme, if it has one, and whether that is TLS. */
+const char *config_listen_address(const char *item, bool *secure);
+unsigned config_protocols(const struct config *c); /* enum proxy_protocol */
 
 const struct config_service *config_find(const struct config *c, const char *name);
 /* The effective configuration as JSON, in the shapes the file has. */

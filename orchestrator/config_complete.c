@@ -344,15 +344,17 @@ static int cores(void)
 static void check_listeners(struct config_loading *l)
 {
     const struct config_strings *listen = &l->c->listen;
+    bool secure;
 
     for (size_t i = 0; i < listen->count; i++) {
-        const char *at = listen->items[i], *colon = strrchr(at, ':');
+        const char *at = config_listen_address(listen->items[i], &secure),
+                   *colon = strrchr(at, ':');
         if (colon && strcmp(colon, ":0") == 0)
             continue;
         if (l->c->admin && strcmp(at, l->c->admin) == 0)
             config_fail_plain(l->errors, "admin: %s is an address of listen too", at);
         for (size_t j = 0; j < i; j++)
-            if (strcmp(at, listen->items[j]) == 0)
+            if (strcmp(at, config_listen_address(listen->items[j], &secure)) == 0)
                 config_fail_plain(l->errors, "listen: %s comes twice", at);
     }
 }

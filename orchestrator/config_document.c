@@ -179,22 +179,23 @@ static struct json *schema_of_list(const struct config_key *k, struct json *item
     return n;
 }
 
-/* An object of some strings, nothing else. */
-static struct json *schema_of_members(const char *const *members, const char *required)
+/* An object of some strings, nothing else. The first so many are required; else at least one. */
+static struct json *schema_of_members(const char *const *members, size_t required)
 {
-    struct json *n = schema_of_type("object"), *properties = json_new_object(), *list;
+    struct json *n = schema_of_type("object"), *properties = json_new_object();
+    struct json *list = required ? json_new_array() : NULL;
 
-    for (; *members; members++)
-        json_set(properties, *members, schema_of_type("string"));
+    for (size_t i = 0; members[i]; i++) {
+        json_set(properties, members[i], schema_of_type("string"));
+        if (i < required)
+            json_push_string(list, members[i]);
+    }
     json_set(n, "properties", properties);
     json_set_bool(n, "additionalProperties", false);
-    if (required) {
-        list = json_new_array();
-        json_push_string(list, required);
+    if (required)
         json_set(n, "required", list);
-    } else {
+    else
         json_set_number(n, "minProperties", 1);
-    }
     return n;
 }
 
@@ -227,6 +228,7 @@ static struct json *schema_of_value(const struct config_key *k)
 {
     static const char *const health[] = {"path", "status", NULL};
     static const char *const quiet[] = {"path", "method", "user_agent", NULL};
+    static const char *const certificate[] = {"certificate", "key", "ocsp", NULL};
 
     switch (k->type) {
     case CONFIG_STRINGS:
@@ -251,9 +253,11 @@ static struct json *schema_of_value(const struct config_key *k)
     case CONFIG_WORD:
         return schema_of_words(k, config_choice);
     case CONFIG_HEALTH:
-        return schema_of_members(health, "path");
+        return schema_of_members(health, 1);
     case CONFIG_QUIET:
-        return schema_of_list(k, schema_of_members(quiet, NULL));
+        return schema_of_list(k, schema_of_members(quiet, 0));
+    case CONFIG_CERTIFICATES:
+        return schema_of_list(k, schema_of_members(certificate, 2));
     default:
         return schema_of_string(k);
     }

@@ -25,11 +25,41 @@ const struct config_key config_top_keys[] = {
      .min = 1,
      .max = KG_MAX_LISTEN,
      .def = "0.0.0.0:8080",
-     .check = config_check_address,
+     .check = config_check_listen,
      .flags = CONFIG_FIXED,
      .meta = "ADDRESS",
-     .words = "Addresses of the front: host:port, [v6]:port or unix:/path; sockets passed by "
-              "systemd come instead"},
+     .words =
+         "Addresses of the front: host:port, [v6]:port, https://host:port (TLS) or unix:/path; "
+         "sockets passed by systemd come instead, in this order"},
+    {.name = "certificates",
+     .type = CONFIG_CERTIFICATES,
+     TOP(certificates),
+     .max = KG_MAX_CERTIFICATES,
+     .meta = "CERTIFICATE:KEY[:OCSP]",
+     .def_words = "none",
+     .words = "Files for https:// addresses: {\"certificate\": PATH, \"key\": PATH} in PEM form, "
+              "with \"ocsp\": PATH a response in DER form; the name that a client asks for "
+              "chooses, else the first"},
+    {.name = "client_ca",
+     .type = CONFIG_STRING,
+     TOP(client_ca),
+     .max = MAX_PATH_BYTES,
+     .check = config_check_path,
+     .meta = "FILE",
+     .def_words = "clients need none",
+     .words = "Who signs clients' certificates (PEM): without one no client gets through an "
+              "https:// address"},
+    {.name = "protocols",
+     .type = CONFIG_STRINGS,
+     TOP(protocols),
+     .min = 1,
+     .max = 3,
+     .def = "[\"h2\", \"http/1.1\"]",
+     .check = config_check_protocol,
+     .flags = CONFIG_FIXED | CONFIG_UNIQUE,
+     .meta = "PROTOCOL",
+     .words = "What clients may speak: h2 and http/1.1 by TLS, where they agree on one; h2c is "
+              "HTTP/2 without TLS"},
     {.name = "admin",
      .type = CONFIG_STRING,
      TOP(admin),
@@ -250,6 +280,13 @@ const struct config_key config_service_keys[] = {
      SVC(strip_prefix),
      .def = "false",
      .words = "Cut the route's prefix off the path that the worker sees"},
+    {.name = "protocol",
+     .type = CONFIG_WORD,
+     SVC(protocol),
+     .def = "http/1.1",
+     .choices = "http/1.1|h2c",
+     .meta = "PROTOCOL",
+     .words = "What the worker speaks; h2c is HTTP/2 without TLS, by prior knowledge"},
     {.name = "needs",
      .type = CONFIG_STRINGS,
      SVC(needs),
@@ -523,7 +560,7 @@ const struct config_key *config_key_find(const struct config_key *keys, const ch
 bool config_key_is_list(const struct config_key *k)
 {
     return k->type == CONFIG_STRINGS || k->type == CONFIG_PAIRS || k->type == CONFIG_ROUTES ||
-           k->type == CONFIG_QUIET;
+           k->type == CONFIG_QUIET || k->type == CONFIG_CERTIFICATES;
 }
 
 /* The word of that index in "a|b|c". */
@@ -637,6 +674,8 @@ static void expect_list(const struct config_key *k, struct kg_buf *out)
         kg_buf_puts(out, "a list of routes such as \"/prefix\", \"host.name/prefix\"");
     else if (k->type == CONFIG_QUIET)
         kg_buf_puts(out, "a list of objects with \"path\", \"method\" or \"user_agent\"");
+    else if (k->type == CONFIG_CERTIFICATES)
+        kg_buf_puts(out, "a list of objects with \"certificate\", \"key\" and perhaps \"ocsp\"");
     else
         kg_buf_puts(out, "a list of strings");
     if (k->min > 0)

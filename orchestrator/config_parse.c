@@ -9,6 +9,7 @@
 
 #define MAX_SHOWN_BYTES 60
 #define FIRST_DRAFTS 16
+#define MAX_PATH_BYTES 4095
 
 /* What a parser of one value works on. */
 struct value {
@@ -429,6 +430,51 @@ static bool parse_quiet(const struct value *v)
     return good;
 }
 
+/* The path of a member; NULL: told, or not there and `optional`. */
+static const char *member_path(const struct value *v, const struct json *object, const char *name,
+                               bool optional)
+{
+    const struct json *n = json_get(object, name);
+    const char *text = json_string(n, NULL);
+
+    if (text && strlen(text) <= MAX_PATH_BYTES && !config_check_path(text))
+        return text;
+    if (n)
+        wrong_words(v, n, "is not a path");
+    else if (!optional)
+        config_fail(v->errors, v->source, object, false, name, "is required");
+    return NULL;
+}
+
+static bool parse_certificate(const struct value *v, const struct json *n)
+{
+    static const char *const members[] = {"certificate", "key", "ocsp", NULL};
+    const char *certificate, *key, *ocsp;
+
+    if (json_type(n) != JSON_OBJECT)
+        return wrong_words(v, n, "is not an object with \"certificate\" and \"key\"");
+    if (!members_known(v, n, members, "\"certificate\", \"key\" and \"ocsp\""))
+        return false;
+    certificate = member_path(v, n, "certificate", false);
+    key = member_path(v, n, "key", false);
+    ocsp = member_path(v, n, "ocsp", true);
+    if (!certificate || !key || (!ocsp && json_get(n, "ocsp")))
+        return false;
+    return config_certificates_add(v->into, certificate, key, ocsp) || no_memory(v);
+}
+
+static bool parse_certificates(const struct value *v)
+{
+    bool good = true;
+
+    if (json_type(v->node) != JSON_ARRAY || !right_count(v))
+        return wrong(v, v->node);
+    config_certificates_free(v->into);
+    for (const struct json *n = json_first(v->node); n; n = json_next(n))
+        good &= parse_certificate(v, n);
+    return good;
+}
+
 bool config_parse_value(const struct config_key *k, void *into, const struct json *node,
                         const struct config_source *source, struct config_errors *errors)
 {
@@ -440,7 +486,7 @@ bool config_parse_value(const struct config_key *k, void *into, const struct jso
         [CONFIG_BOOL] = parse_bool,     [CONFIG_TRISTATE] = parse_bool,
         [CONFIG_WORD] = parse_word,     [CONFIG_ROUTES] = parse_routes,
         [CONFIG_HEALTH] = parse_health, [CONFIG_QUIET] = parse_quiet,
-        [CONFIG_SHARE] = parse_share,
+        [CONFIG_SHARE] = parse_share,   [CONFIG_CERTIFICATES] = parse_certificates,
     };
     struct value v = {k, into, (char *)into + k->offset, node, source, errors};
 

@@ -173,6 +173,8 @@ static void print_value(struct json *object, const struct config_key *k, const v
         print_health(object, k->name, at);
     else if (k->type == CONFIG_QUIET)
         print_quiet(object, of);
+    else if (k->type == CONFIG_CERTIFICATES)
+        config_certificates_print(object, k->name, at);
 }
 
 /* --- whole objects

@@ -29,6 +29,7 @@ enum config_type {
     CONFIG_ROUTES,
     CONFIG_HEALTH,
     CONFIG_QUIET,
+    CONFIG_CERTIFICATES, /* struct config_certificates */
 };
 
 enum config_key_flags {
@@ -118,8 +119,10 @@ struct config_draft { /* a service while it is made */
     bool needed; /* by another service */
     int visit;   /* of config_needs.c */
 };
+#define CONFIG_LAYERS 3 /* file, environment, flags: a later one wins */
 struct config_loading {
     struct config *c;
+    const struct config_source *layers[CONFIG_LAYERS]; /* of top keys; NULL: none */
     struct config_errors *errors;
     struct config_draft *drafts;
     size_t count, cap;
@@ -144,16 +147,23 @@ void config_text_set(struct json *object, const struct config_key *k, const char
                      size_t count);
 
 /* config_check.c: the questions asked of single strings. */
-config_check config_check_address, config_check_admin, config_check_engine, config_check_owner,
-    config_check_path, config_check_target, config_check_state_dir, config_check_image,
-    config_check_env, config_check_label, config_check_volume, config_check_socket,
-    config_check_cap, config_check_tmpfs, config_check_device, config_check_word, config_check_name;
+config_check config_check_address, config_check_listen, config_check_protocol, config_check_admin,
+    config_check_engine, config_check_owner, config_check_path, config_check_target,
+    config_check_state_dir, config_check_image, config_check_env, config_check_label,
+    config_check_volume, config_check_socket, config_check_cap, config_check_tmpfs,
+    config_check_device, config_check_word, config_check_name;
 /* Splits "host.name/prefix"; NULL and *out filled (owned), or what is wrong. */
 const char *config_check_route(const char *text, struct config_route *out);
 /* config_complete.c: once all layers are in: missing and contradictory values, routes, specs. Moves
  * the drafts into the configuration, sorted. */
 void config_complete(struct config_loading *l);
 void config_complete_top(struct config_loading *l, bool file_read);
+/* config_tls.c: what listeners need, and what is in the files that are named. */
+void config_complete_tls(struct config_loading *l);
+/* Says it where the top key was given last: at one item of its list (-1: at the key), at one member
+ * of that (NULL: at the item). */
+void config_fail_top(struct config_loading *l, const char *key, int64_t index, const char *member,
+                     const char *words);
 /* Says it at the member of that key, or at the service where it has none. */
 void config_fail_key(struct config_loading *l, const struct config_draft *d, const char *key,
                      const char *words);
@@ -205,6 +215,16 @@ void config_strings_free(struct config_strings *s);
 void config_routes_free(struct config_service *s);
 bool config_routes_add(struct config_service *s,
                        struct config_route r); /* takes r's strings over */
+
+void config_certificates_free(struct config_certificates *list);
+bool config_certificates_add(struct config_certificates *list, const char *certificate,
+                             const char *key, const char *ocsp); /* copies; false: no memory */
+bool config_certificates_copy(struct config_certificates *to,
+                              const struct config_certificates *from);
+void config_certificates_print(struct json *object, const char *key,
+                               const struct config_certificates *list);
+/* "certificate:key[:ocsp]" as the object that a file has; NULL: it is not of that form. */
+struct json *config_certificate_text(const char *text);
 
 /* config_print.c; JSON trees to be freed by json_free. */
 struct json *config_service_json(const struct config_service *s);

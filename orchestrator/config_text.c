@@ -72,7 +72,10 @@ static void set_list(struct json *object, const struct config_key *k, const char
     json_free(list);
     list = json_new_array();
     for (size_t i = 0; i < count; i++) {
-        struct json *item = k->type == CONFIG_QUIET ? written_out(texts[i]) : NULL;
+        bool objects = k->type == CONFIG_QUIET || k->type == CONFIG_CERTIFICATES;
+        struct json *item = objects ? written_out(texts[i]) : NULL;
+        if (!item && k->type == CONFIG_CERTIFICATES)
+            item = config_certificate_text(texts[i]);
         if (item)
             json_push(list, item);
         else

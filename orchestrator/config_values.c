@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Makes, copies and frees configurations, driven by the records of the keys. The difficulty: what
  * is owned follows from a key's type alone, so that a new key cannot be forgotten here. */
+#include "orchestrator/certificates.h"
 #include "orchestrator/config_priv.h"
 #include <stdlib.h>
 
@@ -106,6 +107,8 @@ static bool own_fields(const struct config_key *keys, void *to, const void *from
             good &= copy_strings(t, f);
         else if (k->type == CONFIG_ROUTES)
             good &= copy_routes(to, from);
+        else if (k->type == CONFIG_CERTIFICATES)
+            good &= config_certificates_copy(t, f);
     }
     return good;
 }
@@ -121,6 +124,8 @@ static void free_fields(const struct config_key *keys, void *of)
             config_strings_free(at);
         else if (k->type == CONFIG_ROUTES)
             config_routes_free(of);
+        else if (k->type == CONFIG_CERTIFICATES)
+            config_certificates_free(at);
     }
 }
 
@@ -212,6 +217,7 @@ void config_free(struct config *c)
         config_service_free(c->services[i]);
     free(c->services);
     free(c->engine_cert_path);
+    certificates_unref(c->loaded);
     free_fields(config_top_keys, c);
     free(c);
 }
@@ -224,6 +230,7 @@ struct config *config_copy(const struct config *c)
     if (!copy)
         return NULL;
     *copy = *c;
+    certificates_ref(copy->loaded);
     copy->service_count = 0;
     copy->services = calloc(c->service_count + 1, sizeof *copy->services);
     good = copy_string(&copy->engine_cert_path, c->engine_cert_path);

@@ -3,10 +3,12 @@
  * is asked when it is due, so that every path that changed it is covered by one line. */
 #include "orchestrator/control.h"
 #include "base/clock.h"
+#include "orchestrator/certificates.h"
 #include "orchestrator/digest.h"
 #include "orchestrator/fronts.h"
 #include "orchestrator/images.h"
 #include "orchestrator/parking.h"
+#include "orchestrator/tls_keeper.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,6 +24,7 @@
 #define OLD_LISTENERS_PAUSE_US 20000
 #define PASSED_FIRST_FD 3
 #define EXIT_CONFIGURATION 2
+#define MAX_FAULTS_BYTES (64 * 1024)
 
 enum control_stage {
     CONTROL_STARTING,
@@ -47,6 +50,8 @@ struct control {
     struct fleet *fleet;
     struct fronts *fronts;
     struct admin *admin;
+    struct tls_keeper *keeper;
+    struct kg_buf faults; /* of certificates' files, as they were told last */
     uv_prepare_t prepare;
     uv_timer_t tick, save, old_fronts, end;
     uv_signal_t signals[3];
@@ -188,6 +193,8 @@ static int put_in_force(struct control *c, struct config *next, struct config_er
     }
     c->config = next;
     fronts_configure(c->fronts, next);
+    tls_keeper_watch(c->keeper, next);
+    kg_buf_clear(&c->faults);
     images_configure(c->images, next);
     parking_configure(c->parking, next);
     config_free(old);
@@ -220,6 +227,77 @@ static void reload_by_signal(struct control *c)
     if (admin_reload(c, &errors) != 0)
         KG_LOG(KG_LOG_ERROR, "reload-refused", KG_F("errors", errors.text.data));
     config_errors_fini(&errors);
+}
+
+/* --- certificates
+ * ---------------------------------------------------------------------------------- */
+
+struct faults {
+    const struct config *config;
+    struct kg_buf text;
+};
+
+static void on_bad_certificate(void *arg, size_t index, enum tls_part part, const char *words)
+{
+    struct faults *f = arg;
+
+    kg_buf_printf(&f->text, "%s%s: %s", f->text.len > 0 ? "; " : "",
+                  certificates_file(f->config, index, part), words);
+}
+
+/* Bad files are told once, not at each look at them. */
+static void refuse_certificates(struct control *c, const struct faults *f)
+{
+    const char *words = f->text.data ? f->text.data : "";
+
+    if (kg_str_eq(kg_buf_str(&c->faults), kg_buf_str(&f->text)))
+        return;
+    KG_LOG(KG_LOG_ERROR, "certificates-refused", KG_F("why", words),
+           KG_F("then", "those before stay"));
+    admin_event(c->admin, "certificates-refused", NULL, words);
+    kg_buf_clear(&c->faults);
+    kg_buf_puts(&c->faults, words);
+}
+
+static void on_files(void *arg)
+{
+    struct control *c = arg;
+    struct faults faults = {.config = c->config};
+    struct certificates *next;
+
+    if (c->stage != CONTROL_SERVING || !c->config->loaded)
+        return;
+    if (certificates_unchanged(c->config->loaded, c->config)) {
+        kg_buf_clear(&c->faults);
+        return;
+    }
+    kg_buf_init(&faults.text, MAX_FAULTS_BYTES);
+    next = certificates_load(c->config, on_bad_certificate, &faults);
+    tls_keeper_watch(c->keeper, c->config); /* links may lead elsewhere now */
+    if (next) {
+        certificates_unref(c->config->loaded);
+        c->config->loaded = next;
+        fronts_certify(c->fronts);
+        KG_LOG(KG_LOG_INFO, "certificates-renewed");
+        admin_event(c->admin, "certificates-renewed", NULL, "");
+        kg_buf_clear(&c->faults);
+    } else {
+        refuse_certificates(c, &faults);
+    }
+    kg_buf_fini(&faults.text);
+}
+
+static void on_tickets(void *arg, const struct tls_ticket_key *keys, unsigned count)
+{
+    fronts_set_tickets(((struct control *)arg)->fronts, keys, count);
+}
+
+static int open_keeper(struct control *c, struct kg_err *err)
+{
+    const struct tls_keeper_params params = {&c->loop, c, on_files, on_tickets};
+
+    c->keeper = tls_keeper_open(&params);
+    return c->keeper ? 0 : kg_fail(err, KG_ENOMEM, "out of memory");
 }
 
 static const struct config *admin_config(void *self)
@@ -337,6 +415,7 @@ static void control_close(struct control *c)
     for (size_t i = 0; i < sizeof c->signals / sizeof *c->signals; i++)
         uv_close((uv_handle_t *)&c->signals[i], NULL);
     uv_close((uv_handle_t *)&c->prepare, NULL);
+    tls_keeper_close(c->keeper);
     images_stop(c->images);
     engine_close(c->engine, on_engine_closed, c);
 }
@@ -416,16 +495,22 @@ static int open_listeners(struct control *c, struct kg_err *err)
 {
     size_t fronts = (size_t)c->config->fronts;
     int passed = listen_passed_count(), rc = 0;
+    bool secure;
 
     for (int i = 0; rc == 0 && i < passed; i++, c->listen_count++)
         rc = listen_adopt(&c->listen[c->listen_count], PASSED_FIRST_FD + i, err);
-    for (size_t i = 0; rc == 0 && passed == 0 && i < c->config->listen.count; i++)
-        if ((rc = listen_patiently(c, &c->listen[i], c->config->listen.items[i], fronts, err)) == 0)
+    for (size_t i = 0; rc == 0 && passed == 0 && i < c->config->listen.count; i++) {
+        const char *address = config_listen_address(c->config->listen.items[i], &secure);
+        if ((rc = listen_patiently(c, &c->listen[i], address, fronts, err)) == 0)
             c->listen_count++;
+    }
+    for (size_t i = 0; i < c->listen_count && i < c->config->listen.count; i++)
+        config_listen_address(c->config->listen.items[i], &c->listen[i].secure);
     if (rc == 0 && strcmp(c->config->admin, "off") != 0)
         rc = listen_patiently(c, &c->admin_listen, c->config->admin, 1, err);
     for (size_t i = 0; rc == 0 && i < c->listen_count; i++)
-        KG_LOG(KG_LOG_INFO, "listening", KG_F("address", c->listen[i].name));
+        KG_LOG(KG_LOG_INFO, "listening", KG_F("address", c->listen[i].name),
+               KG_F("tls", c->listen[i].secure ? "yes" : "no"));
     return rc;
 }
 
@@ -586,6 +671,8 @@ static int control_open(struct control *c, struct kg_err *err)
     if (rc == 0)
         rc = open_admin(c, err);
     if (rc == 0)
+        rc = open_keeper(c, err);
+    if (rc == 0)
         rc = fleet_configure(c->fleet, c->config, kg_clock_mono_ms());
     if (rc != 0)
         return kg_fail(err, rc, "out of memory");
@@ -594,6 +681,7 @@ static int control_open(struct control *c, struct kg_err *err)
     state_recall(&c->state, c->fleet);
     state_recall_habits(&c->state, c->fleet);
     hold_for_old_fronts(c);
+    tls_keeper_watch(c->keeper, c->config);
     c->stage = CONTROL_SERVING;
     fronts_start(c->fronts);
     return 0;
@@ -608,6 +696,7 @@ static void control_fini(struct control *c)
     if (c->access_log_fd >= 0)
         close(c->access_log_fd);
     state_close(&c->state);
+    kg_buf_fini(&c->faults);
     config_free(c->config);
     free(c);
 }
@@ -627,6 +716,7 @@ int control_run(int argc, char **argv)
         return EXIT_CONFIGURATION;
     }
     config_errors_fini(&errors);
+    kg_buf_init(&c->faults, MAX_FAULTS_BYTES);
     c->argc = argc;
     c->argv = argv;
     kg_log_setup(c->config->log_level, c->config->log_format, "control");

@@ -3,6 +3,7 @@
  * channel; and it may be told to stop at any point of its start. */
 #include "orchestrator/front.h"
 #include "base/log.h"
+#include "orchestrator/front_tls.h"
 #include "orchestrator/gate_client.h"
 #include "orchestrator/sandbox.h"
 #include <errno.h>
@@ -25,6 +26,7 @@ struct front {
     struct message_setup setup;
     struct kg_channel *channel;
     struct gate_client *gate;
+    struct front_tls *tls;
     struct proxy *proxy;
     struct proxy_stats *stats;
     struct proxy_service service; /* being told, with its quiet patterns to come */
@@ -110,6 +112,7 @@ static void on_service(struct front *f, const struct message_service *m)
     flush_service(f);
     f->service = (struct proxy_service){.id = m->service,
                                         .strip_prefix = m->strip_prefix,
+                                        .h2c = m->h2c,
                                         .quiet_status = m->quiet_status,
                                         .request_timeout_ms = m->request_timeout_ms,
                                         .max_body_bytes = m->max_body_bytes};
@@ -192,6 +195,11 @@ static void on_message(void *arg, const void *bytes, size_t n)
     case MESSAGE_CONFIG_ROUTE:
     case MESSAGE_CONFIG_COMMIT:
         on_config(f, head);
+        return;
+    case MESSAGE_TLS_PIECE:
+    case MESSAGE_TLS_COMMIT:
+    case MESSAGE_TLS_TICKETS:
+        front_tls_message(f->tls, f->proxy, (struct message_head *)(uintptr_t)head);
         return;
     case MESSAGE_ADMIN_REPLY:
         on_admin_reply(f, (const void *)head);
@@ -316,6 +324,7 @@ static int open_proxy(struct front *f, struct kg_err *err)
                                   .gate = gate_client_door(f->gate),
                                   .listeners = listeners,
                                   .listener_count = f->setup.listeners,
+                                  .protocols = PROXY_HTTP11, /* all that is spoken so far */
                                   .max_connections = connection_cap(),
                                   .max_connections_per_client = f->setup.max_connections_per_client,
                                   .access_log_fd = f->setup.access_log ? FRONT_FD_ACCESS_LOG : -1,
@@ -327,7 +336,8 @@ static int open_proxy(struct front *f, struct kg_err *err)
     for (uint32_t i = 0; i < f->setup.listeners; i++)
         listeners[i] = (struct proxy_listener){.fd = FRONT_FD_LISTENERS + (int)i,
                                                .local = f->setup.local[i],
-                                               .unix_socket = f->setup.unix_socket[i]};
+                                               .unix_socket = f->setup.unix_socket[i],
+                                               .secure = f->setup.secure[i]};
     f->proxy = proxy_open(&params, err);
     if (!f->proxy)
         return KG_EIO;
@@ -367,7 +377,8 @@ static int open_all(struct front *f, struct kg_err *err)
         rc = map_stats(f, err);
     if (rc != 0)
         return rc;
-    if (uv_loop_init(&f->loop) != 0 || !(f->gate = gate_client_new(&f->loop, front_send, f)))
+    if (uv_loop_init(&f->loop) != 0 || !(f->tls = front_tls_new()) ||
+        !(f->gate = gate_client_new(&f->loop, front_send, f)))
         return kg_fail(err, KG_ENOMEM, "out of memory");
     if (open_signals(f) != 0)
         return kg_fail(err, KG_EIO, "signals cannot be watched");
@@ -393,6 +404,7 @@ int front_run(void)
     uv_run(&f->loop, UV_RUN_DEFAULT);
     uv_loop_close(&f->loop);
     munmap(f->stats, sizeof *f->stats);
+    front_tls_free(f->tls);
     free(f);
     return 0;
 }

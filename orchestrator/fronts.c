@@ -2,6 +2,7 @@
 /* The front processes. The difficulty: a front that dies again and again must neither spin nor take
  * its sockets, leases or counters with it. */
 #include "base/clock.h"
+#include "orchestrator/certificates.h"
 #include "orchestrator/front.h"
 #include "orchestrator/fronts_priv.h"
 #include <errno.h>
@@ -202,6 +203,7 @@ static void session_start(struct front_session *s)
         return;
     }
     fronts_tell_setup(s);
+    fronts_tell_tls(s);
     fronts_tell_config(s);
     fleet_front_up(s->fronts->fleet, s->index, kg_clock_mono_ms());
 }
@@ -271,10 +273,30 @@ void fronts_start(struct fronts *f)
 
 void fronts_configure(struct fronts *f, const struct config *c)
 {
+    bool certify = c->loaded && !certificates_equal(c->loaded, f->config->loaded);
+
     f->config = c;
     for (size_t i = 0; i < f->count; i++)
         if (f->sessions[i].channel)
             fronts_tell_config(&f->sessions[i]);
+    if (certify)
+        fronts_certify(f);
+}
+
+void fronts_certify(struct fronts *f)
+{
+    for (size_t i = 0; i < f->count; i++)
+        if (f->sessions[i].channel)
+            fronts_tell_tls(&f->sessions[i]);
+}
+
+void fronts_set_tickets(struct fronts *f, const struct tls_ticket_key *keys, unsigned count)
+{
+    MESSAGE_INIT(&f->tickets, TLS_TICKETS);
+    f->tickets.count = count;
+    memcpy(f->tickets.keys, keys, count * sizeof *keys);
+    for (size_t i = 0; i < f->count; i++)
+        fronts_send(&f->sessions[i], &f->tickets);
 }
 
 const struct proxy_stats *fronts_stats(const struct fronts *f, size_t front)
@@ -323,6 +345,7 @@ static void on_timer_closed(uv_handle_t *h)
 
     if (--f->open_handles > 0)
         return;
+    tls_wipe(&f->tickets, sizeof f->tickets);
     f->on_closed(f->closed_arg);
     free(f);
 }

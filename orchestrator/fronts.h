@@ -35,6 +35,9 @@ void fronts_start(struct fronts *f); /* one that cannot be started is tried agai
 
 /* Tells all fronts the services and routes of `c` (ids by the fleet). */
 void fronts_configure(struct fronts *f, const struct config *c);
+/* Tells them the certificates of their configuration, which have changed. */
+void fronts_certify(struct fronts *f);
+void fronts_set_tickets(struct fronts *f, const struct tls_ticket_key *keys, unsigned count);
 bool fronts_admin_reply(struct fronts *f, uint64_t request, int status, const char *content_type,
                         const void *body, size_t n, bool last);
 const struct proxy_stats *fronts_stats(const struct fronts *f,

@@ -30,6 +30,7 @@ struct fronts {
     struct fleet *fleet;
     char root[256]; /* fronts are confined to it; "" where they cannot be */
     char program[512];
+    struct message_tls_tickets tickets; /* as each is told; of no count: there are none */
     bool ending, told_ended;
     int open_handles;
     void (*on_closed)(void *arg);
@@ -43,6 +44,7 @@ void fronts_send(struct front_session *s, const void *message);
 void fronts_on_message(void *arg, const void *bytes, size_t n); /* arg: the session */
 void fronts_tell_setup(struct front_session *s);
 void fronts_tell_config(struct front_session *s);
+void fronts_tell_tls(struct front_session *s); /* certificates and tickets, if there are any */
 /* fronts.c: this front broke the rules: it is ended, and started again. */
 void fronts_distrust(struct front_session *s, const char *why);
 

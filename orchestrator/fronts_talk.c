@@ -2,6 +2,7 @@
 /* What control says to fronts and hears from them. The difficulty: a front reads strangers' bytes
  * and may have been taken over, so what it says can cost it its life but nothing else. */
 #include "base/clock.h"
+#include "orchestrator/certificates.h"
 #include "orchestrator/fronts_priv.h"
 #include <stdlib.h>
 #include <sys/un.h>
@@ -35,7 +36,8 @@ void fronts_tell_setup(struct front_session *s)
     MESSAGE_INIT(&m, SETUP);
     m.front = s->index;
     for (; n < f->params.listen_count; n++)
-        m.unix_socket[n] = f->params.listen[n].unix_socket;
+        m.unix_socket[n] = f->params.listen[n].unix_socket,
+        m.secure[n] = f->params.listen[n].secure;
     if (f->params.admin && s->index == 0) {
         m.local[n] = 1;
         m.unix_socket[n++] = f->params.admin->unix_socket;
@@ -45,6 +47,7 @@ void fronts_tell_setup(struct front_session *s)
     m.log_level = (uint8_t)f->config->log_level;
     m.log_format = f->config->log_format == KG_LOG_JSON;
     m.max_connections_per_client = (uint32_t)f->config->max_connections_per_client;
+    m.protocols = (uint8_t)config_protocols(f->config);
     m.unix_workers = f->root[0] || any_socket_service(f->config);
     kg_str_copy(m.root, sizeof m.root, kg_str_of(f->root));
     fronts_send(s, &m);
@@ -59,6 +62,7 @@ static void tell_service(struct front_session *s, const struct config_service *c
     MESSAGE_INIT(&m, CONFIG_SERVICE);
     m.service = id;
     m.strip_prefix = c->strip_prefix;
+    m.h2c = c->protocol == CONFIG_PROTOCOL_H2C;
     m.quiet_status = c->quiet_status;
     m.request_timeout_ms = c->request_timeout_ms;
     m.max_body_bytes = c->max_body_bytes;
@@ -91,6 +95,49 @@ void fronts_tell_config(struct front_session *s)
             tell_service(s, c->services[i], (uint32_t)id);
     }
     MESSAGE_INIT(&m, CONFIG_COMMIT);
+    fronts_send(s, &m);
+}
+
+/* --- TLS
+ * ------------------------------------------------------------------------------------------ */
+
+static void tell_file(struct front_session *s, size_t index, enum tls_part part, struct kg_str file)
+{
+    _Alignas(8) char bytes[KG_MAX_MESSAGE_BYTES];
+    struct message_tls_piece *m = (void *)bytes;
+
+    for (size_t at = 0; at < file.n; at += m->n) {
+        size_t n = file.n - at < MESSAGE_MAX_PIECE ? file.n - at : MESSAGE_MAX_PIECE;
+        message_init(m, MESSAGE_TLS_PIECE, sizeof *m + n);
+        m->certificate = (uint32_t)index;
+        m->part = (uint8_t)part;
+        m->total = (uint32_t)file.n;
+        m->at = (uint32_t)at;
+        m->n = (uint32_t)n;
+        memcpy(m->bytes, file.p + at, n);
+        fronts_send(s, m);
+    }
+    tls_wipe(bytes, sizeof bytes);
+}
+
+void fronts_tell_tls(struct front_session *s)
+{
+    const struct tls_material *t;
+    struct message_tls_commit m;
+
+    if (s->fronts->tickets.count > 0)
+        fronts_send(s, &s->fronts->tickets);
+    if (!s->fronts->config->loaded)
+        return;
+    t = certificates_material(s->fronts->config->loaded);
+    for (size_t i = 0; i < t->count; i++) {
+        tell_file(s, i, TLS_CHAIN, t->certificates[i].chain);
+        tell_file(s, i, TLS_KEY, t->certificates[i].key);
+        tell_file(s, i, TLS_OCSP, t->certificates[i].ocsp);
+    }
+    tell_file(s, 0, TLS_CLIENT_CA, t->client_ca);
+    MESSAGE_INIT(&m, TLS_COMMIT);
+    m.certificates = (uint32_t)t->count;
     fronts_send(s, &m);
 }
 

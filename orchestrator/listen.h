@@ -14,6 +14,7 @@ struct listen_set {
     size_t count;
     bool shared; /* all fronts share fds[0] */
     bool unix_socket;
+    bool secure;                             /* clients speak TLS: for whoever opened it to say */
     char path[KG_MAX_SOCKET_PATH_BYTES + 1]; /* of a Unix socket that we made: removed at close */
     char name[128];                          /* the bound address, for people */
 };

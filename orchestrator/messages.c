@@ -85,6 +85,12 @@ static bool admin_request_ok(const struct message_admin_request *m)
            m->body_bytes <= KG_LOCAL_BODY_BYTES;
 }
 
+static bool tls_piece_ok(const struct message_tls_piece *m)
+{
+    return m->n == m->head.size - sizeof *m && m->certificate < KG_MAX_CERTIFICATES &&
+           m->part <= TLS_CLIENT_CA && m->total <= KG_MAX_TLS_FILE_BYTES;
+}
+
 static bool content_ok(const struct message_head *head)
 {
     const void *m = head;
@@ -102,6 +108,14 @@ static bool content_ok(const struct message_head *head)
         const struct message_route *r = m;
         return TERMINATED(r->host) && TERMINATED(r->prefix) && r->service < KG_MAX_SERVICES;
     }
+    case MESSAGE_TLS_PIECE:
+        return tls_piece_ok(m);
+    case MESSAGE_TLS_COMMIT: {
+        const struct message_tls_commit *c = m;
+        return c->certificates > 0 && c->certificates <= KG_MAX_CERTIFICATES;
+    }
+    case MESSAGE_TLS_TICKETS:
+        return ((const struct message_tls_tickets *)m)->count <= TLS_TICKET_KEYS;
     case MESSAGE_GRANT:
         return grant_ok(m);
     case MESSAGE_REFUSE:

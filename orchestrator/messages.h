@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "base/str.h"
 #include "proxy/proxy.h"
+#include "proxy/tls.h"
 #include <sys/socket.h>
 
 #define MESSAGE_VERSION 1
@@ -22,6 +23,9 @@
     X(CONFIG_QUIET, message_quiet, false, true)                                                    \
     X(CONFIG_ROUTE, message_route, false, true)                                                    \
     X(CONFIG_COMMIT, message_plain, false, true)                                                   \
+    X(TLS_PIECE, message_tls_piece, true, true)                                                    \
+    X(TLS_COMMIT, message_tls_commit, false, true)                                                 \
+    X(TLS_TICKETS, message_tls_tickets, false, true)                                               \
     X(GRANT, message_grant, false, true)                                                           \
     X(REFUSE, message_refuse, false, true)                                                         \
     X(RECALL, message_instance, false, true)                                                       \
@@ -59,16 +63,17 @@ struct message_setup { /* the first a front gets: what its inherited descriptors
     struct message_head head;
     int32_t front;
     uint32_t listeners;
-    uint8_t local[KG_MAX_LISTEN + 1], unix_socket[KG_MAX_LISTEN + 1];
+    uint8_t local[KG_MAX_LISTEN + 1], unix_socket[KG_MAX_LISTEN + 1], secure[KG_MAX_LISTEN + 1];
     uint8_t access_log, log_level, log_format;
     uint8_t unix_workers; /* may connect to workers' Unix sockets */
+    uint8_t protocols;    /* enum proxy_protocol */
     uint32_t max_connections_per_client;
     char root[256]; /* the only directory it may see, where it can be confined to one; else "" */
 };
 struct message_service {
     struct message_head head;
     uint32_t service;
-    uint8_t strip_prefix;
+    uint8_t strip_prefix, h2c;
     int32_t quiet_status;
     int64_t request_timeout_ms, max_body_bytes;
     char name[KG_MAX_NAME_BYTES + 1];
@@ -81,6 +86,22 @@ struct message_route {
     struct message_head head;
     uint32_t service;
     char host[256], prefix[KG_MAX_ROUTE_BYTES + 1];
+};
+struct message_tls_piece { /* of one file's bytes; the first one is at 0 */
+    struct message_head head;
+    uint32_t certificate;
+    uint8_t part; /* enum tls_part */
+    uint32_t total, at, n;
+    char bytes[];
+};
+struct message_tls_commit { /* all of so many certificates were told */
+    struct message_head head;
+    uint32_t certificates;
+};
+struct message_tls_tickets {
+    struct message_head head;
+    uint32_t count;
+    struct tls_ticket_key keys[TLS_TICKET_KEYS];
 };
 struct message_address {
     uint32_t length;

@@ -79,11 +79,15 @@ struct kg_str accept_overloaded(void)
 }
 
 /* Says 503 as well as that goes without waiting for anything. */
-static void shed(struct proxy *p, int fd)
+static void shed(struct proxy *p, int fd, bool secure)
 {
     char unread[4096];
 
     p->stats->connections_refused++;
+    if (secure) { /* words would be no TLS, and a handshake is what we cannot afford now */
+        close(fd);
+        return;
+    }
     if (recv(fd, unread, sizeof unread, MSG_DONTWAIT) < 0)
         errno = 0; /* nothing there yet; what is there would turn our close into a reset */
     if (send(fd, OVERLOADED, sizeof OVERLOADED - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
@@ -112,7 +116,7 @@ static void take(struct listener *l, int fd, const struct sockaddr_storage *addr
         p->stats->accepted += !l->local;
         client_new(l, fd, (const struct sockaddr *)address, key);
     } else {
-        shed(p, fd);
+        shed(p, fd, l->secure);
     }
 }
 
@@ -194,6 +198,7 @@ int listener_open(struct listener *l, struct proxy *p, const struct proxy_listen
     l->fd = what->fd;
     l->local = what->local;
     l->unix_socket = what->unix_socket;
+    l->secure = what->secure;
     if (!l->unix_socket)
         set_inherited(l->fd);
     rc = listen(l->fd, BACKLOG) == 0 ? uv_poll_init(p->loop, &l->poll, l->fd) : -errno;

@@ -518,7 +518,7 @@ void client_new(struct listener *l, int fd, const struct sockaddr *address, stru
     guard_init(&c->guard, GUARD_REQUEST);
     client_timers_init(c);
     count(c);
-    if (wire_open(&c->wire, fd) != 0) {
+    if (wire_open(&c->wire, fd) != 0 || (l->secure && wire_secure(&c->wire) != 0)) {
         client_close(c);
         return;
     }

@@ -7,6 +7,7 @@
 #include "proxy/exchange_priv.h"
 #include "proxy/http2_priv.h"
 #include "proxy/proxy_priv.h"
+#include "proxy/tls_priv.h"
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -85,6 +86,7 @@ static struct proxy *proxy_new(const struct proxy_params *params)
 /* Timers and the like cannot fail in libuv; of the listeners, all descriptors are taken over. */
 static int open_handles(struct proxy *p, const struct proxy_params *params, struct kg_err *err)
 {
+    bool secure = false;
     int rc = 0;
 
     kg_wheel_open(&p->wheel, p->loop);
@@ -94,6 +96,10 @@ static int open_handles(struct proxy *p, const struct proxy_params *params, stru
     p->handles = 3;
     access_log_open(p, params->access_log_fd);
     http2_turns_open(p);
+    for (size_t i = 0; i < params->listener_count; i++)
+        secure |= params->listeners[i].secure;
+    if (secure && !(p->tls = tls_server_open(p)))
+        rc = kg_fail(err, KG_ENOMEM, "out of memory");
     for (size_t i = 0; i < params->listener_count; i++) {
         if (rc == 0)
             rc = listener_open(&p->listeners[p->listener_count++], p, &params->listeners[i], err);
@@ -151,6 +157,7 @@ static void proxy_free(struct proxy *p)
     KG_ASSERT(kg_list_empty(&p->clients) && kg_list_empty(&p->workers));
     generation_unref(p->current);
     generation_unref(p->next);
+    tls_server_free(p->tls);
     kg_map_fini(&p->per_client);
     kg_arena_pool_fini(&p->arenas);
     free(p);
@@ -187,6 +194,8 @@ void proxy_close(struct proxy *p, void (*on_closed)(void *arg), void *arg)
     workers_close(p);
     access_log_close(p);
     http2_turns_close(p);
+    if (p->tls)
+        tls_server_close(p->tls);
     uv_close((uv_handle_t *)&p->soon_timer, on_timer_closed);
     uv_close((uv_handle_t *)&p->accept_again, on_timer_closed);
     kg_wheel_close(&p->wheel, on_wheel_closed);

@@ -13,10 +13,18 @@
 
 struct proxy;
 
+/* Of struct proxy_params.protocols. */
+enum proxy_protocol {
+    PROXY_H2 = 1,     /* chosen by ALPN */
+    PROXY_HTTP11 = 2, /* alike, and on all other connections */
+    PROXY_H2C = 4,    /* by prior knowledge, where there is no TLS */
+};
+
 struct proxy_listener {
     int fd;           /* a listening socket, taken over */
     bool local;       /* requests go to `local_request`, never to a worker: the admin listener */
     bool unix_socket; /* the peer has no address */
+    bool secure;      /* clients speak TLS; they wait until proxy_tls_set */
 };
 
 /* A request on a local listener, whole. Answered by proxy_local_reply with the same id. */
@@ -30,6 +38,7 @@ struct proxy_params {
     struct proxy_gate gate;
     const struct proxy_listener *listeners;
     size_t listener_count;
+    unsigned protocols;                /* enum proxy_protocol: what clients may speak */
     size_t max_connections;            /* clients; the caller kept the reserve of descriptors */
     size_t max_connections_per_client; /* per address; 0 = no cap */
     int access_log_fd;                 /* -1: off. JSON lines. Taken over */
@@ -57,6 +66,7 @@ struct proxy_service {
     uint32_t id; /* stays the same over generations; < KG_MAX_SERVICES */
     char name[KG_MAX_NAME_BYTES + 1];
     bool strip_prefix;
+    bool h2c;                   /* the worker speaks HTTP/2 by prior knowledge */
     int64_t request_timeout_ms; /* 0: none */
     int64_t max_body_bytes;     /* -1: none */
     int quiet_status;

@@ -14,12 +14,13 @@ struct exchange;
 struct generation;
 struct http1_head;
 struct route_match;
+struct tls_server;
 
 struct listener {
     uv_poll_t poll;
     struct proxy *proxy;
     int fd;
-    bool local, unix_socket, open;
+    bool local, unix_socket, secure, open;
 };
 
 struct access_log {
@@ -45,6 +46,7 @@ struct proxy {
     struct listener listeners[KG_MAX_LISTEN + 1];
     size_t listener_count;
     uv_timer_t accept_again; /* after descriptors ran out */
+    struct tls_server *tls;  /* NULL: no listener speaks TLS */
 
     struct kg_wheel wheel;
     struct kg_arena_pool arenas;

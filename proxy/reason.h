@@ -21,6 +21,8 @@
     X(NO_ROUTE, "no-route", 404, false, "No service has this route")                               \
     X(BODY_TOO_LARGE, "body-too-large", 413, true, "The body is larger than the service takes")    \
     X(HEAD_TOO_LARGE, "head-too-large", 431, true, "The request head is too large")                \
+    X(MISDIRECTED_REQUEST, "misdirected-request", 421, false,                                      \
+      "The connection was opened for another host")                                                \
     X(OVERLOADED, "overloaded", 503, false, "The front is at its limit")                           \
     X(UPSTREAM_FAILED, "upstream-failed", 502, false, "The worker failed to respond")              \
     X(UPSTREAM_TIMEOUT, "upstream-timeout", 504, false, "The worker did not respond in time")      \

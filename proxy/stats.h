@@ -24,6 +24,7 @@ struct proxy_stats {
     uint64_t connections, exchanges, accepted, connections_refused;
     uint64_t refused[PROXY_REASON_MAX]; /* before a service was known */
     uint64_t upstream_connects, upstream_reuses, upstream_retries;
+    uint64_t tls_full, tls_resumed, tls_failed; /* handshakes */
     struct proxy_service_stats services[KG_MAX_SERVICES];
 };
 

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "proxy/proxy_priv.h"
+#include "proxy/tls_priv.h"
 #include "proxy/wire_priv.h"
 #include <errno.h>
 #include <poll.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 
 /* Where every read of this process lands. What must live longer than the callback is copied. */
-static char read_buffer[KG_READ_BUFFER_BYTES];
+char wire_read_buffer[KG_READ_BUFFER_BYTES];
 
 /* --- life ---------------------------------------------------------------------------------- */
 
@@ -54,6 +55,8 @@ static void on_handle_closed(uv_handle_t *h)
 
     kg_buf_fini(&w->going);
     kg_buf_fini(&w->queued);
+    if (w->tls)
+        tls_free(w->tls);
     w->on_closed(w);
     proxy_handle_closed(p);
 }
@@ -64,6 +67,8 @@ void wire_close(struct wire *w)
         return;
     w->closing = true;
     w->reading = false;
+    if (w->tls)
+        tls_close(w->tls);
     kg_timer_disarm(&w->proxy->wheel, &w->stall);
     uv_close(&w->uv.handle, on_handle_closed);
 }
@@ -89,33 +94,56 @@ int wire_fd(const struct wire *w)
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
     struct wire *w = h->data;
-    size_t room = w->kind->room(w);
+    size_t room = w->tls ? tls_room(w->tls) : w->kind->room(w);
 
     (void)suggested;
-    *buf =
-        uv_buf_init(read_buffer, room < sizeof read_buffer ? (unsigned)room : sizeof read_buffer);
+    *buf = uv_buf_init(wire_read_buffer,
+                       room < KG_READ_BUFFER_BYTES ? (unsigned)room : KG_READ_BUFFER_BYTES);
+}
+
+void wire_paused(struct wire *w)
+{
+    wire_read(w, false);
+    if (w->kind->on_paused)
+        w->kind->on_paused(w);
+}
+
+void wire_ended(struct wire *w)
+{
+    w->eof = true;
+    w->reading = false;
+    w->kind->on_eof(w);
+}
+
+void wire_broke(struct wire *w)
+{
+    w->broken = true;
+    w->reading = false;
+    uv_read_stop(&w->uv.stream);
+    w->kind->on_broken(w);
 }
 
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
     struct wire *w = s->data;
 
-    if (n > 0) {
+    if (n > 0 && w->tls)
+        tls_bytes(w->tls, buf->base, (size_t)n);
+    else if (n > 0)
         w->kind->on_bytes(w, buf->base, (size_t)n);
-    } else if (n == UV_ENOBUFS) {
-        wire_read(w, false);
-        if (w->kind->on_paused)
-            w->kind->on_paused(w);
-    } else if (n == UV_EOF) {
-        w->eof = true;
-        w->reading = false;
-        w->kind->on_eof(w);
-    } else if (n < 0) {
-        w->broken = true;
-        w->reading = false;
-        uv_read_stop(s);
-        w->kind->on_broken(w);
-    }
+    else if (n == UV_ENOBUFS)
+        wire_paused(w);
+    else if (n == UV_EOF)
+        wire_ended(w);
+    else if (n < 0)
+        wire_broke(w);
+}
+
+int wire_listen_on(struct wire *w)
+{
+    int rc = uv_read_start(&w->uv.stream, on_alloc, on_read);
+
+    return rc == 0 || rc == UV_EALREADY ? 0 : KG_EIO;
 }
 
 void wire_read(struct wire *w, bool on)
@@ -125,7 +153,9 @@ void wire_read(struct wire *w, bool on)
     w->reading = on;
     if (!on)
         uv_read_stop(&w->uv.stream);
-    else if (uv_read_start(&w->uv.stream, on_alloc, on_read) != 0)
+    else if (w->tls && tls_go_on(w->tls))
+        return; /* what is here already comes first */
+    else if (wire_listen_on(w) != 0)
         w->reading = false;
 }
 
@@ -139,8 +169,11 @@ short wire_poll(const struct wire *w)
 bool wire_readable(const struct wire *w)
 {
     char byte;
-    ssize_t n = recv(wire_fd(w), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    ssize_t n;
 
+    if (w->tls && tls_has_bytes(w->tls))
+        return true;
+    n = recv(wire_fd(w), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
 }
 
@@ -233,13 +266,11 @@ static int queue_rest(struct wire *w, const uv_buf_t *bufs, unsigned count, size
     return w->queued.error;
 }
 
-int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count)
+int wire_send_raw(struct wire *w, const uv_buf_t *bufs, unsigned count)
 {
     size_t total = 0, taken = 0;
     int rc;
 
-    if (w->broken || w->unwritable || w->closing || w->fin_wanted)
-        return KG_EIO;
     for (unsigned i = 0; i < count; i++)
         total += bufs[i].len;
     if (!w->writing) {
@@ -259,6 +290,13 @@ int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count)
     return rc != 0 || w->writing ? rc : write_queued(w);
 }
 
+int wire_send(struct wire *w, const uv_buf_t *bufs, unsigned count)
+{
+    if (w->broken || w->unwritable || w->closing || w->fin_wanted)
+        return KG_EIO;
+    return w->tls ? tls_send(w->tls, bufs, count) : wire_send_raw(w, bufs, count);
+}
+
 size_t wire_pending(const struct wire *w)
 {
     return w->writing ? uv_stream_get_write_queue_size(&w->uv.stream) + w->queued.len : 0;
@@ -275,6 +313,8 @@ void wire_fin(struct wire *w)
 {
     if (w->fin_wanted || w->closing)
         return;
+    if (w->tls && !w->broken && !w->unwritable)
+        tls_fin(w->tls);
     w->fin_wanted = true;
     if (!w->writing && wire_fd(w) >= 0)
         shutdown(wire_fd(w), SHUT_WR);
@@ -285,4 +325,31 @@ void wire_trim(struct wire *w)
     KG_ASSERT(!w->writing);
     kg_buf_fini(&w->going);
     kg_buf_fini(&w->queued);
+}
+
+/* --- TLS ----------------------------------------------------------------------------------- */
+
+int wire_secure(struct wire *w)
+{
+    w->tls = tls_new(w);
+    if (!w->tls)
+        return KG_ENOMEM;
+    w->going.max += w->going.max / TLS_OVERHEAD_SHARE; /* records are longer than what is in them */
+    w->queued.max = w->going.max;
+    return 0;
+}
+
+bool wire_is_secure(const struct wire *w)
+{
+    return w->tls != NULL;
+}
+
+struct kg_str wire_protocol(const struct wire *w)
+{
+    return w->tls ? tls_protocol(w->tls) : (struct kg_str){"", 0};
+}
+
+bool wire_host_agrees(const struct wire *w, struct kg_str host)
+{
+    return !w->tls || tls_host_agrees(w->tls, host);
 }

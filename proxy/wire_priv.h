@@ -10,6 +10,7 @@
 #include <uv.h>
 
 struct proxy;
+struct tls;
 struct wire;
 
 /* Who listens to a wire at the moment. It is swapped as the connection's use changes (a pooled
@@ -38,6 +39,7 @@ struct wire {
     const struct wire_kind *kind;
     void (*on_closed)(struct wire *w); /* frees it */
     struct proxy *proxy;
+    struct tls *tls;             /* NULL: bytes go as they are */
     struct kg_buf going, queued; /* with libuv; behind that */
     struct kg_timer stall;
     size_t stall_left;    /* bytes with libuv when the stall timer was armed */
@@ -52,6 +54,16 @@ int wire_init(struct wire *w, struct proxy *p, bool unix_socket, size_t max_queu
               const struct wire_kind *kind, void (*on_closed)(struct wire *w));
 /* Takes fd over, always: on KG_EIO it is closed. */
 int wire_open(struct wire *w, int fd);
+
+/* From here on the peer is a client that speaks TLS; before the first wire_read. All else goes on
+ * as it is written here: what comes and what is sent are the bytes inside. 0 or KG_ENOMEM. */
+int wire_secure(struct wire *w);
+bool wire_is_secure(const struct wire *w);
+/* The protocol agreed with the client by ALPN, known once on_bytes was called; empty: none. */
+struct kg_str wire_protocol(const struct wire *w);
+/* Whether a request for this host (without a port) may come on this connection: false when the
+ * client asked for another name as it opened it. */
+bool wire_host_agrees(const struct wire *w, struct kg_str host);
 
 void wire_read(struct wire *w, bool on);
 /* Gives all bytes to the kernel, or copies what it does not take. Never calls back. 0; KG_EIO: the
@@ -71,5 +83,15 @@ short wire_poll(const struct wire *w);
 bool wire_readable(const struct wire *w);
 void wire_close(struct wire *w); /* asynchronous; no callback but on_closed comes after */
 void wire_reset(struct wire *w); /* the same, by RST where the transport has one */
+
+/* --- between wire.c and tls.c -------------------------------------------------------------- */
+extern char wire_read_buffer[]; /* where every read of this process lands */
+/* As wire_send, for bytes that go out as they are. */
+int wire_send_raw(struct wire *w, const uv_buf_t *bufs, unsigned count);
+void wire_ended(struct wire *w); /* the peer sends nothing more: tells the kind */
+void wire_broke(struct wire *w); /* the same for a failure */
+/* There is no room: reading stops until wire_read. */
+void wire_paused(struct wire *w);
+int wire_listen_on(struct wire *w); /* the kernel is asked for bytes (again); 0 or KG_EIO */
 
 #endif

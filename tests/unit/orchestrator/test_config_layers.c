@@ -2,6 +2,7 @@
 /* The configuration in layers, as it takes effect, and as it changes while running. The difficulty:
  * what is shown, what is copied and what is in force must be one and the same. */
 #include "config_case.h"
+#include "tls_case.h"
 
 /* --- layers
  * --------------------------------------------------------------------------------------- */
@@ -234,8 +235,14 @@ START_TEST(test_d4_defaults_are_the_documented_ones_and_shown)
 }
 END_TEST
 
-static const char full[] =
-    "{\"listen\": [\"a:1\", \"unix:/s\"], \"admin\": \"unix:/a\", \"engine\": \"tcp://e:1\","
+/* One file for all that TLS needs; its name is put into the text at the start. */
+#define PEM "/tmp/kipgate-layers-XXXXXX"
+static char pem[] = PEM;
+
+static char full[] =
+    "{\"listen\": [\"https://a:1\", \"unix:/s\"], \"client_ca\": \"" PEM "\","
+    " \"certificates\": [{\"certificate\": \"" PEM "\", \"key\": \"" PEM "\"}],"
+    " \"protocols\": [\"http/1.1\"], \"admin\": \"unix:/a\", \"engine\": \"tcp://e:1\","
     " \"owner\": \"me\", \"state_dir\": \"/st\", \"fronts\": 3, \"max_starts\": 5,"
     " \"max_connections_per_client\": 7, \"drain_timeout\": \"1500ms\", \"log_level\": \"debug\","
     " \"log_format\": \"text\", \"access_log\": \"-\", \"remove_on_exit\": true,"
@@ -244,7 +251,8 @@ static const char full[] =
     "\"a\": {\"image\": \"x:1\", \"command\": [\"c\", \"\", \"\\\"\"], \"entrypoint\": [\"e\"],"
     " \"env\": {\"A\": \"1\", \"B\": \"\\n\\u00e4\"}, \"labels\": [\"l=1\", \"k=\"],"
     " \"volumes\": [\"v:/v:ro\"], \"user\": \"1:1\", \"port\": 80, \"routes\": [\"h/p\"],"
-    " \"strip_prefix\": true, \"needs\": [\"b\"], \"idle_timeout\": \"auto\","
+    " \"strip_prefix\": true, \"protocol\": \"h2c\", \"needs\": [\"b\"], \"idle_timeout\": "
+    "\"auto\","
     " \"idle_min\": \"30s\", \"idle_max\": \"2m\", \"idle_goal\": 0.7, \"on_idle\": \"stop\","
     " \"pause_after\": \"40s\", \"min_instances\": 1, \"max_instances\": 3, \"spares\": 2,"
     " \"concurrency\": 2, \"queue\": 0,"
@@ -467,6 +475,21 @@ START_TEST(test_what_may_not_change_while_running)
 }
 END_TEST
 
+/* One file for a certificate, its key and the clients' authority. */
+static void write_pem(void)
+{
+    struct tls_made made;
+    int fd = mkstemp(pem);
+
+    tls_case_make(&made, &(struct tls_case){.is_ca = true});
+    KG_ASSERT(write(fd, made.chain, strlen(made.chain)) > 0);
+    KG_ASSERT(write(fd, made.key, strlen(made.key)) > 0);
+    close(fd);
+    tls_case_free(&made);
+    for (char *at = full; (at = strstr(at, PEM)) != NULL;)
+        memcpy(at, pem, strlen(pem));
+}
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -488,6 +511,10 @@ int main(void)
         test_a_service_is_taken_away,
         test_what_may_not_change_while_running,
     };
+    int failed;
 
-    return run_cases("config_layers", tests, sizeof tests / sizeof *tests);
+    write_pem();
+    failed = run_cases("config_layers", tests, sizeof tests / sizeof *tests);
+    unlink(pem);
+    return failed;
 }

@@ -123,6 +123,43 @@ START_TEST(test_an_admin_body_has_a_cap)
 }
 END_TEST
 
+START_TEST(test_pieces_of_certificates_are_checked)
+{
+    struct message_tls_piece *m = (void *)bytes;
+    struct message_tls_commit *c = (void *)bytes;
+    struct message_tls_tickets *t = (void *)bytes;
+
+    message_init(m, MESSAGE_TLS_PIECE, sizeof *m + 3);
+    m->n = m->total = 3;
+    m->certificate = KG_MAX_CERTIFICATES - 1;
+    m->part = TLS_CLIENT_CA;
+    ck_assert_ptr_nonnull(message_check(m, sizeof *m + 3, true));
+    ck_assert_ptr_null(message_check(m, sizeof *m + 3, false));
+    m->n = 4;
+    ck_assert_ptr_null(message_check(m, sizeof *m + 3, true));
+    m->n = 3;
+    m->certificate++;
+    ck_assert_ptr_null(message_check(m, sizeof *m + 3, true));
+    m->certificate--;
+    m->part++;
+    ck_assert_ptr_null(message_check(m, sizeof *m + 3, true));
+    m->part--;
+    m->total = KG_MAX_TLS_FILE_BYTES + 1;
+    ck_assert_ptr_null(message_check(m, sizeof *m + 3, true));
+    MESSAGE_INIT(c, TLS_COMMIT);
+    ck_assert_ptr_null(message_check(c, sizeof *c, true));
+    c->certificates = KG_MAX_CERTIFICATES;
+    ck_assert_ptr_nonnull(message_check(c, sizeof *c, true));
+    c->certificates++;
+    ck_assert_ptr_null(message_check(c, sizeof *c, true));
+    MESSAGE_INIT(t, TLS_TICKETS);
+    t->count = TLS_TICKET_KEYS;
+    ck_assert_ptr_nonnull(message_check(t, sizeof *t, true));
+    t->count++;
+    ck_assert_ptr_null(message_check(t, sizeof *t, true));
+}
+END_TEST
+
 /* Whatever the bytes, the check itself must be sound (the sanitizers watch). */
 START_TEST(test_garbage_is_survived)
 {
@@ -154,6 +191,7 @@ int main(void)
     tcase_add_test(t, test_strings_must_end);
     tcase_add_test(t, test_body_pieces_say_their_length);
     tcase_add_test(t, test_an_admin_body_has_a_cap);
+    tcase_add_test(t, test_pieces_of_certificates_are_checked);
     tcase_add_test(t, test_garbage_is_survived);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A front puts together what control tells of certificates in pieces.
+ * The difficulty: keys pass through here, and nothing of them may stay. */
+#ifndef ORCHESTRATOR_FRONT_TLS_H
+#define ORCHESTRATOR_FRONT_TLS_H
+
+#include "orchestrator/messages.h"
+
+struct front_tls;
+
+struct front_tls *front_tls_new(void); /* NULL: no memory */
+void front_tls_free(struct front_tls *t);
+/* One message of TLS. All that is in it and of ours is wiped once it was put to use. */
+void front_tls_message(struct front_tls *t, struct proxy *p, struct message_head *head);
+
+#endif
