@@ -288,12 +288,15 @@ static void on_created(struct fleet_instance *i, const struct engine_answer *a)
 static void on_started(struct fleet_instance *i, const struct engine_answer *a)
 {
     i->restarted = i->restarted && a->code != 0;
+    i->start_cut |= is_unknown(a->code);
     if (a->code == 0 || i->state == INSTANCE_REMOVING) {
         fleet_step(i, INSTANCE_ON_STARTED, NULL);
     } else if (a->code == KG_ENOTFOUND) {
         fleet_found_nothing(i);
     } else if (a->code == KG_EINVAL) {
         fleet_fail(i, ORCH_INSTANCE_EXITED, true, "its command cannot be run", a->words);
+    } else if (a->code == KG_EIO && i->start_cut) {
+        fleet_lost(i, "what a start that was cut off left is in the way");
     } else if (a->code == KG_EIO) {
         fleet_fail(i, ORCH_ENGINE_UNAVAILABLE, true, "the engine could not start the container",
                    a->words);

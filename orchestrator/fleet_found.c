@@ -9,17 +9,16 @@
 
 /* --- provisioning --- */
 
-/* The engine went away since it was started, and took the worker along: nobody's fault, and those
- * who wait go on waiting, for another instance and no longer than before. */
+/* The engine went away since it was started, and took the worker along: nobody's fault. */
 static bool lost_with_engine(const struct fleet_instance *i)
 {
     return i->epoch != i->fleet->epoch && i->state != INSTANCE_CREATING;
 }
 
-static void lost(struct fleet_instance *i)
+void fleet_lost(struct fleet_instance *i, const char *why)
 {
     i->service->inherited_deadline_ms = i->deadline_ms;
-    fleet_step(i, INSTANCE_ON_UNWANTED, "lost with the engine");
+    fleet_step(i, INSTANCE_ON_UNWANTED, why);
 }
 
 static void ended_early(struct fleet_instance *i, const struct engine_container *c)
@@ -27,7 +26,7 @@ static void ended_early(struct fleet_instance *i, const struct engine_container 
     char words[80];
 
     if (lost_with_engine(i)) {
-        lost(i);
+        fleet_lost(i, "lost with the engine");
         return;
     }
     if (c->exit_code == KILLED && !c->oom_killed && !i->oom && !i->asked_why) {
@@ -238,7 +237,7 @@ static void vanished(struct fleet_instance *i)
         fleet_step(i, INSTANCE_ON_NONE, NULL);
     } else if (lost_with_engine(i)) {
         i->made = true; /* the removal finds out that it is not */
-        lost(i);
+        fleet_lost(i, "lost with the engine");
     } else {
         fleet_fail(i, ORCH_INSTANCE_EXITED, true, "its container vanished", NULL);
     }

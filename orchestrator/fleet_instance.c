@@ -56,7 +56,7 @@ void fleet_instance_reborn(struct fleet_instance *i)
     KG_ASSERT(i->state == INSTANCE_STOPPED && i->out == 0);
     begin_provisioning(i);
     i->provisioned = i->restarted = i->woken = true;
-    i->keep = i->recreated = i->oom = i->died = i->answered = i->blamed = false;
+    i->start_cut = i->keep = i->recreated = i->oom = i->died = i->answered = i->blamed = false;
     i->fail_reason = 0;
 }
 

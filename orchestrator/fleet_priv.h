@@ -135,6 +135,7 @@ struct fleet_instance {
     bool asked_why;  /* it was killed, and the engine has been asked a second time */
     bool spare;      /* made to be kept: frozen once it is ready and nobody needs it */
     bool keep;       /* its container is kept when it has stopped */
+    bool start_cut;  /* whether a start of it was carried out is not known */
     bool restarted;  /* it had stopped before: found ended, it may not have been started yet */
     bool woken;      /* the same, for good: news of a death may be of that former life */
     bool rested;     /* paused by us before: news of a pause may be of that one */
@@ -249,6 +250,9 @@ void fleet_found(struct fleet_instance *i, const struct engine_container *c);
 void fleet_found_nothing(struct fleet_instance *i);
 /* READY or DRAINING, and not by our order. `event`: DIED or ENDED. */
 void fleet_ended(struct fleet_instance *i, enum instance_event event, const char *why);
+/* It was made in vain, by no fault of the service: those who wait go on waiting, for another
+ * instance and no longer than before. */
+void fleet_lost(struct fleet_instance *i, const char *why);
 
 /* --- fleet_reconcile.c --- */
 void fleet_stray(struct fleet *f,

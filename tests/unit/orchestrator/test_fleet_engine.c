@@ -107,6 +107,27 @@ START_TEST(start_that_timed_out)
 }
 END_TEST
 
+/* Seen when an engine is killed in a start: what it left makes every further start of that
+ * container fail. Who waits gets another one; only if that fails, too, is it told. */
+START_TEST(start_that_was_cut_off_and_cannot_be_repeated)
+{
+    struct rig *r = rig_new(1);
+
+    ask(r, 0);
+    answer_created(r);
+    answer_code(r, START, KG_ECLOSED);
+    answer_look(r, ENGINE_CREATED);
+    pass(r, 20000);
+    answer_code(r, START, KG_EIO);
+    expect(r, REMOVE);
+    expect(r, CREATE); /* beside it */
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    pass(r, 10000); /* of the first demand's 30 s */
+    hear_refusal(r, ORCH_ENGINE_UNAVAILABLE);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(remove_that_timed_out)
 {
     struct rig *r = rig_new(1);
@@ -544,6 +565,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, create_that_timed_out_and_did_not_happen);
     tcase_add_test(c, create_that_happens_after_we_gave_up_is_removed);
     tcase_add_test(c, start_that_timed_out);
+    tcase_add_test(c, start_that_was_cut_off_and_cannot_be_repeated);
     tcase_add_test(c, remove_that_timed_out);
     tcase_add_test(c, a_call_that_is_never_answered_is_given_up);
     tcase_add_test(c, late_answers_find_the_instance_going);
