@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A reader of requests that knows only the one form in which the proxy may write them. The
+ * difficulty: it shares no code with the proxy, so that both are not wrong together. */
+#ifndef TESTS_FUZZ_WIRE_H
+#define TESTS_FUZZ_WIRE_H
+
+#include "fuzz.h"
+#include <strings.h>
+
+struct seen {
+    size_t heads;          /* that are whole */
+    size_t hosts, ids;     /* fields of the head at hand */
+    bool chunked, upgrade; /* of the head at hand */
+    bool has_length;
+    uint64_t length;
+};
+
+static inline bool is_name(struct kg_str line, const char *name)
+{
+    size_t n = strlen(name);
+
+    return line.n > n && line.p[n] == ':' && strncasecmp(line.p, name, n) == 0;
+}
+
+static inline struct kg_str value_of(struct kg_str line)
+{
+    const char *colon = memchr(line.p, ':', line.n);
+
+    KG_ASSERT(colon && colon > line.p);
+    for (const char *c = line.p; c < colon; c++)
+        KG_ASSERT(*c > ' ' && *c < 0x7f && !strchr("\"(),/:;<=>?@[\\]{}", *c));
+    KG_ASSERT(colon[1] == ' ' || colon + 1 == line.p + line.n);
+    return (struct kg_str){colon + 2, line.n > (size_t)(colon + 2 - line.p)
+                                          ? line.n - (size_t)(colon + 2 - line.p)
+                                          : 0};
+}
+
+static inline void seen_field(struct seen *s, struct kg_str line)
+{
+    struct kg_str value = value_of(line);
+
+    for (size_t i = 0; i < line.n; i++)
+        KG_ASSERT(((unsigned char)line.p[i] >= ' ' && line.p[i] != 0x7f) || line.p[i] == '\t');
+    s->hosts += is_name(line, "host");
+    s->ids += is_name(line, "x-request-id");
+    if (is_name(line, "transfer-encoding")) {
+        KG_ASSERT(!s->chunked && !s->has_length && kg_str_eq(value, KG_STR("chunked")));
+        s->chunked = true;
+    }
+    if (is_name(line, "content-length")) {
+        KG_ASSERT(!s->chunked && !s->has_length && value.n > 0 && value.n < 20);
+        for (size_t i = 0; i < value.n; i++) {
+            KG_ASSERT(value.p[i] >= '0' && value.p[i] <= '9');
+            s->length = s->length * 10 + (uint64_t)(value.p[i] - '0');
+        }
+        s->has_length = true;
+    }
+    s->upgrade |= is_name(line, "upgrade");
+    KG_ASSERT(!is_name(line, "keep-alive") && !is_name(line, "proxy-connection") &&
+              !is_name(line, "http2-settings") && !is_name(line, "x-forwarded"));
+}
+
+/* The next line, without its CRLF; false: it is not whole. */
+static inline bool next_line(struct kg_str *in, struct kg_str *line)
+{
+    const char *lf = in->n ? memchr(in->p, '\n', in->n) : NULL;
+
+    if (!lf)
+        return false;
+    KG_ASSERT(lf > in->p && lf[-1] == '\r');
+    *line = (struct kg_str){in->p, (size_t)(lf - 1 - in->p)};
+    KG_ASSERT(!line->n || !memchr(line->p, '\r', line->n));
+    in->n -= (size_t)(lf + 1 - in->p);
+    in->p = lf + 1;
+    return true;
+}
+
+static inline bool seen_head(struct seen *s, struct kg_str *in)
+{
+    struct kg_str line;
+    const char *space;
+
+    if (!next_line(in, &line))
+        return false;
+    space = memchr(line.p, ' ', line.n);
+    KG_ASSERT(space && space > line.p && line.n > 12);
+    KG_ASSERT(space[1] == '/' || (space[1] == '*' && space[2] == ' '));
+    KG_ASSERT(memcmp(line.p + line.n - 9, " HTTP/1.1", 9) == 0);
+    KG_ASSERT(memchr(space + 1, ' ', line.n - (size_t)(space + 1 - line.p)) == line.p + line.n - 9);
+    *s = (struct seen){.heads = s->heads};
+    do {
+        if (!next_line(in, &line))
+            return false;
+        if (line.n > 0)
+            seen_field(s, line);
+    } while (line.n > 0);
+    KG_ASSERT(s->hosts == 1 && s->ids <= 1);
+    s->heads++;
+    return true;
+}
+
+/* Lower-case size, CRLF, so many bytes, CRLF; "0", trailers, an empty line. False: not whole. */
+static inline bool seen_chunks(struct kg_str *in)
+{
+    struct kg_str line;
+    uint64_t n;
+
+    do {
+        if (!next_line(in, &line))
+            return false;
+        KG_ASSERT(line.n > 0 && line.n <= 16 && (line.n == 1 || line.p[0] != '0'));
+        n = 0;
+        for (size_t i = 0; i < line.n; i++) {
+            const char *at = memchr("0123456789abcdef", line.p[i], 16);
+            KG_ASSERT(at);
+            n = n * 16 + (uint64_t)(strchr("0123456789abcdef", *at) - "0123456789abcdef");
+        }
+        if (n > 0 && in->n < n + 2)
+            return false;
+        if (n > 0)
+            KG_ASSERT(in->p[n] == '\r' && in->p[n + 1] == '\n');
+        in->p += n > 0 ? n + 2 : 0;
+        in->n -= n > 0 ? n + 2 : 0;
+    } while (n > 0);
+    do {
+        if (!next_line(in, &line))
+            return false;
+        if (line.n > 0)
+            value_of(line);
+    } while (line.n > 0);
+    return true;
+}
+
+/* Whole requests, the last of which may be cut short. Gives how many begin in it. */
+static inline size_t requests_in(struct kg_str in)
+{
+    struct seen s = {0};
+
+    while (in.n > 0 && seen_head(&s, &in)) {
+        if (s.upgrade)
+            break; /* what follows may be anything */
+        if (s.chunked && !seen_chunks(&in))
+            break;
+        if (s.length > in.n)
+            break;
+        in.p += s.length;
+        in.n -= (size_t)s.length;
+    }
+    return s.heads;
+}
+
+#endif
