@@ -3,12 +3,14 @@
 after a kill must use the very command line that packaging/engine.sh chose, so it is read from
 the kernel."""
 import contextlib
+import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import tempfile
 
+from harness import proc
 from harness.waiting import wait_until
 from harness.witness import client
 
@@ -22,7 +24,8 @@ class Engine:
         self.directory = pathlib.Path(directory)
         self.host = f"unix://{self.directory}/docker.sock"
         self.command = None
-        self.dockerd = None  # our own child after the first restart
+        self.dockerd = self.containerd = None  # our own children after the first restart
+        self.containerd_command = None
 
     def _script(self, verb, *words):
         done = subprocess.run(
@@ -37,9 +40,13 @@ class Engine:
     def start(self):
         """Starts both and waits until the engine answers."""
         self._script("start", "--live-restore")
-        raw = pathlib.Path(f"/proc/{self.pid()}/cmdline").read_bytes()
-        self.command = [word.decode() for word in raw.split(b"\0")[:-1]]
+        self.command = self._command_of(self.pid())
         return self
+
+    @staticmethod
+    def _command_of(pid):
+        raw = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        return [word.decode() for word in raw.split(b"\0")[:-1]]
 
     def pid(self):
         """Process id of dockerd."""
@@ -49,28 +56,55 @@ class Engine:
 
     def signal(self, number):
         """Sends a signal to dockerd alone."""
-        subprocess.run(["kill", f"-{number}", str(self.pid())], check=True)
+        os.kill(self.pid(), number)
 
     def kill_dockerd(self):
         """kill -9 of dockerd alone; its containers go on."""
         pid = self.pid()
-        self.signal(signal.SIGKILL.value)
-        if self.dockerd:
-            self.dockerd.wait()
-        wait_until(lambda: not pathlib.Path(f"/proc/{pid}/exe").exists(), 10, "dockerd's end")
+        if proc.alive(pid):
+            self.signal(signal.SIGKILL)
+        self._wait_end(self.dockerd, pid)
 
-    def start_dockerd(self):
+    @staticmethod
+    def _wait_end(child, pid):
+        if child:
+            child.wait()
+        wait_until(lambda: not proc.alive(pid), 15, "the end of an engine's process")
+
+    def end_dockerd(self):
+        """SIGTERM: it ends its containers first, unless it was told to leave them."""
+        pid = self.pid()
+        self.signal(signal.SIGTERM)
+        self._wait_end(self.dockerd, pid)
+
+    def kill_containerd(self):
+        """kill -9 of containerd alone: dockerd and the containers go on."""
+        pid = int((self.directory / "containerd.pid").read_text())
+        self.containerd_command = self._command_of(pid)
+        os.kill(pid, signal.SIGKILL)
+        self._wait_end(self.containerd, pid)
+
+    def containerd_gone(self):
+        """Whether it has been killed and has ended."""
+        return not proc.alive(int((self.directory / "containerd.pid").read_text()))
+
+    def start_containerd(self):
+        """Starts containerd again; dockerd finds it."""
+        self.containerd = self._spawn("containerd", self.containerd_command)
+
+    def _spawn(self, name, command):
+        with open(self.directory / f"{name}.log", "ab") as log:
+            child = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        (self.directory / f"{name}.pid").write_text(f"{child.pid}\n")
+        return child
+
+    def start_dockerd(self, live_restore=True):
         """Starts dockerd again, as after a crash."""
         (self.directory / "docker.pid").unlink(missing_ok=True)
-        with open(self.directory / "dockerd.log", "ab") as log:
-            self.dockerd = subprocess.Popen(
-                self.command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        (self.directory / "dockerd.pid").write_text(f"{self.dockerd.pid}\n")
+        command = [w for w in self.command if live_restore or w != "--live-restore"]
+        self.dockerd = self._spawn("dockerd", command)
         wait_until(self._came_up, 30, "the engine's answer to a ping", every=0.02)
 
     def _came_up(self):
@@ -86,11 +120,11 @@ class Engine:
 
     def suspend(self):
         """SIGSTOP: connections are accepted, nothing answers."""
-        self.signal(signal.SIGSTOP.value)
+        self.signal(signal.SIGSTOP)
 
     def resume(self):
         """SIGCONT."""
-        self.signal(signal.SIGCONT.value)
+        self.signal(signal.SIGCONT)
 
     def client(self, timeout=30):
         """A witness's client."""
@@ -104,8 +138,9 @@ class Engine:
     def stop(self):
         """Ends it and removes all that it made."""
         self._script("stop")
-        if self.dockerd:
-            self.dockerd.wait(10)
+        for child in (self.dockerd, self.containerd):
+            if child:
+                child.wait(10)
 
 
 @contextlib.contextmanager
