@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,6 +105,7 @@ int main(void)
     struct epoll_event event = {.events = EPOLLIN, .data.fd = listener}, events[256];
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event))
         fail("epoll");
+    signal(SIGPIPE, SIG_IGN); /* a proxy may close while it is answered */
     for (;;) {
         int n = epoll_wait(epoll, events, 256, -1);
         for (int i = 0; i < n; i++) {

@@ -69,7 +69,7 @@ def run(bench):
     """All parts that are wanted: tables as they come, then the marks."""
     figures, marks = {}, []
     for name in bench.args.only:
-        print(f"== {name}: {PARTS[name].__doc__}")
+        print(f"== {name}:", " ".join(PARTS[name].__doc__.split()))
         figures[name], more = PARTS[name](bench)
         marks += more
     print(marks_table(marks))

@@ -4,6 +4,7 @@ so the peers write the fields that Kipgate writes, log nothing, keep connections
 are one worker process on the same core."""
 import contextlib
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -66,7 +67,7 @@ backend worker
   server worker {worker}
 """
 
-MOST_CONNECTIONS, MOST_FILES = 4096, 8192
+MOST_CONNECTIONS = 4096
 
 
 class Peer:
@@ -82,6 +83,10 @@ class Peer:
     def server(self):
         """The one process that serves clients: the last that was started."""
         return self.pids()[-1]
+
+    def sockets(self):
+        """How many sockets all its processes have."""
+        return sum(len(proc.sockets(pid)) for pid in self.pids())
 
 
 def pin(pid, core):
@@ -110,7 +115,7 @@ def spawn_peer(name, text, command, directory, worker, connections):
             port=port,
             trace=TRACE,
             connections=connections,
-            files=2 * connections,
+            files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         )
     )
     process = subprocess.Popen(
@@ -136,7 +141,7 @@ def on_socket(image):
 
 
 @contextlib.contextmanager
-def kipgate(host, worker, others=None, cores=(PROXY_CORE,), files=None, worker_core=LOAD_CORE):
+def kipgate(host, worker, others=None, cores=(PROXY_CORE,), worker_core=LOAD_CORE):
     """One front for each core, control beside the first, the worker awake on the load's core. Gives
     the gate, it as a peer, and its worker's address."""
     gate = Kipgate(
@@ -144,7 +149,6 @@ def kipgate(host, worker, others=None, cores=(PROXY_CORE,), files=None, worker_c
         config={"fronts": len(cores), "log_level": "warn", "sandboxes": "off"},
         binary=program(),
         engine=host,
-        nofile=files,
     )
     try:
         gate.start()
@@ -165,7 +169,13 @@ def kipgate(host, worker, others=None, cores=(PROXY_CORE,), files=None, worker_c
 
 
 @contextlib.contextmanager
-def field(bench, worker, names=("nginx", "haproxy"), connections=MOST_CONNECTIONS):
+def field(
+    bench,
+    worker,
+    names=("nginx", "haproxy"),
+    connections=MOST_CONNECTIONS,
+    cores=(PROXY_CORE,),
+):
     """Kipgate and its peers before the same worker. Gives them and the worker's address."""
     prefix = {"nginx": "unix:", "haproxy": "unix@"}
     start = {
@@ -173,7 +183,7 @@ def field(bench, worker, names=("nginx", "haproxy"), connections=MOST_CONNECTION
         "haproxy": (HAPROXY, ["haproxy", "-f"]),
     }
     processes = []
-    with kipgate(bench.host, worker, files=2 * connections + MOST_FILES) as (_, gate, address):
+    with kipgate(bench.host, worker, cores=cores) as (_, gate, address):
         try:
             peers = [gate]
             for name in names:

@@ -13,7 +13,7 @@ packages_of() {
     test) echo clang clang-format clang-tidy libclang-rt-14-dev python3 python3-pytest \
         python3-docker python3-websocket curl docker-registry docker-compose shellcheck \
         universal-ctags procps strace spin valgrind libh2o-dev libhttp-parser-dev ;;
-    bench) echo wrk nginx-light haproxy python3 python3-docker ;;
+    bench) echo wrk nginx-light haproxy strace valgrind python3 python3-docker ;;
     *)
         echo "install.sh: no such group: $1 (build, engine, test, bench)" >&2
         exit 2
