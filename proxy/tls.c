@@ -20,8 +20,7 @@
 static char plain[KG_READ_BUFFER_BYTES], gathered[RECORD_BYTES], out[OUT_BYTES];
 static size_t out_n;
 
-/* --- what OpenSSL reads from and writes to -----------------------------------------------------
- */
+/* --- what OpenSSL reads from and writes to --------------------------------------------------- */
 
 /* Sends what was collected. */
 static void flush(struct tls *t)
@@ -100,8 +99,7 @@ static void enter(struct tls *t, const char *bytes, size_t n)
     t->send_code = 0;
 }
 
-/* --- turns of the loop -------------------------------------------------------------------------
- */
+/* --- turns of the loop ----------------------------------------------------------------------- */
 
 static void on_turn(uv_idle_t *idle);
 
@@ -121,8 +119,7 @@ static void wait_turn(struct tls *t, struct kg_list *list)
     start_turns(t->server);
 }
 
-/* --- what came ----------------------------------------------------------------------------------
- */
+/* --- what came ------------------------------------------------------------------------------- */
 
 /* Keeps what was not worked on. False: no memory. */
 static bool keep_rest(struct tls *t)
@@ -190,8 +187,7 @@ static void deliver(struct tls *t)
     }
 }
 
-/* --- handshakes ----------------------------------------------------------------------------------
- */
+/* --- handshakes ------------------------------------------------------------------------------ */
 
 static int begin(struct tls *t)
 {
@@ -284,8 +280,7 @@ static void on_turn(uv_idle_t *idle)
     start_turns(s);
 }
 
-/* --- the wire's side -----------------------------------------------------------------------------
- */
+/* --- the wire's side ------------------------------------------------------------------------- */
 
 struct tls *tls_new(struct wire *w)
 {

@@ -41,7 +41,7 @@ static BIO *reader(struct kg_str bytes)
     return BIO_new_mem_buf(bytes.p, (int)bytes.n);
 }
 
-/* --- certificates --------------------------------------------------------------------------- */
+/* --- certificates ---------------------------------------------------------------------------- */
 
 static int no_password(char *out, int cap, int writing, void *asked)
 {
@@ -118,7 +118,7 @@ static EVP_PKEY *parse_key(struct kg_str pem, struct kg_err *err)
     return key;
 }
 
-/* --- the names that a certificate is for ---------------------------------------------------- */
+/* --- the names that a certificate is for ----------------------------------------------------- */
 
 static void add_name(struct kg_buf *names, const unsigned char *name, int n)
 {
@@ -153,7 +153,7 @@ static void find_names(X509 *leaf, struct kg_buf *names)
     add_name(names, (const unsigned char *)common, n);
 }
 
-/* --- responses to staple -------------------------------------------------------------------- */
+/* --- responses to staple --------------------------------------------------------------------- */
 
 static int64_t seconds_of(const ASN1_TIME *t)
 {
@@ -215,7 +215,7 @@ static int parse_ocsp(struct tls_identity *i, struct kg_str der, struct kg_err *
     return rc;
 }
 
-/* --- an identity ---------------------------------------------------------------------------- */
+/* --- an identity ----------------------------------------------------------------------------- */
 
 void tls_identity_free(struct tls_identity *i)
 {
@@ -261,7 +261,7 @@ int tls_identity_parse(struct tls_identity *out, const struct tls_certificate *c
     return rc;
 }
 
-/* --- rules ---------------------------------------------------------------------------------- */
+/* --- rules ----------------------------------------------------------------------------------- */
 
 SSL_CTX *tls_context_plain(void)
 {
@@ -295,7 +295,7 @@ int tls_context_use(SSL_CTX *ctx, const struct tls_identity *i, struct kg_err *e
     return rc;
 }
 
-/* --- judgement ------------------------------------------------------------------------------ */
+/* --- judgement ------------------------------------------------------------------------------- */
 
 static void format_time(int64_t at_s, char out[32])
 {

@@ -153,7 +153,7 @@ static int on_status(SSL *ssl, void *arg)
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* --- tickets ---------------------------------------------------------------------------------- */
+/* --- tickets --------------------------------------------------------------------------------- */
 
 void tls_ticket_key_make(struct tls_ticket_key *out)
 {
@@ -195,7 +195,7 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     return 0;
 }
 
-/* --- making them ------------------------------------------------------------------------------ */
+/* --- making them ----------------------------------------------------------------------------- */
 
 /* Who presented a certificate is remembered in a ticket: it counts only as long as it would be
  * believed again. */

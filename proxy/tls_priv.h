@@ -19,7 +19,7 @@ struct x509_st;
 /* A record is no more than this part longer than the full one's bytes inside. */
 #define TLS_OVERHEAD_SHARE 64
 
-/* --- tls.c: one connection ------------------------------------------------------------------ */
+/* --- tls.c: one connection ------------------------------------------------------------------- */
 
 struct tls {
     struct wire *wire;
@@ -48,8 +48,7 @@ void tls_fin(struct tls *t); /* says that we send nothing more */
 struct kg_str tls_protocol(const struct tls *t);
 bool tls_host_agrees(const struct tls *t, struct kg_str host);
 
-/* --- all connections of a front --------------------------------------------------------------
- */
+/* --- all connections of a front -------------------------------------------------------------- */
 
 struct tls_server {
     struct proxy *proxy;
@@ -66,8 +65,7 @@ struct tls_server *tls_server_open(struct proxy *p);
 void tls_server_close(struct tls_server *s);
 void tls_server_free(struct tls_server *s); /* after its handle is closed; NULL is fine */
 
-/* --- tls_context.c: certificates as handshakes use them --------------------------------------
- */
+/* --- tls_context.c: certificates as handshakes use them -------------------------------------- */
 
 struct tls_contexts *tls_contexts_new(struct tls_server *s, const struct tls_material *m,
                                       struct kg_err *err);
@@ -76,8 +74,7 @@ void tls_contexts_free(struct tls_contexts *c); /* NULL is fine; sessions keep w
 struct ssl_st *tls_contexts_session(const struct tls_contexts *c, struct tls *t);
 struct tls *tls_of_session(const struct ssl_st *ssl);
 
-/* --- tls_check.c: files' bytes into OpenSSL's objects ----------------------------------------
- */
+/* --- tls_check.c: files' bytes into OpenSSL's objects ---------------------------------------- */
 
 struct tls_identity {
     struct x509_st *leaf;

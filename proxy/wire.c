@@ -57,6 +57,7 @@ static void on_handle_closed(uv_handle_t *h)
     kg_buf_fini(&w->queued);
     if (w->tls)
         tls_free(w->tls);
+    w->tls = NULL;
     w->on_closed(w);
     proxy_handle_closed(p);
 }

@@ -34,7 +34,7 @@ HOMES = {
     "nghttp2/": ["proxy/http2.c", "proxy/http2_input.c", "proxy/http2_session_priv.h"],
     "openssl/": ["orchestrator/digest.c", "proxy/tls.c", "proxy/tls_check.c",
                  "proxy/tls_context.c", "tests/unit/tls_case.h",
-                 "tests/unit/proxy/test_tls.c"],
+                 "tests/unit/proxy/tls_world.h"],
     "curl/": ["orchestrator/transport.c"],
     "cjson/": ["orchestrator/json.c"],
     "seccomp.h": ["orchestrator/sandbox.c"],

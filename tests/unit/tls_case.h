@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include <openssl/evp.h>
+#include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -23,6 +24,8 @@ struct tls_made {
     X509 *x;
     EVP_PKEY *pkey;
     char chain[8192], key[4096]; /* PEM; the issuer is not in the chain */
+    char ocsp[4096];             /* DER, by tls_case_ocsp */
+    size_t ocsp_n;
 };
 
 static inline void tls_case_text(BIO *bio, char *out, size_t cap)
@@ -63,6 +66,7 @@ static inline void tls_case_make(struct tls_made *m, const struct tls_case *c)
     bool dated = c->from_days != 0 || c->to_days != 0;
     X509_NAME *subject;
 
+    m->ocsp_n = 0;
     m->pkey = c->rsa_bits ? EVP_RSA_gen((unsigned)c->rsa_bits) : EVP_EC_gen("P-256");
     m->x = X509_new();
     X509_set_version(m->x, 2);
@@ -80,6 +84,28 @@ static inline void tls_case_make(struct tls_made *m, const struct tls_case *c)
         tls_case_extend(m->x, m->x, NID_basic_constraints, "critical,CA:TRUE");
     KG_ASSERT(X509_sign(m->x, c->issuer ? c->issuer->pkey : m->pkey, EVP_sha256()) > 0);
     tls_case_write(m);
+}
+
+/* What the issuer says about it, good until so many hours from now (may be past). */
+static inline void tls_case_ocsp(struct tls_made *m, const struct tls_made *issuer, int status,
+                                 int hours)
+{
+    ASN1_TIME *from = X509_gmtime_adj(NULL, -864000), *until = X509_gmtime_adj(NULL, 3600l * hours);
+    OCSP_BASICRESP *basic = OCSP_BASICRESP_new();
+    OCSP_CERTID *id = OCSP_cert_to_id(NULL, m->x, issuer->x);
+    unsigned char *out = (unsigned char *)m->ocsp;
+    OCSP_RESPONSE *response;
+
+    OCSP_basic_add1_status(basic, id, status, 0, from, from, until);
+    KG_ASSERT(OCSP_basic_sign(basic, issuer->x, issuer->pkey, EVP_sha256(), NULL, 0) == 1);
+    response = OCSP_response_create(OCSP_RESPONSE_STATUS_SUCCESSFUL, basic);
+    m->ocsp_n = (size_t)i2d_OCSP_RESPONSE(response, &out);
+    KG_ASSERT(m->ocsp_n < sizeof m->ocsp);
+    OCSP_RESPONSE_free(response);
+    OCSP_BASICRESP_free(basic);
+    OCSP_CERTID_free(id);
+    ASN1_TIME_free(from);
+    ASN1_TIME_free(until);
 }
 
 static inline void tls_case_free(struct tls_made *m)
