@@ -324,7 +324,7 @@ static int open_proxy(struct front *f, struct kg_err *err)
                                   .gate = gate_client_door(f->gate),
                                   .listeners = listeners,
                                   .listener_count = f->setup.listeners,
-                                  .protocols = PROXY_HTTP11, /* all that is spoken so far */
+                                  .protocols = f->setup.protocols,
                                   .max_connections = connection_cap(),
                                   .max_connections_per_client = f->setup.max_connections_per_client,
                                   .access_log_fd = f->setup.access_log ? FRONT_FD_ACCESS_LOG : -1,

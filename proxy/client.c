@@ -32,6 +32,7 @@ void client_close(struct client *c)
     if (c->state == CLIENT_CLOSED)
         return;
     KG_ASSERT(!c->down.exchange && !c->local_request);
+    client_http2_drop(c, EXCHANGE_CLIENT_GONE);
     c->state = CLIENT_CLOSED;
     kg_timer_disarm(&p->wheel, &c->deadline);
     kg_timer_disarm(&p->wheel, &c->watch);
@@ -62,6 +63,7 @@ static const struct wire_kind client_wire;
  * would turn into a reset, which may overtake the answer. */
 static void linger(struct client *c)
 {
+    client_http2_drop(c, EXCHANGE_CLIENT_GONE);
     body_fini(&c->down.body);
     c->wire.kind = &client_wire;
     c->dropped = 0;
@@ -121,31 +123,14 @@ bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect)
 
 /* --- refusals before there is an exchange -------------------------------------------------- */
 
-static void log_refused(struct client *c, const struct http1_head *h, int status, struct kg_str id)
-{
-    struct access_line line = {
-        .id = id, .client = c->down.address, .outcome = "refused", .status = status};
-
-    if (h)
-        line.method = h->method;
-    access_log_write(c->wire.proxy, &line);
-}
-
 void client_refuse(struct client *c, struct guard_verdict verdict, const struct http1_head *h)
 {
-    struct proxy *p = c->wire.proxy;
     char id[REWRITE_ID_MAX + 1];
-    struct problem problem = {.row = proxy_reason_row(verdict.reason),
-                              .detail = verdict.words,
-                              .id = rewrite_request_id(NULL, id),
-                              .wall_ms = proxy_wall_ms(p),
-                              .client_minor = h ? h->minor : 1,
-                              .head = h && h->method_id == HTTP1_HEAD};
+    struct problem problem;
     struct kg_buf out;
 
     kg_buf_init(&out, KG_READ_BUFFER_BYTES);
-    p->stats->refused[problem.row->index]++;
-    log_refused(c, h, problem.row->status, problem.id);
+    downstream_refused(&c->down, verdict, h, id, &problem);
     if (problem_write(&out, &problem, NULL) == 0)
         wire_send(&c->wire, &(uv_buf_t){.base = out.data, .len = out.len}, 1);
     kg_buf_fini(&out);
@@ -189,6 +174,15 @@ static void begin(struct client *c, const struct http1_head *h)
         client_shed(c);
 }
 
+/* Some of a head is here. */
+static void await_head(struct client *c)
+{
+    if (c->state != CLIENT_IDLE)
+        return;
+    c->state = CLIENT_HEAD;
+    arm(c, KG_HEAD_TIMEOUT_MS);
+}
+
 /* A head that is whole begins a request. Gives the bytes that were taken; 0: more is needed. */
 static size_t take_head(struct client *c, struct kg_str in)
 {
@@ -198,10 +192,7 @@ static size_t take_head(struct client *c, struct kg_str in)
     size_t end = c->guard.end;
 
     if (result == GUARD_MORE) {
-        if (c->state == CLIENT_IDLE) {
-            c->state = CLIENT_HEAD;
-            arm(c, KG_HEAD_TIMEOUT_MS);
-        }
+        await_head(c);
         return 0;
     }
     if (result == GUARD_REFUSED) {
@@ -276,12 +267,31 @@ static size_t drop(struct client *c, size_t n)
     return n;
 }
 
+/* The first bytes of a connection say which version it speaks. */
+static size_t take_first(struct client *c, struct kg_str in)
+{
+    enum client_version version = client_version(c, in);
+
+    c->version_known = version != CLIENT_SPEAKS_LATER;
+    if (version == CLIENT_SPEAKS_HTTP1)
+        return take_head(c, in);
+    if (version == CLIENT_SPEAKS_LATER) {
+        await_head(c);
+        return 0;
+    }
+    if (client_http2_begin(c, in) != 0)
+        client_close(c);
+    return in.n;
+}
+
 static size_t take(struct client *c, struct kg_str in)
 {
     switch (c->state) {
     case CLIENT_IDLE:
     case CLIENT_HEAD:
-        return take_head(c, in);
+        return c->version_known ? take_head(c, in) : take_first(c, in);
+    case CLIENT_HTTP2:
+        break;
     case CLIENT_BUSY:
         return c->down.body.done ? 0 : take_body(c, in);
     case CLIENT_DRAIN:
@@ -309,7 +319,9 @@ static size_t take_all(struct client *c, char *bytes, size_t n)
 /* A connection on which something has come meanwhile is not idle. */
 static void close_idle(struct client *c)
 {
-    if (!c->local && c->state == CLIENT_IDLE && c->in.len == 0 && !wire_readable(&c->wire))
+    if (c->state == CLIENT_HTTP2)
+        client_http2_drain(c);
+    else if (!c->local && c->state == CLIENT_IDLE && c->in.len == 0 && !wire_readable(&c->wire))
         client_close(c);
 }
 
@@ -535,6 +547,7 @@ void clients_close(struct proxy *p, bool idle_only)
             close_idle(c);
             continue;
         }
+        client_http2_drop(c, EXCHANGE_CLOSED);
         if (c->down.exchange)
             exchange_end(c->down.exchange, EXCHANGE_CLOSED);
         if (c->local_request)

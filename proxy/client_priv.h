@@ -16,9 +16,13 @@ enum client_state {
     CLIENT_HEAD,   /* some of its head is */
     CLIENT_BUSY,   /* an exchange or a local request is under way */
     CLIENT_DRAIN,  /* answered before the body was whole: the rest is read and dropped */
+    CLIENT_HTTP2,  /* client_http2.c has it, to its end */
     CLIENT_LINGER, /* the last answer is given; reading on so that it is not lost to a reset */
     CLIENT_CLOSED
 };
+
+/* What the first bytes of a connection say. */
+enum client_version { CLIENT_SPEAKS_LATER, CLIENT_SPEAKS_HTTP1, CLIENT_SPEAKS_HTTP2 };
 
 /* What becomes of the connection after an exchange. */
 enum client_next { CLIENT_KEEP, CLIENT_END, CLIENT_RESET };
@@ -32,6 +36,7 @@ struct client {
     bool taking, again; /* the taking loop runs; it has another round to go */
     bool body_timed;    /* its rate is watched; */
     bool body_grace;    /* not yet held against it */
+    bool version_known; /* whether it is HTTP/1 or 2 */
     bool probed;        /* it was asked whether it is still there */
     uint8_t key_n;
     char key[CLIENT_KEY_BYTES];
@@ -40,6 +45,7 @@ struct client {
     struct kg_buf in;               /* read but not yet taken */
     struct guard guard;             /* over the head at the front of `in` */
     struct local *local_request;
+    struct client_http2 *http2; /* or NULL */
 
     /* of the exchange under way */
     uint8_t minor;
@@ -80,6 +86,16 @@ void clients_close(struct proxy *p, bool idle_only);
 /* --- between client.c, client_reply.c and client_time.c ------------------------------------ */
 extern const struct downstream_kind client_downstream;
 void client_timers_init(struct client *c);
+
+/* --- client_http2.c ------------------------------------------------------------------------ */
+enum client_version client_version(const struct client *c, struct kg_str in);
+/* The connection speaks HTTP/2 from its first bytes on, which are `in`. 0 or KG_ENOMEM. */
+int client_http2_begin(struct client *c, struct kg_str in);
+/* Ends all its streams and forgets the session. No-op without one. */
+void client_http2_drop(struct client *c, enum exchange_end how);
+void client_http2_drain(struct client *c); /* takes no new streams */
+void client_http2_deadline(struct client *c);
+void client_http2_free_spares(void);
 
 /* --- local.c ------------------------------------------------------------------------------- */
 void local_begin(struct client *c, const struct http1_head *h);

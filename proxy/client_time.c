@@ -77,6 +77,9 @@ static void on_deadline(struct kg_timer *t)
     case CLIENT_BUSY:
         check_rate(c);
         return;
+    case CLIENT_HTTP2:
+        client_http2_deadline(c);
+        return;
     case CLIENT_DRAIN:
         client_next(c, CLIENT_END);
         return;

@@ -61,6 +61,13 @@ struct downstream {
     struct body body;          /* of the request under way */
     struct kg_str address;     /* of the client as text, without a port; empty on a Unix socket */
     bool secure;               /* by TLS */
+    bool http2;                /* a stream: its body has an end of its own, whatever the framing */
 };
+
+/* What is refused before there is an exchange: counts and logs it, and fills *out for
+ * kind->problem. `h`: as far as it was understood, or NULL. */
+void downstream_refused(struct downstream *d, struct guard_verdict verdict,
+                        const struct http1_head *h, char id[REWRITE_ID_MAX + 1],
+                        struct problem *out);
 
 #endif

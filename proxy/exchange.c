@@ -84,6 +84,7 @@ static void check(struct exchange *ex, const struct http1_head *h, const struct 
     struct rewrite_to_worker with = {.peer = ex->down->address,
                                      .id = ex->id,
                                      .secure = ex->down->secure,
+                                     .http2 = ex->down->http2,
                                      .strip_bytes =
                                          ex->service->strip_prefix ? match->prefix_n : 0};
 
@@ -338,7 +339,8 @@ static bool first_chunk_awaited(struct exchange *ex)
     const struct body *b = &ex->down->body;
     struct proxy *p = proxy_of(ex);
 
-    if (b->framing != HTTP1_CHUNKED || b->done || ex->expect || ex->replay.len > 0)
+    if (ex->down->http2 || b->framing != HTTP1_CHUNKED || b->done || ex->expect ||
+        ex->replay.len > 0)
         return false;
     if (ex->timer.due_ms == KG_NEVER)
         kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + FIRST_CHUNK_MS);

@@ -160,6 +160,7 @@ static void proxy_free(struct proxy *p)
     tls_server_free(p->tls);
     kg_map_fini(&p->per_client);
     kg_arena_pool_fini(&p->arenas);
+    client_http2_free_spares();
     free(p);
     if (on_closed)
         on_closed(arg);

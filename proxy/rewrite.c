@@ -311,7 +311,10 @@ struct kg_str rewrite_request(struct kg_arena *a, const struct http1_head *h,
     pass_fields(&w, h, FIELD_HOP | FIELD_FRAMING | FIELD_CLAIM, ours);
     put_claims(&w, h, with);
     put_trace(&w, h, with->id, kept);
-    put_line(&w, KG_STR("Via: "), h->minor ? KG_STR("1.1 kipgate") : KG_STR("1.0 kipgate"));
+    put_line(&w, KG_STR("Via: "),
+             with->http2 ? KG_STR("2 kipgate")
+             : h->minor  ? KG_STR("1.1 kipgate")
+                         : KG_STR("1.0 kipgate"));
     put_hop(&w, h, with->pass_expect && h->expect_continue);
     put_framing(&w, h->framing, h->content_length);
     PUT(&w, "\r\n");

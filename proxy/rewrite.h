@@ -29,6 +29,7 @@ struct rewrite_to_worker {
     struct kg_str id;   /* from rewrite_request_id */
     size_t strip_bytes; /* of the path: route_match.prefix_n with strip_prefix, else 0 */
     bool secure;        /* X-Forwarded-Proto: https */
+    bool http2;         /* that is how the client asked, for Via */
     bool pass_expect;   /* an Expect: 100-continue goes on to the worker */
 };
 /* The head for the worker: "METHOD origin-form HTTP/1.1", Host, the end-to-end fields in their
