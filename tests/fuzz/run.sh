@@ -24,7 +24,7 @@ build() {
         -DKIPGATE_SANITIZE=ON -DKIPGATE_FUZZ=ON \
         -DCMAKE_C_FLAGS='-O1 -fsanitize=fuzzer-no-link' &&
         cmake --build "$BUILD" -j "$(nproc)" --target "${@/#/fuzz_}"; } >"$BUILD/build.log" 2>&1; then
-        grep -E -A 5 'error|Error|undefined' "$BUILD/build.log" | head -n 60
+        grep -E -A 5 'error:|undefined reference' "$BUILD/build.log" | head -n 60
         return 1
     fi
 }
