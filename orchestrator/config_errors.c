@@ -71,9 +71,20 @@ static void place_outside(struct kg_buf *out, const struct config_source *source
     }
 }
 
+/* What was written since `from` is one line, whatever is quoted in it. */
+static void end_line(struct config_errors *errors, size_t from)
+{
+    for (size_t i = from; i < errors->text.len; i++)
+        if ((unsigned char)errors->text.data[i] < ' ' || errors->text.data[i] == 0x7f)
+            errors->text.data[i] = '?';
+    kg_buf_puts(&errors->text, "\n");
+    errors->count++;
+}
+
 void config_fail(struct config_errors *errors, const struct config_source *source,
                  const struct json *node, bool at_key, const char *below, const char *format, ...)
 {
+    const size_t from = errors->text.len;
     char words[MAX_WORDS];
     va_list ap;
 
@@ -84,18 +95,19 @@ void config_fail(struct config_errors *errors, const struct config_source *sourc
         place_in_text(&errors->text, source, node, at_key, below);
     else
         place_outside(&errors->text, source, node, below);
-    kg_buf_printf(&errors->text, ": %s\n", words);
-    errors->count++;
+    kg_buf_printf(&errors->text, ": %s", words);
+    end_line(errors, from);
 }
 
 void config_fail_plain(struct config_errors *errors, const char *format, ...)
 {
+    const size_t from = errors->text.len;
     char words[MAX_WORDS];
     va_list ap;
 
     va_start(ap, format);
     vsnprintf(words, sizeof words, format, ap);
     va_end(ap);
-    kg_buf_printf(&errors->text, "%s\n", words);
-    errors->count++;
+    kg_buf_puts(&errors->text, words);
+    end_line(errors, from);
 }

@@ -614,6 +614,15 @@ START_TEST(test_routes)
 }
 END_TEST
 
+/* What is quoted can neither end its line nor speak to a terminal. */
+START_TEST(test_an_error_is_one_line)
+{
+    bad(NULL, FLAGS("--i\nmage\x7f"), "--i?mage?: unknown option");
+    ck_assert_uint_eq(errors.count, 1);
+    ck_assert_ptr_eq(strchr(told(), '\n'), told() + strlen(told()) - 1);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -634,6 +643,7 @@ int main(void)
         test_contradictions,
         test_no_services,
         test_routes,
+        test_an_error_is_one_line,
     };
 
     return run_cases("config", tests, sizeof tests / sizeof *tests);
