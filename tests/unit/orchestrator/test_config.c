@@ -617,9 +617,12 @@ END_TEST
 /* What is quoted can neither end its line nor speak to a terminal. */
 START_TEST(test_an_error_is_one_line)
 {
+    size_t lines = 0;
+
     bad(NULL, FLAGS("--i\nmage\x7f"), "--i?mage?: unknown option");
-    ck_assert_uint_eq(errors.count, 1);
-    ck_assert_ptr_eq(strchr(told(), '\n'), told() + strlen(told()) - 1);
+    for (const char *p = told(); *p; p++)
+        lines += *p == '\n';
+    ck_assert_uint_eq(lines, errors.count);
 }
 END_TEST
 
