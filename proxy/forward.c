@@ -74,7 +74,8 @@ void forward_connected(struct exchange *ex, int status)
 static void connect_new(struct exchange *ex)
 {
     ex->state = EXCHANGE_CONNECTING;
-    ex->upstream = upstream_http1_open(ex->worker, ex);
+    ex->upstream = ex->service->h2c ? upstream_http2_open(ex->worker, ex)
+                                    : upstream_http1_open(ex->worker, ex);
     if (!ex->upstream)
         exchange_refuse(ex, PROXY_OVERLOADED, "no memory or descriptor for another connection");
 }
@@ -86,7 +87,8 @@ void forward_begin(struct exchange *ex)
     /* A kept connection may have ended unseen. A request that cannot be repeated is worth the call
      * that finds out. */
     bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
-    struct upstream *u = upstream_http1_take(ex->worker, ex, repeatable);
+    struct upstream *u = ex->service->h2c ? upstream_http2_take(ex->worker, ex, repeatable)
+                                          : upstream_http1_take(ex->worker, ex, repeatable);
 
     kg_timer_arm(&p->wheel, &ex->timer, timeout_ms > 0 ? proxy_now(p) + timeout_ms : KG_NEVER);
     if (!u) {
@@ -108,14 +110,15 @@ static void send_continue(struct exchange *ex)
 }
 
 /* What was sent is kept as long as it might have to be sent again: all of a small body of a request
- * that may be repeated, and in any case what not one byte of went out. */
+ * that may be repeated or that the worker can refuse, and in any case what not one byte of went
+ * out. */
 static int keep_for_replay(struct exchange *ex, struct kg_str payload, bool unsent)
 {
     bool fits = ex->replay.len + payload.n <= KG_REPLAY_BODY_BYTES;
 
     if (!ex->replay_whole || payload.n == 0)
         return 0;
-    if (unsent || (ex->idempotent && fits))
+    if (unsent || (fits && (ex->idempotent || ex->upstream->kind->can_refuse)))
         return kg_buf_append(&ex->replay, payload.p, payload.n);
     ex->replay_whole = false;
     kg_buf_fini(&ex->replay);

@@ -87,13 +87,16 @@ int proxy_config_commit(struct proxy *p)
     return 0;
 }
 
+const struct proxy_service *generation_service(const struct generation *c, uint32_t service)
+{
+    return c && service < KG_MAX_SERVICES ? c->services[service] : NULL;
+}
+
 const char *proxy_service_name(const struct proxy *p, uint32_t service)
 {
-    const struct generation *c = p->current;
+    const struct proxy_service *s = generation_service(p->current, service);
 
-    if (!c || service >= KG_MAX_SERVICES || !c->services[service])
-        return "?";
-    return c->services[service]->name;
+    return s ? s->name : "?";
 }
 
 /* --- asking it ----------------------------------------------------------------------------- */

@@ -18,6 +18,7 @@ enum probe_state {
     PROBE_CONNECTING,
     PROBE_SETTLING, /* connected; must stay so for a while */
     PROBE_ASKED,    /* the health request is sent */
+    PROBE_HTTP2,    /* a session waits for its worker to speak */
     PROBE_READING   /* its status was fine; the rest of the body */
 };
 
@@ -50,13 +51,22 @@ static const struct wire_kind probe_wire;
 static void on_connected(struct upstream_conn *c, int status);
 static void on_timer(uv_timer_t *t);
 
+static void drop(struct probe *b)
+{
+    struct upstream_conn *c = b->conn;
+
+    b->conn = NULL;
+    if (c && b->state == PROBE_HTTP2)
+        upstream_http2_unask(c);
+    else if (c)
+        upstream_conn_close(c);
+}
+
 static void again(struct probe *b)
 {
     int64_t age = proxy_now(b->worker->proxy) - b->began_ms;
 
-    if (b->conn)
-        upstream_conn_close(b->conn);
-    b->conn = NULL;
+    drop(b);
     b->state = PROBE_PAUSING;
     uv_timer_start(&b->timer, on_timer, probe_pause_ms(++b->attempts, age), 0);
 }
@@ -78,6 +88,14 @@ static void attempt(struct probe *b)
         again(b);
 }
 
+static bool is_h2c(const struct probe *b)
+{
+    const struct proxy_worker *w = b->worker;
+    const struct proxy_service *service = generation_service(w->proxy->current, w->service);
+
+    return service && service->h2c;
+}
+
 /* The connection goes to the pool, where the first request finds it. */
 static void through(struct probe *b, bool whole)
 {
@@ -86,11 +104,13 @@ static void through(struct probe *b, bool whole)
     struct upstream_conn *c = b->conn;
 
     b->conn = NULL;
-    proxy_worker_probe_stop(w);
-    if (whole)
-        upstream_conn_give(c);
-    else
+    if (!whole)
         upstream_conn_close(c);
+    else if (is_h2c(b))
+        upstream_http2_adopt(c);
+    else
+        upstream_conn_give(c);
+    proxy_worker_probe_stop(w);
     p->gate.probed(p->gate.self, w);
 }
 
@@ -108,6 +128,36 @@ static void ask(struct probe *b)
         again(b);
 }
 
+/* A session is ready by its SETTINGS, or when the health request was answered as it should be. */
+static bool on_http2(void *arg, int status)
+{
+    struct probe *b = arg;
+    struct proxy_worker *w = b->worker;
+    struct proxy *p = w->proxy;
+
+    b->conn = NULL;
+    if (status < 0 ||
+        (status > 0 && (status < b->health.status_min || status > b->health.status_max))) {
+        again(b);
+        return false;
+    }
+    proxy_worker_probe_stop(w);
+    p->gate.probed(p->gate.self, w);
+    return true;
+}
+
+static void ask_http2(struct probe *b)
+{
+    struct upstream_conn *c = b->conn;
+
+    b->state = PROBE_HTTP2;
+    uv_timer_start(&b->timer, on_timer, PROBE_ANSWER_MS, 0);
+    if (upstream_http2_ask(c, b->health.path, on_http2, b))
+        return;
+    b->conn = NULL;
+    again(b);
+}
+
 static void on_connected(struct upstream_conn *c, int status)
 {
     struct probe *b = c->user;
@@ -121,7 +171,9 @@ static void on_connected(struct upstream_conn *c, int status)
     }
     c->wire.kind = &probe_wire;
     c->keep_alive = true;
-    if (b->health.path[0]) {
+    if (is_h2c(b) && (b->health.path[0] || b->health.settle_ms > 0)) {
+        ask_http2(b);
+    } else if (b->health.path[0]) {
         ask(b);
     } else if (b->health.settle_ms > 0) {
         b->state = PROBE_SETTLING;
@@ -340,9 +392,7 @@ void proxy_worker_probe_stop(struct proxy_worker *w)
     if (!b)
         return;
     w->probe = NULL;
-    if (b->conn)
-        upstream_conn_close(b->conn);
-    b->conn = NULL;
+    drop(b);
     if (b->open_handles > 1)
         uv_close((uv_handle_t *)&b->directory, on_probe_closed);
     uv_close((uv_handle_t *)&b->timer, on_probe_closed);

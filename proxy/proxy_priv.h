@@ -96,6 +96,8 @@ void generation_unref(struct generation *c); /* frees the last; NULL is fine */
 /* The service a request is for, or NULL. The row lives as long as a reference to c. */
 const struct proxy_service *generation_find(const struct generation *c, const struct http1_head *h,
                                             struct route_match *match);
+/* NULL: there is none with this id. */
+const struct proxy_service *generation_service(const struct generation *c, uint32_t service);
 bool generation_is_quiet(const struct proxy_service *s, const struct http1_head *h);
 
 /* --- access_log.c -------------------------------------------------------------------------- */

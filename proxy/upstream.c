@@ -26,6 +26,8 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
     memcpy(&w->address, address, length);
     kg_list_init(&w->connections);
     kg_list_init(&w->idle);
+    kg_list_init(&w->sessions);
+    kg_list_init(&w->idle_sessions);
     kg_list_push_back(&p->workers, &w->link);
     return w;
 }
@@ -70,6 +72,7 @@ void proxy_worker_remove(struct proxy_worker *w)
     proxy_worker_probe_stop(w);
     KG_LIST_EACH_SAFE(it, &w->idle)
     upstream_conn_close(KG_LIST_ENTRY(it, struct upstream_conn, idle));
+    upstream_http2_worker_gone(w);
     KG_LIST_EACH_SAFE(it, &w->connections)
     {
         struct upstream_conn *c = KG_LIST_ENTRY(it, struct upstream_conn, link);
@@ -169,6 +172,7 @@ static void on_closed(struct wire *w)
     kg_buf_fini(&c->in);
     body_fini(&c->body);
     worker_unref(c->worker);
+    free(c->session);
     free(c);
 }
 

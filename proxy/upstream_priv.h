@@ -11,6 +11,7 @@
 #define UPSTREAM_QUEUE_BYTES (512 * 1024) /* one read's worth of body, its head, trailers */
 
 struct probe;
+struct upstream_session;
 
 struct proxy_worker {
     struct proxy *proxy;
@@ -20,9 +21,11 @@ struct proxy_worker {
     bool removed; /* the gate knows it no more */
     size_t refs;  /* the gate's, each slot's, each connection's */
     void *user;
-    struct kg_list connections; /* all */
-    struct kg_list idle;        /* of them; the last used first */
-    size_t idle_count;
+    struct kg_list connections;   /* all */
+    struct kg_list idle;          /* of HTTP/1, at rest; the last used first */
+    struct kg_list sessions;      /* of HTTP/2; those that take streams, now or once connected */
+    struct kg_list idle_sessions; /* the connections of those at rest; the last used first */
+    size_t idle_count;            /* of both */
     struct probe *probe;
     struct sockaddr_storage address;
 };
@@ -37,12 +40,15 @@ struct upstream;
 
 /* None of these calls the exchange back before it returns. */
 struct upstream_kind {
+    /* It may say, whatever it was sent, that it did nothing of a request. */
+    bool can_refuse;
     /* A piece of the request, the first one with the head, which must not be sent twice. 0; KG_EIO:
      * the worker takes no more, though its answer may still come; KG_ENOMEM, KG_ELIMIT: it cannot
      * be held. After a failure nothing more can be sent. */
     int (*send)(struct upstream *u, const struct body_piece *piece);
     size_t (*pending)(const struct upstream *u); /* bytes that have not left us yet */
-    /* The worker has surely done nothing of the request: no byte of it has left us. */
+    /* The worker has surely done nothing of the request: no byte of it has left us, or it says so.
+     */
     bool (*unsent)(const struct upstream *u);
     void (*resume)(struct upstream *u); /* the exchange may have room for more of the answer */
     /* After a 101: what comes is told to tunnel.c from here on. */
@@ -68,12 +74,13 @@ struct upstream {
 struct upstream_conn {
     struct wire wire;
     struct kg_list link; /* worker.connections */
-    struct kg_list idle; /* worker.idle */
+    struct kg_list idle; /* worker.idle, or worker.idle_sessions */
     struct proxy_worker *worker;
     uv_connect_t connect;
     struct kg_timer deadline; /* of the connect */
     void (*on_connected)(struct upstream_conn *c, int status);
-    void *user; /* whoever connects, or the probe */
+    void *user;                       /* whoever connects, or the probe */
+    struct upstream_session *session; /* of HTTP/2; freed with it */
     bool connecting;
     bool keep_alive; /* the worker's last head allows another exchange */
     /* of HTTP/1 */
@@ -100,5 +107,19 @@ void upstream_conn_close(struct upstream_conn *c);
 struct upstream *upstream_http1_take(struct proxy_worker *w, struct exchange *ex, bool repeatable);
 /* A new one; forward_connected follows, later. NULL: no memory or no descriptor. */
 struct upstream *upstream_http1_open(struct proxy_worker *w, struct exchange *ex);
+
+/* --- upstream_http2.c ---------------------------------------------------------------------- */
+/* The same with a stream: of a session that has room, or of one that is on its way. */
+struct upstream *upstream_http2_take(struct proxy_worker *w, struct exchange *ex, bool repeatable);
+struct upstream *upstream_http2_open(struct proxy_worker *w, struct exchange *ex);
+/* These two take a connection over that has carried nothing yet. */
+void upstream_http2_adopt(struct upstream_conn *c);
+/* For a probe: GETs `path`, or ("") waits for the worker's SETTINGS. `told` is called once, later,
+ * with the final status (0 for SETTINGS) or -1, and says whether the session is of use. False: it
+ * is not, and `told` will not be called. */
+bool upstream_http2_ask(struct upstream_conn *c, const char *path,
+                        bool (*told)(void *arg, int status), void *arg);
+void upstream_http2_unask(struct upstream_conn *c);      /* instead of `told`; of no use */
+void upstream_http2_worker_gone(struct proxy_worker *w); /* closes what is at rest */
 
 #endif

@@ -31,7 +31,8 @@ ARROWS = {
 # headers below) -> the files that may include it.
 HOMES = {
     "llhttp.h": ["proxy/http1.c"],
-    "nghttp2/": ["proxy/http2.c", "proxy/http2_input.c", "proxy/http2_session_priv.h"],
+    "nghttp2/": ["proxy/http2.c", "proxy/http2_input.c", "proxy/http2_session_priv.h",
+                 "tests/unit/proxy/http2_worker.h"],
     "openssl/": ["orchestrator/digest.c", "proxy/tls.c", "proxy/tls_check.c",
                  "proxy/tls_context.c", "tests/unit/tls_case.h",
                  "tests/unit/proxy/tls_world.h"],
