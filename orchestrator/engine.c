@@ -257,6 +257,10 @@ static void on_ping(void *arg, const struct transport_answer *a)
 
     e->ping = 0;
     engine_took(e, KIND_PING, e->ping_began_us);
+    if (a->code == 0 && kg_clock_mono_us() - e->ping_began_us < ENGINE_PING_TIMEOUT_MS * 500)
+        e->ping_timeout_ms = ENGINE_PING_TIMEOUT_MS;
+    else if (a->code == KG_ETIMEOUT)
+        e->ping_timeout_ms = kg_earliest(2 * e->ping_timeout_ms, KG_ENGINE_CALL_TIMEOUT_MS);
     if (a->code == 0 && a->status == 200) {
         on_good_ping(e, a->api_version);
     } else if (a->code == 0) {
@@ -268,12 +272,13 @@ static void on_ping(void *arg, const struct transport_answer *a)
     }
 }
 
-/* On a connection of its own: the others may all be held by calls that hang. */
+/* On a connection of its own: the others may all be held by calls that hang. An engine that did not
+ * answer in time may be slow: from then on it has longer, until it is quick again. */
 static void ping(struct engine *e)
 {
     const struct engine_request r = {.method = "GET",
                                      .path = "/_ping",
-                                     .timeout_ms = ENGINE_PING_TIMEOUT_MS,
+                                     .timeout_ms = e->ping_timeout_ms,
                                      .own_connection = true,
                                      .on_done = on_ping,
                                      .arg = e};
@@ -502,6 +507,7 @@ struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *
     e->loop = loop;
     e->callbacks = *callbacks;
     e->has_init = e->json_file = true;
+    e->ping_timeout_ms = ENGINE_PING_TIMEOUT_MS;
     kg_str_copy(e->owner, sizeof e->owner, kg_str_of(owner));
     snprintf(e->sockets, sizeof e->sockets, "%s/sockets", c->state_dir);
     kg_buf_init(&e->events.line, ENGINE_MAX_LINE_BYTES);

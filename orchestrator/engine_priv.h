@@ -18,7 +18,7 @@
 #define LABEL_PREFIX "io.kipgate."
 
 #define ENGINE_PING_EVERY_MS 2000
-#define ENGINE_PING_TIMEOUT_MS 3000 /* a hanging engine is seen after at most both */
+#define ENGINE_PING_TIMEOUT_MS 3000 /* at first: a hanging engine is seen after at most both */
 #define ENGINE_RETRY_FIRST_MS 50    /* between pings while it is down: doubled, up to */
 #define ENGINE_RETRY_LAST_MS 500
 #define ENGINE_SETTLE_MS 20 /* published: the engine's proxy accepts before the worker does */
@@ -180,7 +180,7 @@ struct engine {
     bool has_init, json_file;
     unsigned api_minor;
     char why[256]; /* it is down */
-    int64_t retry_ms;
+    int64_t retry_ms, ping_timeout_ms;
     uint64_t ping, info, stream, list;
     int64_t ping_began_us, list_began_ms, list_began_us, since_ns;
     bool list_again;

@@ -272,6 +272,21 @@ START_TEST(what_is_no_engine_is_down_with_words)
 }
 END_TEST
 
+/* Slow is not gone: it may take longer next time, and no longer once it is quick again. */
+START_TEST(an_engine_that_is_late_is_given_longer)
+{
+    ping_answer = "";
+    open_engine();
+    until(&downs, 1);
+    ck_assert_str_eq(why, "the engine does not answer");
+    ck_assert_int_eq(engine->ping_timeout_ms, 2 * ENGINE_PING_TIMEOUT_MS);
+    ping_answer = PONG;
+    fake_peer_hang_up(&peer);
+    until(&ups, 1);
+    ck_assert_int_eq(engine->ping_timeout_ms, ENGINE_PING_TIMEOUT_MS);
+}
+END_TEST
+
 START_TEST(the_newest_version_we_know)
 {
     ping_answer = "HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\nContent-Length: 2\r\n\r\nOK";
@@ -659,6 +674,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, up_then_list);
     tcase_add_loop_test(t, what_is_no_engine_is_down_with_words, 0,
                         sizeof bad_pings / sizeof *bad_pings);
+    tcase_add_test(t, an_engine_that_is_late_is_given_longer);
     tcase_add_test(t, the_newest_version_we_know);
     tcase_add_test(t, events_one_byte_at_a_time);
     tcase_add_test(t, bad_lines_between_events);
