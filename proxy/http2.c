@@ -9,7 +9,6 @@
 #define OUT_BYTES (128 * 1024) /* gathered before they are written */
 #define CUT_BYTES 2048         /* a payload from this size on is written from where it lies */
 #define MAX_CUTS 8
-#define CREDIT_PER_DATA 3 /* a WINDOW_UPDATE of each kind and a PING */
 
 /* Payloads that are written from where they lie: behind byte `at` of the session's `out`. Only of
  * the call under way. */
@@ -175,7 +174,7 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
     }
     s->moved_ms = now_of(h);
     if (n > 0)
-        http2_credit(h, CREDIT_PER_DATA);
+        http2_flood_sent(&h->flood);
     return h->out.error ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
@@ -185,6 +184,14 @@ static void drained(struct http2_stream *s)
         mark_news(s);
 }
 
+/* A peer that makes us reset its streams might as well reset them itself. */
+static void reset_sent(struct http2 *h, uint32_t code)
+{
+    if (code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_FLOW_CONTROL_ERROR ||
+        code == NGHTTP2_STREAM_CLOSED || code == NGHTTP2_FRAME_SIZE_ERROR)
+        http2_flood_reset_by_us(&h->flood);
+}
+
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct http2 *h = user;
@@ -192,7 +199,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 
     (void)session;
     if (frame->hd.type == NGHTTP2_RST_STREAM)
-        http2_reset_sent(h, frame->rst_stream.error_code);
+        reset_sent(h, frame->rst_stream.error_code);
     if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)
         s = http2_find(h, frame->hd.stream_id);
     if (!s)
@@ -493,7 +500,7 @@ int http2_open(struct http2 *h, struct wire *wire, bool client, const struct htt
     kg_list_init(&h->streams);
     kg_list_init(&h->news);
     kg_buf_init(&h->out, 4 * OUT_BYTES);
-    h->window_ms = proxy_now(wire->proxy);
+    http2_flood_init(&h->flood, client, proxy_now(wire->proxy));
     if (!make_callbacks())
         return KG_ENOMEM;
     rc = client ? nghttp2_session_client_new2(&h->session, callbacks, h, options)
@@ -529,11 +536,17 @@ void http2_close(struct http2 *h)
 
 void http2_feed(struct http2 *h, const char *bytes, size_t n)
 {
+    uint32_t code;
     ssize_t took;
 
     KG_ASSERT(!h->busy);
     if (h->failed || h->ending)
         return;
+    code = http2_flood_scan(&h->flood, bytes, n, now_of(h));
+    if (code != HTTP2_NO_ERROR) {
+        http2_terminate(h, code);
+        return;
+    }
     h->busy = true;
     took = nghttp2_session_mem_recv(h->session, (const uint8_t *)bytes, n);
     h->busy = false;

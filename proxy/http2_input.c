@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What comes in on an HTTP/2 session: heads, bodies, and how much of what is too much.
- * The difficulty: each frame alone may be fine; only its count tells an attack, and a busy client
- * that downloads must not look like one. */
+/* What comes in on an HTTP/2 session: heads and bodies.
+ * The difficulty: a head comes field by field, in as many reads as it likes, and its size is known
+ * only once it is decoded. */
 #include "base/err.h"
 #include "proxy/http2_session_priv.h"
 #include <stdlib.h>
 
 #define STOP NGHTTP2_ERR_CALLBACK_FAILURE /* to nghttp2: no further */
 #define SKIP NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
-#define CREDIT_PER_HEAD 2 /* PRIORITY and PRIORITY_UPDATE */
-#define MAX_CREDIT 1000
 #define BOMB 4        /* a decoded head so many times too large ends the connection */
 #define FIELD_BYTES 4 /* ": " and CRLF */
 
@@ -28,84 +26,6 @@ struct http2_assembly {
 static int64_t now_of(const struct http2 *h)
 {
     return proxy_now(h->wire->proxy);
-}
-
-/* --- floods -------------------------------------------------------------------------------- */
-
-static void next_window(struct http2 *h)
-{
-    if (now_of(h) - h->window_ms < KG_FLOOD_WINDOW_MS)
-        return;
-    h->window_ms = now_of(h);
-    h->glitches = h->opened = h->resets = h->early_resets = 0;
-}
-
-/* What a peer may send now and then, and no stream moves by. */
-static int glitch(struct http2 *h)
-{
-    next_window(h);
-    if (h->credit > 0) {
-        h->credit--;
-        return 0;
-    }
-    return ++h->glitches > KG_MAX_GLITCHES ? STOP : 0;
-}
-
-void http2_credit(struct http2 *h, unsigned n)
-{
-    h->credit = h->credit + n < MAX_CREDIT ? h->credit + n : MAX_CREDIT;
-}
-
-static void count_reset(struct http2 *h)
-{
-    next_window(h);
-    h->resets++;
-}
-
-void http2_reset_sent(struct http2 *h, uint32_t code)
-{
-    if (code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_FLOW_CONTROL_ERROR ||
-        code == NGHTTP2_STREAM_CLOSED || code == NGHTTP2_FRAME_SIZE_ERROR)
-        count_reset(h);
-}
-
-static bool resets_too_fast(const struct http2 *h)
-{
-    if (h->client)
-        return false; /* a worker harms nobody by it but itself */
-    return h->resets > KG_MAX_RESETS ||
-           (h->early_resets >= KG_MIN_RESETS && 2 * h->early_resets > h->opened);
-}
-
-/* A header block over all its frames, empty ones included. */
-static int block_grows(struct http2 *h, const nghttp2_frame_hd *hd)
-{
-    if (hd->type == NGHTTP2_HEADERS) {
-        h->block_frames = 0;
-        h->block_bytes = 0;
-    }
-    h->block_frames++;
-    h->block_bytes += hd->length;
-    return h->block_frames > KG_MAX_BLOCK_FRAMES || h->block_bytes > KG_MAX_HEAD_BYTES ? STOP : 0;
-}
-
-static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
-{
-    struct http2 *h = user;
-
-    (void)session;
-    switch (hd->type) {
-    case NGHTTP2_HEADERS:
-    case NGHTTP2_CONTINUATION:
-        return resets_too_fast(h) ? STOP : block_grows(h, hd);
-    case NGHTTP2_DATA:
-        return 0;
-    case NGHTTP2_RST_STREAM:
-        count_reset(h);
-        return resets_too_fast(h) ? STOP : 0;
-    default:
-        return glitch(h);
-    }
 }
 
 uint32_t http2_code_of(int error)
@@ -170,10 +90,11 @@ void http2_heads_free(struct proxy *p)
 
 static int begin_request(struct http2 *h, int32_t id)
 {
-    struct http2_stream *s = h->kind->begin(h);
+    struct http2_stream *s;
 
-    next_window(h);
-    h->opened++;
+    if (http2_flood_resets(&h->flood))
+        return STOP;
+    s = h->kind->begin(h);
     if (s) {
         http2_stream_open(h, s, id);
         nghttp2_session_set_stream_user_data(h->session, id, s);
@@ -190,7 +111,6 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct http2_stream *s;
 
     (void)session;
-    http2_credit(h, CREDIT_PER_HEAD);
     if (frame->headers.cat == NGHTTP2_HCAT_REQUEST)
         return begin_request(h, frame->hd.stream_id);
     s = http2_find(h, frame->hd.stream_id);
@@ -269,19 +189,6 @@ static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame
 
 /* --- frames -------------------------------------------------------------------------------- */
 
-static int on_data_frame(struct http2 *h, struct http2_stream *s, const nghttp2_frame *frame)
-{
-    bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
-
-    if (!end && frame->hd.length == frame->data.padlen)
-        return glitch(h);
-    if (end && s && !s->closed) {
-        s->peer_ended = true;
-        h->kind->on_end(s);
-    }
-    return 0;
-}
-
 static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct http2 *h = user;
@@ -299,10 +206,14 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             head_complete(h, s, frame);
         break;
     case NGHTTP2_DATA:
-        return on_data_frame(h, s, frame);
+        if (s && !s->closed && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
+            s->peer_ended = true;
+            h->kind->on_end(s);
+        }
+        break;
     case NGHTTP2_RST_STREAM:
         if (s && !s->answered)
-            h->early_resets++;
+            http2_flood_reset_early(&h->flood);
         break;
     case NGHTTP2_GOAWAY:
         h->goaway_come = true;
@@ -366,7 +277,6 @@ int http2_submit_trailers(struct http2_stream *s)
 
 void http2_set_input(nghttp2_session_callbacks *callbacks, nghttp2_option *options)
 {
-    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);

@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "base/list.h"
+#include "proxy/http2_flood.h"
 #include "proxy/proxy_priv.h"
 #include "proxy/wire_priv.h"
 
@@ -113,11 +114,7 @@ struct http2 {
     struct http2_assembly *head; /* being decoded, or NULL */
     struct http2_stream *head_of;
 
-    /* floods: what came since window_ms */
-    int64_t window_ms;
-    unsigned glitches, credit, opened, resets, early_resets;
-    unsigned block_frames;
-    size_t block_bytes;
+    struct http2_flood flood;
     int64_t block_ms; /* when the header block that is not whole began; 0: there is none */
 };
 

@@ -18,10 +18,7 @@ void http2_turn_soon(struct proxy *p);
 
 /* --- http2_input.c */
 void http2_set_input(nghttp2_session_callbacks *callbacks, nghttp2_option *options);
-uint32_t http2_code_of(int error);                     /* for a GOAWAY after mem_recv failed */
-void http2_reset_sent(struct http2 *h, uint32_t code); /* the peer may be to blame for it */
-/* Lets the peer send so many frames more that move no stream. */
-void http2_credit(struct http2 *h, unsigned n);
+uint32_t http2_code_of(int error); /* for a GOAWAY after mem_recv failed */
 /* Valid until the next call. */
 const nghttp2_nv *http2_nva(const struct http2_field *fields, unsigned count);
 /* From read_data, at the end of the data. 0 or an error of nghttp2's. */
