@@ -322,23 +322,22 @@ static inline void on_local_gone(void *arg, uint64_t id)
         local.open = false;
 }
 
-static inline void world_open(void)
+static inline void world_open_with(struct proxy_gate by)
 {
     struct proxy_listener listeners[2] = {
         {.fd = listening_anywhere(&world.client_at, &world.client_at_n), .unix_socket = true},
         {.fd = listening_anywhere(&world.local_at, &world.local_at_n),
          .unix_socket = true,
          .local = true}};
-    struct proxy_params params = {
-        .loop = &world.loop,
-        .gate = {NULL, gate_acquire, gate_cancel, gate_release, gate_suspect, gate_probed},
-        .listeners = listeners,
-        .listener_count = 2,
-        .max_connections = 4,
-        .access_log_fd = fcntl(world.log_fd, F_DUPFD_CLOEXEC, 0),
-        .stats = &world.stats,
-        .local_request = on_local,
-        .local_gone = on_local_gone};
+    struct proxy_params params = {.loop = &world.loop,
+                                  .gate = by,
+                                  .listeners = listeners,
+                                  .listener_count = 2,
+                                  .max_connections = 4,
+                                  .access_log_fd = fcntl(world.log_fd, F_DUPFD_CLOEXEC, 0),
+                                  .stats = &world.stats,
+                                  .local_request = on_local,
+                                  .local_gone = on_local_gone};
     struct kg_err err = {0};
 
     memset(&gate, 0, sizeof gate);
@@ -348,6 +347,12 @@ static inline void world_open(void)
     world.proxy = proxy_open(&params, &err);
     KG_ASSERT(world.proxy);
     configure();
+}
+
+static inline void world_open(void)
+{
+    world_open_with((struct proxy_gate){NULL, gate_acquire, gate_cancel, gate_release, gate_suspect,
+                                        gate_probed});
     add_worker(true);
     turn();
 }
