@@ -2,6 +2,7 @@
 /* Prometheus text. The difficulty: fronts write their pages while they are read, so sums may be a
  * moment old, but never go back: counters of a front that died stay in its page. */
 #include "orchestrator/admin_priv.h"
+#include "orchestrator/certificates.h"
 #include "orchestrator/parking.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -239,6 +240,43 @@ static void put_sandboxes(struct admin *a, struct kg_buf *out)
     kg_metrics_u64(out, NAME("starts_total"), "network=\"own\"", v.own);
 }
 
+/* Names come out of certificates: what a label cannot hold as it is stays out of it. */
+static void put_expiry(struct kg_buf *out, size_t index, const struct tls_facts *f)
+{
+    char name[sizeof f->name];
+    size_t n = 0;
+
+    for (const char *p = f->name; *p; p++)
+        if (*p > ' ' && *p < 0x7f && *p != '"' && *p != '\\')
+            name[n++] = *p;
+    name[n] = '\0';
+    put(out, NAME("certificate_not_after_seconds"), (uint64_t)f->not_after_s,
+        "certificate=\"%zu\",name=\"%.200s\"", index, name);
+}
+
+static void put_tls(struct admin *a, struct kg_buf *out)
+{
+    static const char *const results[] = {"full", "resumed", "failed"};
+    const struct config *c = a->params.config(a->params.self);
+    const struct proxy_stats *p;
+    uint64_t sums[3] = {0};
+
+    if (!c->loaded)
+        return;
+    for (size_t i = 0; (p = page(a, i)) != NULL; i++) {
+        sums[0] += load(&p->tls_full);
+        sums[1] += load(&p->tls_resumed);
+        sums[2] += load(&p->tls_failed);
+    }
+    kg_metrics_help(out, NAME("tls_handshakes_total"), "counter", "TLS handshakes by result.");
+    for (size_t i = 0; i < 3; i++)
+        put(out, NAME("tls_handshakes_total"), sums[i], "result=\"%s\"", results[i]);
+    kg_metrics_help(out, NAME("certificate_not_after_seconds"), "gauge",
+                    "When a certificate expires, in seconds since 1970.");
+    for (size_t i = 0; i < certificates_material(c->loaded)->count; i++)
+        put_expiry(out, i, certificates_facts(c->loaded, i));
+}
+
 void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms)
 {
     static const struct {
@@ -266,6 +304,7 @@ void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms)
     }
     put_engine(a, out);
     put_sandboxes(a, out);
+    put_tls(a, out);
     kg_metrics_help(out, NAME("build_info"), "gauge", "The version that runs.");
     kg_metrics_u64(out, NAME("build_info"), "version=\"" KIPGATE_VERSION "\"", 1);
 }

@@ -128,13 +128,12 @@ class Kipgate:
     def start(self, ready=True, timeout=20):
         """Starts and waits until it is ready (or only alive)."""
         self.spawn()
-        wait_until(
-            lambda: self._answers("/readyz" if ready else "/healthz"),
-            timeout,
-            "Kipgate's readiness",
-            every=0.01,
-        )
+        self.wait_ready("/readyz" if ready else "/healthz", timeout)
         return self
+
+    def wait_ready(self, path="/readyz", timeout=20):
+        """Waits until it says that it is ready."""
+        wait_until(lambda: self._answers(path), timeout, "Kipgate's readiness", every=0.01)
 
     def _answers(self, path):
         assert self.process.poll() is None, f"kipgate ended:\n{self.tail()}"
