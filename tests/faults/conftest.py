@@ -41,7 +41,7 @@ def between(engine, engine_runs):
 
 
 @pytest.fixture
-def make_gate(engine_runs, echo):
+def make_gate(engine, engine_runs, echo):
     """Makes Kipgates with a warm service at "/" and others: make_gate(host, cold=echo(...))."""
     with contextlib.ExitStack() as stack:
 
@@ -49,7 +49,7 @@ def make_gate(engine_runs, echo):
             routed = {name: {"routes": [f"/{name}"], **s} for name, s in services.items()}
             if warm:
                 routed["warm"] = echo(routes=["/"], idle_timeout="10m")
-            gate = Kipgate(routed, engine=host, config=config)
+            gate = Kipgate(routed, engine=host, witness=engine.host, config=config)
             if not start:
                 return stack.enter_context(contextlib.nullcontext(gate))
             stack.enter_context(gate)

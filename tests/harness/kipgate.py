@@ -34,6 +34,7 @@ class Kipgate:
         nofile=None,
         admin_tcp=False,
         engine=None,
+        witness=None,
     ):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kg"))
         self.directory.chmod(0o755)
@@ -54,7 +55,7 @@ class Kipgate:
         self.logs = Mailbox()
         self.stderr = []
         self.process = None
-        self.witness = Witness(self.host, self.owner)
+        self.witness = Witness(witness or self.host, self.owner)
 
     def _configuration(self, services, more):
         listen = self.admin_address
