@@ -23,6 +23,7 @@
 struct front {
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS];
+    uv_pipe_t first;
     struct message_setup setup;
     struct kg_channel *channel;
     struct gate_client *gate;
@@ -369,6 +370,14 @@ static int open_signals(struct front *f)
     return rc;
 }
 
+/* With its first stream libuv opens a descriptor to keep in reserve. Once confined it could not, and
+ * would try again with each connection. */
+static void open_reserve(struct front *f)
+{
+    uv_pipe_init(&f->loop, &f->first, 0);
+    uv_close((uv_handle_t *)&f->first, NULL);
+}
+
 static int open_all(struct front *f, struct kg_err *err)
 {
     int rc = receive_setup(f, err);
@@ -380,6 +389,7 @@ static int open_all(struct front *f, struct kg_err *err)
     if (uv_loop_init(&f->loop) != 0 || !(f->tls = front_tls_new()) ||
         !(f->gate = gate_client_new(&f->loop, front_send, f)))
         return kg_fail(err, KG_ENOMEM, "out of memory");
+    open_reserve(f);
     if (open_signals(f) != 0)
         return kg_fail(err, KG_EIO, "signals cannot be watched");
     rc = open_proxy(f, err);
