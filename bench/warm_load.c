@@ -68,26 +68,35 @@ static void ask(struct connection *c)
     c->asked++;
 }
 
+/* Keeps the newest bytes: the answer's end may come in pieces. */
+static void remember(struct connection *c, const char *bytes, size_t got)
+{
+    const size_t n = sizeof answer_end - 1;
+
+    if (got < n) {
+        memmove(c->last, c->last + got, n - got);
+        memcpy(c->last + n - got, bytes, got);
+    } else {
+        memcpy(c->last, bytes + got - n, n);
+    }
+}
+
 /* Whether the answer is whole. The worker's body is known, and is the last that comes. */
 static int answered(struct connection *c)
 {
-    const size_t n = sizeof answer_end - 1;
     char bytes[4096];
     ssize_t got = read(c->fd, bytes, sizeof bytes);
 
     if (got <= 0)
         fail("the answer broke off");
-    if (memcmp(bytes, "HTTP/1.1 ", 9) == 0 && memcmp(bytes, "HTTP/1.1 200", 12) != 0) {
+    if (got >= 12 && memcmp(bytes, "HTTP/1.1 ", 9) == 0 && memcmp(bytes + 9, "200", 3) != 0) {
         fprintf(stderr, "not a 200: %.40s\n", bytes);
         exit(1);
     }
-    for (ssize_t i = 0; i < got; i++) {
-        memmove(c->last, c->last + 1, n - 1);
-        c->last[n - 1] = bytes[i];
-    }
-    c->busy = memcmp(c->last, answer_end, n) != 0;
+    remember(c, bytes, (size_t)got);
+    c->busy = memcmp(c->last, answer_end, sizeof answer_end - 1) != 0;
     if (!c->busy)
-        memset(c->last, 0, n);
+        memset(c->last, 0, sizeof c->last);
     return !c->busy;
 }
 
