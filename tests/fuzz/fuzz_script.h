@@ -35,7 +35,9 @@ enum order {
     FILLER, /* one more byte: so many KiB of it */
     PROBE,
     AUTO, /* one more byte: whether the worker answers by itself */
-    ORDERS
+    ORDERS,
+    FRAMES = 0x40, /* of HTTP/2, where the script has them: see fuzz_frames.h */
+    FRAMES_END = 0x4f
 };
 
 static struct {
@@ -45,6 +47,7 @@ static struct {
     bool to_worker, automatic;
     uint32_t split; /* seed: how what is said is cut */
     unsigned probes;
+    void (*frame)(uint8_t order); /* appends to what is said; NULL: there are none */
 } script;
 
 static inline void say_piece(struct peer *p, const char *bytes, size_t n)
@@ -236,6 +239,8 @@ static inline void play(struct fuzz f)
         b = fuzz_byte(&script.f);
         if (b < ORDERS)
             obey((enum order)b);
+        else if (b >= FRAMES && b <= FRAMES_END && script.frame)
+            script.frame(b);
         else
             kg_buf_append(&script.said, &b, 1);
     }

@@ -149,4 +149,60 @@ static inline size_t requests_in(struct kg_str in)
     return s.heads;
 }
 
+/* --- answers ------------------------------------------------------------------------------- */
+
+/* A status line as we write it; 0: none. */
+static inline int status_of(struct kg_str line)
+{
+    KG_ASSERT(line.n >= 13 && memcmp(line.p, "HTTP/1.1 ", 9) == 0 && line.p[12] == ' ');
+    KG_ASSERT(line.p[9] >= '1' && line.p[9] <= '5');
+    return (line.p[9] - '0') * 100 + (line.p[10] - '0') * 10 + (line.p[11] - '0');
+}
+
+static inline bool answer_head(struct kg_str *in, struct seen *s, int *status)
+{
+    struct kg_str line;
+
+    *s = (struct seen){0};
+    if (!next_line(in, &line))
+        return false;
+    *status = status_of(line);
+    do {
+        if (!next_line(in, &line))
+            return false;
+        if (line.n > 0)
+            seen_field(s, line);
+    } while (line.n > 0);
+    return true;
+}
+
+/* How many final answers begin in it. *open: the last may be followed by anything. */
+static inline size_t answers_in(struct kg_str in, bool head, bool *open)
+{
+    size_t count = 0;
+    struct seen s;
+    int status;
+
+    *open = false;
+    while (in.n > 0 && answer_head(&in, &s, &status)) {
+        if (status == 101) {
+            *open = true;
+            return count + 1;
+        }
+        if (status < 200) {
+            KG_ASSERT(!s.chunked && !s.has_length);
+            continue;
+        }
+        count++;
+        if (head || status == 204 || status == 304)
+            continue;
+        *open = !s.chunked && !s.has_length;
+        if (*open || (s.chunked && !seen_chunks(&in)) || s.length > in.n)
+            return count;
+        in.p += s.length;
+        in.n -= (size_t)s.length;
+    }
+    return count;
+}
+
 #endif

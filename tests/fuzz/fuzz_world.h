@@ -31,6 +31,8 @@ enum gate_mode { GRANT, HOLD, REFUSE };
 static struct {
     uv_loop_t loop;
     struct proxy *proxy;
+    unsigned protocols; /* as proxy_params has them */
+    bool h2c;           /* the worker's */
     struct proxy_stats stats;
     struct sockaddr_un worker_at, client_at, local_at;
     socklen_t client_at_n, local_at_n;
@@ -289,15 +291,16 @@ static inline void remove_worker(void)
 
 static inline void configure(void)
 {
-    static const struct proxy_service plain = {.id = 1, .name = "plain", .max_body_bytes = -1};
-    static const struct proxy_service other = {.id = 2,
-                                               .name = "other",
-                                               .max_body_bytes = 8,
-                                               .strip_prefix = true,
-                                               .request_timeout_ms = 150,
-                                               .quiet_status = 599,
-                                               .quiet_count = 1,
-                                               .quiet = {{.path = "*/ping"}}};
+    const struct proxy_service plain = {
+        .id = 1, .name = "plain", .max_body_bytes = -1, .h2c = world.h2c};
+    const struct proxy_service other = {.id = 2,
+                                        .name = "other",
+                                        .max_body_bytes = 8,
+                                        .strip_prefix = true,
+                                        .request_timeout_ms = 150,
+                                        .quiet_status = 599,
+                                        .quiet_count = 1,
+                                        .quiet = {{.path = "*/ping"}}};
     struct proxy *p = world.proxy;
 
     KG_ASSERT(proxy_config_begin(p) == 0 && proxy_config_service(p, &plain) == 0 &&
@@ -334,6 +337,7 @@ static inline void world_open_with(struct proxy_gate by)
                                   .listeners = listeners,
                                   .listener_count = 2,
                                   .max_connections = 4,
+                                  .protocols = world.protocols,
                                   .access_log_fd = fcntl(world.log_fd, F_DUPFD_CLOEXEC, 0),
                                   .stats = &world.stats,
                                   .local_request = on_local,
