@@ -134,6 +134,7 @@ static_part() {
     check "tidy, unit tests and simulator, gcc" unit gcc
     check "the same, clang with sanitizers" unit san
     check "model of the lease protocol, every state" tests/model/run.sh
+    check "fuzzers, ten seconds each" tests/fuzz/run.sh 10
 }
 
 main() {
