@@ -107,6 +107,7 @@ export_names() {
     export KIPGATE_BIN=$BUILD/gcc/kipgate KIPGATE_BIN_SAN=$BUILD/san/kipgate
     export KIPGATE_ECHO=$BUILD/echo KIPGATE_ECHO_IMAGE=kipgate-echo:test
     export KIPGATE_IMAGE_WORKER=kipgate-image-worker:test KIPGATE_IMAGE=kipgate:test
+    export KIPGATE_GRPC_WORKER=kipgate-grpc-worker:test
     export PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
 }
 
@@ -115,6 +116,7 @@ engine_part() {
     start_engine || die "no engine could be started"
     check "image of the echo worker" build_echo_image
     check "image of the image worker" build_image "$KIPGATE_IMAGE_WORKER" examples/image-worker
+    check "image of the gRPC worker" build_image "$KIPGATE_GRPC_WORKER" examples/grpc-worker
     check "image of Kipgate" build_image "$KIPGATE_IMAGE" .
     check "HTTP and engine tests" black_box "$@"
 }

@@ -40,6 +40,11 @@ def image_worker():
     return need("KIPGATE_IMAGE_WORKER", "name of the image worker's image")
 
 
+def grpc_worker():
+    """The gRPC worker's image, present on the private engine."""
+    return need("KIPGATE_GRPC_WORKER", "name of the gRPC worker's image")
+
+
 def kipgate_image():
     """Kipgate's own image, built by the repository's Dockerfile."""
     return need("KIPGATE_IMAGE", "name of Kipgate's own image")
