@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An HTTP/2 client (RFC 9113) that sends exactly the frames it is told and shows all that come back.
-The difficulty: it must be able to break every rule, so frames are bytes here and only HPACK comes
-from a library; what the server may not do is refused while reading."""
+"""An HTTP/2 client (RFC 9113) that sends exactly the frames it is told and shows all that come
+back. The difficulty: it must be able to break every rule, so frames are bytes here and only
+HPACK comes from a library; what the server may not do is refused while reading."""
 import dataclasses
 import socket
 import struct
@@ -108,11 +108,7 @@ class Http2:
     def __init__(self, address, pairs=(), timeout=5.0, begin=True):
         """`begin`: sends the preface with SETTINGS of `pairs` at once."""
         self.timeout = timeout
-        self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
-        self.socket.settimeout(timeout)
-        self.socket.connect(address)
-        if self.socket.family == socket.AF_INET:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = self.connect(address)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         self.decoder.max_header_list_size = 1 << 20
@@ -127,6 +123,16 @@ class Http2:
         self._block = None  # of a HEADERS that CONTINUATION goes on
         if begin:
             self.send(PREFACE + settings(*pairs))
+
+    def connect(self, address):
+        """A socket that is connected to (host, port) or the path of a Unix socket."""
+        unix = isinstance(address, str)
+        made = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        made.settimeout(self.timeout)
+        made.connect(address)
+        if not unix:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
 
     def __enter__(self):
         return self

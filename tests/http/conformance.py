@@ -25,11 +25,19 @@ from harness.raw import Broken  # noqa: E402
 
 DOCUMENT = HERE / "CONFORMANCE.md"
 RFCS = {9110: "HTTP semantics", 9112: "HTTP/1.1", 9113: "HTTP/2"}
-MODULES = {
-    9110: ["", "_forwarding", "_content", "_methods"],
-    9112: ["", "_framing", "_connections"],
-    9113: ["", "_frames", "_semantics"],
-}
+MODULES = [
+    "test_conformance_9110",
+    "test_conformance_9110_forwarding",
+    "test_conformance_9110_content",
+    "test_conformance_9110_methods",
+    "test_conformance_9112",
+    "test_conformance_9112_framing",
+    "test_conformance_9112_connections",
+    "test_conformance_9113",
+    "test_conformance_9113_frames",
+    "test_conformance_9113_semantics",
+    "test_conformance_tls",
+]
 LEVELS = ("MUST", "SHOULD", "MAY", "plain")  # "plain": said by the grammar or without a key word
 
 AS_REQUIRED = "as required"
@@ -57,8 +65,8 @@ class Row:
 
 
 class Table:
-    """The rows of one module, in the order in which it has them. A test may show several
-    requirements: its decorators are stacked."""
+    """The rows of one RFC in one module, in its order. A test may show several requirements: its
+    decorators are stacked."""
 
     def __init__(self, rfc):
         self.rfc = rfc
@@ -90,20 +98,23 @@ class Table:
         self.rows.append(Row(self.rfc, section, level, words, NOT_APPLICABLE, why))
 
 
-def modules(rfc):
-    """The modules with the tests of an RFC."""
-    names = [f"test_conformance_{rfc}{part}" for part in MODULES[rfc]]
-    return [importlib.import_module(name) for name in names]
+def rows_of(name):
+    """The rows of a module, from all its tables."""
+    module = importlib.import_module(name)
+    return [
+        row for table in vars(module).values() if isinstance(table, Table) for row in table.rows
+    ]
+
+
+def tests_of(name):
+    """Names of all tests in a module."""
+    return [test for test in vars(importlib.import_module(name)) if test.startswith("test_")]
 
 
 def rows():
-    """The rows of all RFCs, by number."""
-    return {rfc: [row for module in modules(rfc) for row in module.RFC.rows] for rfc in RFCS}
-
-
-def tests_of(rfc):
-    """Names of all tests in the modules of an RFC."""
-    return [name for module in modules(rfc) for name in vars(module) if name.startswith("test_")]
+    """The rows of all modules, by RFC."""
+    found = [row for name in MODULES for row in rows_of(name)]
+    return {rfc: [row for row in found if row.rfc == rfc] for rfc in RFCS}
 
 
 # --- what the tests share -------------------------------------------------------------------------
@@ -199,13 +210,15 @@ def broken_off(gate, answer, **switches):
 HEAD = """\
 # Conformance
 
-What RFC 9110 (HTTP semantics), RFC 9112 (HTTP/1.1) and RFC 9113 (HTTP/2) ask of a gateway, what Kipgate does, and the test that shows
-it. Towards clients Kipgate is a gateway ("reverse proxy"): the requirements on origin servers, senders, recipients and intermediaries
-are its own (RFC 9110, 3.7). Requirements on clients and user agents appear where it is the client of its workers.
+What RFC 9110 (HTTP semantics), RFC 9112 (HTTP/1.1) and RFC 9113 (HTTP/2) ask of a gateway, what
+Kipgate does, and the test that shows it. Towards clients Kipgate is a gateway ("reverse proxy"):
+the requirements on origin servers, senders, recipients and intermediaries are its own (RFC 9110,
+3.7). Requirements on clients and user agents appear where it is the client of its workers.
 
-Made from the rows in `tests/http/test_conformance_*.py` by `python3 tests/http/conformance.py`; a test keeps it current. Results:
-*as required*; *stricter*: refuses what the RFC allows, and why; *not applicable*: and why; *known gap*: not yet as required. Level
-*plain*: said by the grammar, or in prose without a key word.
+Made from the rows in `tests/http/test_conformance_*.py` by `python3 tests/http/conformance.py`; a
+test keeps it current. Results: *as required*; *stricter*: refuses what the RFC allows, and why;
+*not applicable*: and why; *known gap*: not yet as required. Level *plain*: said by the grammar, or
+in prose without a key word.
 """
 
 
