@@ -3,7 +3,6 @@
 so the peers write the fields that Kipgate writes, log nothing, keep connections on both sides, and
 are one worker process on the same core."""
 import contextlib
-import os
 import pathlib
 import resource
 import subprocess
@@ -91,9 +90,8 @@ class Peer:
 
 
 def pin(pid, core):
-    """All threads of a process to one core, with the bench's own priority."""
+    """All threads of a process to one core."""
     subprocess.run(["taskset", "-acp", core, str(pid)], check=True, stdout=subprocess.DEVNULL)
-    os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def answers(port, process=None):
