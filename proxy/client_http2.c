@@ -34,6 +34,7 @@ struct stream {
     bool blocked;        /* in this span of time it could not send all it would */
     bool grace;
     bool taking, again;
+    bool asked; /* its head came */
 };
 
 /* Where a request's head becomes text; used up before the next one comes. */
@@ -229,13 +230,12 @@ static void refuse(struct stream *s, struct guard_verdict verdict, const struct 
 }
 
 /* RFC 9113 8.1.1: a malformed message is an error of its stream. */
-static void reject(struct stream *s, struct guard_verdict verdict)
+static void count_malformed(struct stream *s)
 {
     char id[REWRITE_ID_MAX + 1];
     struct problem problem;
 
-    downstream_refused(&s->down, verdict, NULL, id, &problem);
-    http2_reset(&s->h2, HTTP2_PROTOCOL_ERROR);
+    downstream_refused(&s->down, (struct guard_verdict){PROXY_BAD_REQUEST, ""}, NULL, id, &problem);
 }
 
 static struct guard_verdict parse(const char *bytes, size_t n, struct http1_head *out)
@@ -257,10 +257,12 @@ static void on_request(struct stream *s, const struct http2_head *head, bool end
     size_t n;
     struct guard_verdict verdict;
 
+    s->asked = true;
     rewrite_request_id(NULL, nonce);
     verdict = http2_head_request(head, end, nonce, text, &n);
     if (verdict.reason == PROXY_BAD_REQUEST) {
-        reject(s, verdict);
+        count_malformed(s);
+        http2_reset(&s->h2, HTTP2_PROTOCOL_ERROR);
         return;
     }
     if (verdict.reason == PROXY_NONE)
@@ -535,6 +537,8 @@ static void on_closed(struct http2_stream *h, uint32_t code)
     struct stream *s = stream_of(h);
     struct client_http2 *x = s->owner;
 
+    if (!s->asked && code == HTTP2_PROTOCOL_ERROR)
+        count_malformed(s); /* nghttp2 found it */
     if (s->down.exchange && code == HTTP2_NO_ERROR)
         exchange_client_drained(s->down.exchange); /* its last bytes went out just now */
     if (s->down.exchange)
