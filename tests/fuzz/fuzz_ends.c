@@ -128,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     struct end_asked asked = {.response = flags & 1,
                               .of = {.head = flags & 2, .websocket = flags & 4}};
     struct kg_str in = fuzz_rest(&f);
-    struct end ours;
+    struct end ours = {.payload = NULL};
 
     if (!end_find(&asked, in, &ours))
         return 0;

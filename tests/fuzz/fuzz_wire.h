@@ -99,8 +99,9 @@ static inline bool seen_head(struct seen *s, struct kg_str *in)
     return true;
 }
 
-/* Lower-case size, CRLF, so many bytes, CRLF; "0", trailers, an empty line. False: not whole. */
-static inline bool seen_chunks(struct kg_str *in)
+/* Lower-case size, CRLF, so many bytes, CRLF; "0", trailers, an empty line; what it carries goes to
+ * `body` if that is not NULL. False: not whole. */
+static inline bool seen_chunks_into(struct kg_str *in, struct kg_buf *body)
 {
     struct kg_str line;
     uint64_t n;
@@ -111,14 +112,16 @@ static inline bool seen_chunks(struct kg_str *in)
         KG_ASSERT(line.n > 0 && line.n <= 16 && (line.n == 1 || line.p[0] != '0'));
         n = 0;
         for (size_t i = 0; i < line.n; i++) {
-            const char *at = memchr("0123456789abcdef", line.p[i], 16);
+            const char *digits = "0123456789abcdef", *at = memchr(digits, line.p[i], 16);
             KG_ASSERT(at);
-            n = n * 16 + (uint64_t)(strchr("0123456789abcdef", *at) - "0123456789abcdef");
+            n = n * 16 + (uint64_t)(at - digits);
         }
         if (n > 0 && in->n < n + 2)
             return false;
         if (n > 0)
             KG_ASSERT(in->p[n] == '\r' && in->p[n + 1] == '\n');
+        if (body)
+            kg_buf_append(body, in->p, (size_t)n);
         in->p += n > 0 ? n + 2 : 0;
         in->n -= n > 0 ? n + 2 : 0;
     } while (n > 0);
@@ -128,6 +131,31 @@ static inline bool seen_chunks(struct kg_str *in)
         if (line.n > 0)
             value_of(line);
     } while (line.n > 0);
+    return true;
+}
+
+static inline bool seen_chunks(struct kg_str *in)
+{
+    return seen_chunks_into(in, NULL);
+}
+
+/* Takes one whole request from the front of `in`: its method, what it carries. False: it is not
+ * whole. */
+static inline bool seen_request(struct kg_str *in, struct seen *s, struct kg_str *method,
+                                struct kg_buf *body)
+{
+    struct kg_str rest = *in;
+
+    kg_buf_clear(body);
+    if (rest.n == 0 || !seen_head(s, &rest))
+        return false;
+    *method = (struct kg_str){in->p, (size_t)((const char *)memchr(in->p, ' ', in->n) - in->p)};
+    if (s->chunked && !seen_chunks_into(&rest, body))
+        return false;
+    if (s->length > rest.n)
+        return false;
+    kg_buf_append(body, rest.p, (size_t)s->length);
+    *in = (struct kg_str){rest.p + s->length, rest.n - (size_t)s->length};
     return true;
 }
 
