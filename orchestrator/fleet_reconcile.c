@@ -121,6 +121,8 @@ static void adopt(struct fleet_instance *i, enum instance_event as)
     if (i->held && as == INSTANCE_ON_ADOPTED)
         i->deadline_ms = KG_NEVER;
     fleet_step(i, as, NULL);
+    if (i->died) /* said while it was looked at: before that look, or after it? */
+        fleet_step(i, INSTANCE_ON_DOUBT, NULL);
     if (as == INSTANCE_ON_ADOPTED_PAUSED && i->held) {
         fleet_step(i, INSTANCE_ON_DEMAND, "a front of the last run may wait for it");
     } else if (as == INSTANCE_ON_ADOPTED_PAUSED) {
@@ -140,6 +142,7 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     i->container.address = c->address;
     i->container.address_length = c->address_length;
     i->epoch = f->epoch;
+    i->woken = i->rested = true; /* the engine repeats its last news, perhaps of a former life */
     i->held = f->hold && is_up(c);
     if (i->held)
         reaper_hold(&f->reaper, &i->idle);
@@ -194,7 +197,7 @@ static void on_event(struct fleet_instance *i, const struct engine_event *event)
         break;
     case ENGINE_EVENT_DIE:
     case ENGINE_EVENT_DESTROY:
-        if (in_use(i) && i->woken)
+        if ((in_use(i) || ours) && i->woken)
             fleet_step(i, INSTANCE_ON_DOUBT, NULL);
         else if (in_use(i))
             fleet_ended(i, INSTANCE_ON_DIED, died ? NULL : "removed by somebody else");

@@ -108,6 +108,73 @@ START_TEST(what_is_found_stopped_is_started_for_a_request)
 }
 END_TEST
 
+/* --- the engine repeats its last second: a new run hears of what the last one did --- */
+
+static void hear_of(struct rig *r, enum engine_event_kind kind)
+{
+    struct engine_event event = {.kind = kind, .container = box(r, 1, FOUND, ENGINE_RUNNING)};
+
+    fleet_engine_event(r->f, &event, r->now_ms);
+    fleet_check(r->f);
+}
+
+START_TEST(a_former_death_heard_during_the_look_does_not_keep_it_from_serving)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container found;
+
+    snprintf(r->name, sizeof r->name, FOUND);
+    found = box(r, 1, FOUND, ENGINE_RUNNING);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    ask(r, 0);
+    hear_of(r, ENGINE_EVENT_DIE); /* it was stopped, and started again */
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    hear_nothing(r); /* was that look made before it died, or after? */
+    answer_look(r, ENGINE_RUNNING);
+    hear(r, GRANT);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(former_news_of_what_was_adopted_are_looked_into)
+{
+    static const enum engine_event_kind kinds[] = {ENGINE_EVENT_DIE, ENGINE_EVENT_PAUSE};
+    struct rig *r = rig_finding(ENGINE_RUNNING, SECOND, false);
+
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    ask(r, 0);
+    hear(r, GRANT);
+    pass(r, SECOND);
+    hear_of(r, kinds[_i]);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    answer_look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    hear_nothing(r); /* its exchange goes on */
+    hear_of(r, ENGINE_EVENT_DIE);
+    pass(r, SECOND);
+    answer_look(r, ENGINE_EXITED);
+    hear(r, GONE); /* this time it is true */
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_former_death_of_what_was_found_paused_is_looked_into)
+{
+    struct rig *r = rig_finding(ENGINE_PAUSED, SECOND, false);
+
+    hear_of(r, ENGINE_EVENT_DIE);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    answer_look(r, ENGINE_PAUSED);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    ask(r, 0);
+    ck_assert_int_eq(hear(r, GRANT)->warmth, PROXY_PAUSED);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fleet_restart");
@@ -119,6 +186,9 @@ int main(void)
     tcase_add_test(t, what_is_found_paused_ends_in_its_time);
     tcase_add_test(t, what_is_found_paused_is_resumed_while_old_fronts_live);
     tcase_add_test(t, what_is_found_stopped_is_started_for_a_request);
+    tcase_add_test(t, a_former_death_heard_during_the_look_does_not_keep_it_from_serving);
+    tcase_add_loop_test(t, former_news_of_what_was_adopted_are_looked_into, 0, 2);
+    tcase_add_test(t, a_former_death_of_what_was_found_paused_is_looked_into);
     tcase_add_loop_test(t, what_the_last_run_was_ending_is_removed, 0, 3);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
