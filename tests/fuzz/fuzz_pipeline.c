@@ -113,7 +113,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     script_begin(flags & 0x3f, false);
     configure_any();
     while (left.n > 0) {
-        size_t piece = fuzz_piece(&script.split, left.n);
+        size_t piece =
+            script.cut_bytes < MAX_CUT_BYTES ? fuzz_piece(&script.split, left.n) : left.n;
+        script.cut_bytes += piece;
         say_piece(script.client, left.p, piece);
         left = (struct kg_str){left.p + piece, left.n - piece};
         answer_all();

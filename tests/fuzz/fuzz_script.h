@@ -9,6 +9,7 @@
 #define ESCAPE 0xff
 #define OK2 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 #define MAX_ORDERS 400
+#define MAX_CUT_BYTES 2048 /* behind these, what is said is said as a whole */
 
 enum order {
     SAY_SAID, /* what was collected goes out now, instead of with the next order */
@@ -46,6 +47,7 @@ static struct {
     struct peer *client, *worker;
     bool to_worker, automatic;
     uint32_t split; /* seed: how what is said is cut */
+    size_t cut_bytes;
     unsigned probes;
     void (*frame)(uint8_t order); /* appends to what is said; NULL: there are none */
 } script;
@@ -88,7 +90,8 @@ static inline void say_said(void)
     struct kg_str left = kg_buf_str(&script.said);
 
     while (p && left.n > 0) {
-        size_t n = fuzz_piece(&script.split, left.n);
+        size_t n = script.cut_bytes < MAX_CUT_BYTES ? fuzz_piece(&script.split, left.n) : left.n;
+        script.cut_bytes += n;
         say_piece(p, left.p, n);
         left = (struct kg_str){left.p + n, left.n - n};
     }
@@ -253,6 +256,7 @@ static inline void play(struct fuzz f)
 static inline void script_begin(uint8_t flags, bool automatic)
 {
     script.split = flags & 0x3f;
+    script.cut_bytes = 0;
     script.to_worker = false;
     script.automatic = automatic;
     script.worker = NULL;
