@@ -184,6 +184,12 @@ def test_names_with_underscores_that_mean_ours_are_dropped(gate):
 
 @RFC.follows(
     "5.3",
+    "MAY",
+    "A recipient MAY combine multiple field lines that have the same field name into one field "
+    "line (Kipgate does not, but for Cookie of HTTP/2)",
+)
+@RFC.follows(
+    "5.3",
     "MUST",
     "The order in which field lines with the same name are received is significant; a proxy MUST "
     "NOT change the order of these field line values when forwarding a message",
@@ -371,6 +377,37 @@ def test_dates_of_ours_are_imf_fixdates(gate):
     own = raw.request(gate.front, get("http://kipgate.test:x/"))
     for response in (own, answered(gate, PLAIN)):
         assert IMF_FIXDATE.fullmatch(response.one("Date"))
+
+
+@RFC.stricter(
+    "5.1",
+    "MUST",
+    "A proxy MUST forward unrecognized header fields unless it is specifically configured to "
+    "block, or otherwise transform, such fields",
+    "X-Request-Id and traceparent are Kipgate's to write: one of a client that is not valid, or "
+    "comes twice, is replaced, and a worker's X-Request-Id too: they end up in logs",
+)
+def test_ids_are_ours(gate):
+    """Valid ones of a client pass."""
+    for line in ("X-Request-Id: a b", "traceparent: x"):
+        assert line not in dump(gate, get("/", line)).lines
+    assert dump(gate, get("/", "X-Request-Id: valid-1")).one("X-Request-Id") == "valid-1"
+    response = answered(gate, response_head("X-Request-Id: forged", "Content-Length: 0"))
+    assert response.one("X-Request-Id") != "forged"
+
+
+@RFC.stricter(
+    "5.4",
+    "MAY",
+    "A client MAY discard or truncate received field lines that are larger than the client wishes "
+    "to process",
+    "a response with more than 64 KiB or 100 fields of head is refused as a whole: 502",
+)
+def test_large_response_heads(gate):
+    """Nothing of them is passed."""
+    for lines in (["X-A: " + "a" * 66000], [f"X-{i}: a" for i in range(101)]):
+        answer = response_head(*lines, "Content-Length: 0")
+        problem(answered(gate, answer, close=1), 502, "upstream-failed")
 
 
 # --- 6: messages ----------------------------------------------------------------------------------

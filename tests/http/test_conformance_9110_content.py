@@ -227,6 +227,12 @@ def test_vary_is_the_workers(gate):
 
 
 @RFC.follows(
+    "15.4.5",
+    "SHOULD",
+    "If the conditional request originated with an outbound client, the proxy SHOULD forward the "
+    "304 (Not Modified) response to that client",
+)
+@RFC.follows(
     "13.2.1",
     "MUST",
     "A server that is not the origin server and cannot act as a cache MUST NOT evaluate the "

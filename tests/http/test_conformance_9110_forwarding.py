@@ -51,6 +51,12 @@ def test_special_forms_with_other_methods(gate):
 
 
 @RFC.follows(
+    "7.7",
+    "MUST",
+    "A proxy MUST NOT change the host name if the target URI contains a fully qualified domain "
+    "name",
+)
+@RFC.follows(
     "7.2",
     "plain",
     "The Host field is critical information for handling a request: the target's host and port go "
@@ -181,6 +187,20 @@ def test_connection_cannot_remove_what_is_for_all(gate):
     assert seen.body == b"ok"
 
 
+@RFC.stricter(
+    "7.6.1",
+    "plain",
+    "Connection = #connection-option: any number of them",
+    "at most 32, each a token: 400, or 502 from a worker",
+)
+def test_too_many_connection_options(gate):
+    """32 pass, 33 do not; what is no token does not."""
+    names = [f"X-{i}" for i in range(33)]
+    assert dump(gate, get("/", "Connection: " + ", ".join(names[:32])))
+    refused(gate, get("/", "Connection: " + ", ".join(names)), 400, "bad-request")
+    refused(gate, get("/", "Connection: a b"), 400, "bad-request")
+
+
 @RFC.follows(
     "7.6.1",
     "SHOULD",
@@ -254,6 +274,18 @@ def test_max_forwards_with_other_methods(gate):
     assert dump(gate, get("/", "Max-Forwards: 0")).one("Max-Forwards") == "0"
 
 
+@RFC.follows(
+    "7.6.3",
+    "MAY",
+    "If the real host is considered to be sensitive information, a sender MAY replace it with a "
+    "pseudonym",
+)
+@RFC.follows(
+    "7.6.3",
+    "MUST",
+    "A sender MUST NOT combine Via members that have different received-protocol values (none are "
+    "combined)",
+)
 @RFC.follows(
     "7.6.3",
     "MUST",

@@ -586,6 +586,18 @@ def test_redirections_are_passed(gate, status):
 
 
 @RFC.follows(
+    "8.3",
+    "SHOULD",
+    "A sender that generates a message containing content SHOULD generate a Content-Type header "
+    "field in that message",
+)
+@RFC.follows(
+    "8.6",
+    "SHOULD",
+    "An origin server SHOULD send a Content-Length header field when the content size is known "
+    "prior to sending the complete header section",
+)
+@RFC.follows(
     "15.5",
     "SHOULD",
     "Except when responding to a HEAD request, the server SHOULD send a representation containing "
@@ -599,8 +611,9 @@ def test_redirections_are_passed(gate, status):
 )
 def test_errors_of_ours_are_explained(gate):
     """A problem document (RFC 9457) that says what was wrong."""
-    body = problem(raw.request(gate.front, get("/a%00")), 400, "bad-request")
-    assert "NUL" in body["detail"]
+    response = raw.request(gate.front, get("/a%00"))
+    assert "NUL" in problem(response, 400, "bad-request")["detail"]
+    assert response.framing == "length"
 
 
 @RFC.follows(
@@ -698,3 +711,16 @@ def test_stray_bytes_of_a_worker_reach_nobody(gate):
     answered(gate, PLAIN + PLAIN.replace(b"ok", b"no"), hold=1)
     for _ in range(3):
         assert dump(gate, get("/mine")).first == "GET /mine HTTP/1.1"
+
+
+@RFC.stricter(
+    "17.10",
+    "plain",
+    "Application handling of field names: a CGI-like mapping makes HTTP_PROXY, a variable that "
+    "clients obey, of a field named Proxy",
+    "Proxy, and every field whose name begins with Proxy-, ends here in both directions",
+)
+def test_proxy_field_reaches_no_worker(gate):
+    """In any case of letters."""
+    seen = dump(gate, get("/", "Proxy: http://evil.test/", "PROXY: x", "Proxy-Anything: x"))
+    assert not any("proxy" in name for name in seen.names())

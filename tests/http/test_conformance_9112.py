@@ -22,6 +22,7 @@ from harness.echo import Dump, get
 from harness.kipgate import problem
 
 RFC = Table(9112)
+RFC9110 = Table(9110)
 
 
 @pytest.fixture(scope="module")
@@ -407,6 +408,12 @@ def test_other_whitespace_in_the_status_line(gate, line):
 # --- 5: field lines -------------------------------------------------------------------------------
 
 
+@RFC9110.follows(
+    "5.6.3",
+    "SHOULD",
+    "For protocol elements where optional whitespace is preferred, a sender SHOULD generate the "
+    "optional whitespace as a single SP",
+)
 @RFC.follows(
     "5",
     "plain",

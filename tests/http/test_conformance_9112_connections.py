@@ -24,7 +24,7 @@ from harness import echo as worker
 from harness import raw
 from harness.echo import Dump, get, raw_post, raw_target
 from harness.kipgate import problem
-from harness.waiting import wait_until
+from harness.waiting import Background, wait_until
 
 RFC = Table(9112)
 
@@ -74,6 +74,12 @@ def test_unasked_data_of_a_worker(gate):
         assert dump(gate, get(f"/{i}")).first == f"GET /{i} HTTP/1.1"
 
 
+@RFC.follows(
+    "9.5",
+    "SHOULD",
+    "A server SHOULD sustain persistent connections, when possible, and allow flow control to "
+    "resolve temporary overloads",
+)
 @RFC.follows("9.3", "SHOULD", "HTTP implementations SHOULD support persistent connections")
 def test_connections_persist(gate):
     """Towards the client and towards the worker."""
@@ -84,6 +90,12 @@ def test_connections_persist(gate):
     assert worker_connections(gate) == before
 
 
+@RFC.follows(
+    "9.6",
+    "MUST",
+    'A client that receives a "close" connection option MUST cease sending requests on that '
+    "connection and close the connection after reading the response message",
+)
 @RFC.follows(
     "9.3",
     "plain",
@@ -290,6 +302,31 @@ def test_closing_in_stages(gate):
         client.send_anyway(post("Content-Length: 1", "Content-Length: 2") + b"x" * 60000)
         assert client.response("POST").status == 400
         assert client.ended(5) and not client.was_reset
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow(gate):
+    """Two clients that begin with the module: one is silent, one sends half a head."""
+    clients = [gate.raw(20), gate.raw(20)]
+    clients[1].send(get("/")[:-2])
+    yield [Background(client.rest, 15) for client in clients]
+    for client in clients:
+        client.close()
+
+
+@RFC.stricter(
+    "9.5",
+    "MAY",
+    "A client, server, or proxy MAY close the transport connection at any time; the RFC sets no "
+    "time limits",
+    "a head is whole within 10 s of its first byte (408), a silent connection ends after 10 s, a "
+    "kept one after 60 s; content comes at 500 bytes/s or more after the first 10 s (408), and a "
+    "client takes something every 30 s",
+)
+def test_slow_clients(slow):
+    """The limits of 10 s; the others have tests of their own."""
+    silent, half = [client.result(15) for client in slow]
+    assert silent == b"" and half.startswith(b"HTTP/1.1 408 ") and b"Connection: close" in half
 
 
 # --- 11: security ---------------------------------------------------------------------------------

@@ -258,6 +258,45 @@ def test_incomplete_responses_of_a_worker(client, answer):
     assert client.get("/").status == 200
 
 
+@RFC.follows(
+    "5.4.2",
+    "MUST",
+    "The peer that sends the RST_STREAM frame MUST be prepared to receive any frames that were "
+    "sent or enqueued for sending by the remote peer",
+)
+def test_frames_behind_a_reset_of_the_server(client):
+    """Content, a window and trailers of a request that was malformed: the connection goes on."""
+    stream = client.headers(http2.request("/", "connection: x", method="POST"), end=False)
+    client.data(stream, b"x" * 100, end=False)
+    malformed(client, stream)
+    client.send(window_update(stream, 10) + frame(PRIORITY, 0, stream, b"\0\0\0\0\x10"))
+    client.data(stream, b"x" * 100, end=False)
+    client.headers([("x-a", "1")], stream=stream)
+    assert client.get("/").status == 200
+
+
+@RFC.follows(
+    "6.9",
+    "MUST",
+    "A receiver that receives a flow-controlled frame MUST always account for its contribution "
+    "against the connection flow-control window, also on a stream in error",
+)
+def test_content_of_dead_streams_is_given_back(client):
+    """Sixty times 32 KiB to requests that are answered early: the connection's window is whole."""
+    for _ in range(60):
+        stream = client.headers(
+            http2.request("/small", "content-length: 99999", method="POST"), end=False
+        )
+        while client.windows[0] < 32768:
+            client.read()
+        for _ in range(2):
+            client.data(stream, b"x" * FRAME_BYTES, end=False)
+            client.windows[0] -= FRAME_BYTES
+        assert client.response(stream).status == 413
+    response = client.get(worker.sink(), method="PUT", body=bytes(1 << 20))
+    assert b'"bytes":1048576,' in response.body
+
+
 # --- 8.2: fields ----------------------------------------------------------------------------------
 
 
