@@ -141,9 +141,12 @@ def on_socket(image):
 
 
 @contextlib.contextmanager
-def kipgate(host, worker, others=None, cores=(PROXY_CORE,), worker_core=LOAD_CORE):
-    """One front for each core, control beside the first, the worker awake on the load's core. Gives
-    the gate, it as a peer, and its worker's address."""
+def kipgate(
+    host, worker, others=None, cores=(PROXY_CORE,), worker_core=LOAD_CORE, prepare=lambda gate: None
+):
+    """One front for each core, control beside the first, the worker awake on the load's core; what
+    `prepare` changes comes before the start. Gives the gate, it as a peer, and its worker's
+    address."""
     gate = Kipgate(
         {"worker": worker, **(others or {})},
         config={"fronts": len(cores), "log_level": "warn", "sandboxes": "off"},
@@ -151,6 +154,7 @@ def kipgate(host, worker, others=None, cores=(PROXY_CORE,), worker_core=LOAD_COR
         engine=host,
     )
     try:
+        prepare(gate)
         gate.start()
         pin(gate.process.pid, cores[0])
         for pid, core in zip(gate.fronts(), cores):

@@ -370,8 +370,8 @@ static int open_signals(struct front *f)
     return rc;
 }
 
-/* With its first stream libuv opens a descriptor to keep in reserve. Once confined it could not, and
- * would try again with each connection. */
+/* With its first stream libuv opens a descriptor to keep in reserve. Once confined it could not,
+ * and would try again with each connection. */
 static void open_reserve(struct front *f)
 {
     uv_pipe_init(&f->loop, &f->first, 0);

@@ -11,7 +11,8 @@
 #include <openssl/ssl.h>
 #include <stdlib.h>
 
-#define HANDSHAKE_BYTES (64 * 1024) /* that a client may send ahead of our answer */
+#define HANDSHAKE_BYTES (64 * 1024) /* that one may take */
+#define AHEAD_BYTES (8 * 1024)      /* that wait for a handshake's turn */
 #define LEAST_READ_BYTES 4096       /* however little there is room for: a record comes whole */
 #define RECORD_BYTES (16 * 1024)
 #define OUT_BYTES (KG_READ_BUFFER_BYTES + 4096) /* one read's worth, encrypted */
@@ -222,6 +223,15 @@ static void succeed(struct tls *t)
         stats->tls_full++;
 }
 
+/* The kernel is asked again, unless something is here still. */
+static void listen_again(struct tls *t)
+{
+    struct wire *w = t->wire;
+
+    if (w->reading && !w->closing && kg_list_empty(&t->turn) && wire_listen_on(w) != 0)
+        w->reading = false;
+}
+
 static void shake(struct tls *t)
 {
     struct wire *w = t->wire;
@@ -234,11 +244,15 @@ static void shake(struct tls *t)
     enter(t, t->held.data, t->held.len);
     rc = SSL_do_handshake(t->ssl);
     flush(t);
+    t->shaken += t->held.len - t->in_n;
     if (rc == 1) {
         succeed(t);
-        deliver(t); /* a request may be here already */
-    } else if (SSL_get_error(t->ssl, rc) == SSL_ERROR_WANT_READ && t->send_code == 0) {
+        deliver(t); /* a request, and much of its body, may be here already */
+        listen_again(t);
+    } else if (SSL_get_error(t->ssl, rc) == SSL_ERROR_WANT_READ && t->send_code == 0 &&
+               t->shaken <= HANDSHAKE_BYTES) {
         keep_rest(t);
+        listen_again(t);
     } else {
         wire_broke(w);
     }
@@ -247,14 +261,11 @@ static void shake(struct tls *t)
 /* Goes on with what is here. */
 static void go_on(struct tls *t)
 {
-    struct wire *w = t->wire;
-
-    if (!w->reading)
+    if (!t->wire->reading)
         return;
     enter(t, t->held.data, t->held.len);
     deliver(t);
-    if (w->reading && !w->closing && kg_list_empty(&t->turn) && wire_listen_on(w) != 0)
-        w->reading = false;
+    listen_again(t);
 }
 
 static void on_turn(uv_idle_t *idle)
@@ -291,7 +302,7 @@ struct tls *tls_new(struct wire *w)
     t->wire = w;
     t->server = w->proxy->tls;
     kg_list_init(&t->turn);
-    kg_buf_init(&t->held, HANDSHAKE_BYTES);
+    kg_buf_init(&t->held, KG_READ_BUFFER_BYTES);
     return t;
 }
 
@@ -318,7 +329,7 @@ size_t tls_room(const struct tls *t)
     size_t room;
 
     if (!t->done)
-        return HANDSHAKE_BYTES - t->held.len;
+        return AHEAD_BYTES - t->held.len;
     room = t->wire->kind->room(t->wire);
     return room > 0 && room < LEAST_READ_BYTES ? LEAST_READ_BYTES : room;
 }
@@ -328,9 +339,11 @@ void tls_bytes(struct tls *t, const char *bytes, size_t n)
     if (t->done && t->held.len == 0) {
         enter(t, bytes, n);
         deliver(t);
-    } else if (kg_buf_append(&t->held, bytes, n) != 0 || (!t->done && tls_room(t) == 0)) {
+    } else if (kg_buf_append(&t->held, bytes, n) != 0) {
         wire_broke(t->wire);
     } else {
+        if (!t->done && t->held.len == AHEAD_BYTES)
+            uv_read_stop(&t->wire->uv.stream); /* its turn comes first */
         wait_turn(t, t->done ? &t->server->ready : &t->server->handshakes);
     }
 }
@@ -342,8 +355,9 @@ bool tls_has_bytes(const struct tls *t)
 
 bool tls_go_on(struct tls *t)
 {
-    if (!t->done ||
-        !(t->held.len > 0 || t->in_n > 0 || t->ended || t->broken || SSL_pending(t->ssl) > 0))
+    if (!t->done)
+        return t->held.len == AHEAD_BYTES; /* it waits for its turn */
+    if (t->held.len + t->in_n == 0 && !t->ended && !t->broken && SSL_pending(t->ssl) == 0)
         return false;
     wait_turn(t, &t->server->ready);
     return true;

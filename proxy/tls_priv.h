@@ -29,6 +29,7 @@ struct tls {
     struct kg_buf held;  /* came, and was not worked on yet */
     const char *in;      /* what OpenSSL may read in this call */
     size_t in_n;
+    size_t shaken;      /* bytes that the handshake took so far */
     char *name;         /* that the client asked for, lower case; NULL: none */
     bool done;          /* the handshake is */
     bool ended, broken; /* found behind bytes that are not taken yet */

@@ -91,6 +91,37 @@ START_TEST(a_request_with_the_end_of_the_handshake)
 }
 END_TEST
 
+/* The same with a large body: more comes at once than waits for a handshake's turn. */
+START_TEST(a_body_with_the_end_of_the_handshake)
+{
+    struct peer p;
+    struct end e;
+
+    fill_big();
+    for (int late = 0; late < 2; late++) {
+        join(&e, &p, "a.test");
+        while (!p.done) {
+            peer_pump(&p);
+            p.done = SSL_do_handshake(p.ssl) == 1;
+            if (!p.done)
+                turn();
+        }
+        peer_say(&p, big, 500 * 1024);
+        peer_pump(&p);
+        peer_pump(&p);
+        e.room = late ? 1000 : SIZE_MAX;
+        if (late) {
+            UNTIL(&p, e.room == 0 && e.pauses == 1);
+            e.room = SIZE_MAX;
+            wire_read(&e.wire, true);
+        }
+        UNTIL(&p, e.got.len == 500 * 1024);
+        ck_assert_mem_eq(e.got.data, big, 500 * 1024);
+        part(&e, &p);
+    }
+}
+END_TEST
+
 START_TEST(bulk_in)
 {
     struct peer p;
@@ -452,6 +483,7 @@ int main(void)
     const TTest *const tests[] = {bytes_both_ways,
                                   byte_by_byte,
                                   a_request_with_the_end_of_the_handshake,
+                                  a_body_with_the_end_of_the_handshake,
                                   bulk_in,
                                   bulk_out,
                                   a_client_that_takes_nothing_fills_the_queue,
