@@ -659,6 +659,8 @@ static int control_open(struct control *c, struct kg_err *err)
     int rc = state_open(&c->state, c->config->state_dir, c->config->owner, err);
 
     if (rc == 0)
+        rc = state_claim_owner(&c->state, c->config->engine, err);
+    if (rc == 0)
         rc = open_listeners(c, err);
     if (rc == 0)
         rc = open_access_log(c, err);

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define CLOCKS_MAX_BYTES (4 * 1024 * 1024)
@@ -135,7 +137,7 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
     char sockets[288];
     int rc;
 
-    *s = (struct state){.lock_fd = -1, .fronts_fd = -1};
+    *s = (struct state){.lock_fd = -1, .owner_fd = -1, .fronts_fd = -1};
     if (!kg_str_copy(s->dir, sizeof s->dir, kg_str_of(dir)))
         return kg_fail(err, KG_EINVAL, "state_dir: longer than %zu bytes", sizeof s->dir - 1);
     rc = make_dirs(dir, err);
@@ -157,6 +159,59 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
     return rc < 0 ? rc : 0;
 }
 
+/* --- one of each owner --- */
+
+/* A name of no file that the kernel takes back with the process. */
+static socklen_t owner_address(const struct state *s, const char *engine, struct sockaddr_un *a)
+{
+    char both[STATE_OWNER_BYTES + 320], hex[65];
+    int n = snprintf(both, sizeof both, "%s %s", s->owner, engine);
+
+    digest_sha256_hex((struct kg_str){both, (size_t)n < sizeof both ? (size_t)n : sizeof both - 1},
+                      hex);
+    *a = (struct sockaddr_un){.sun_family = AF_UNIX};
+    n = snprintf(a->sun_path + 1, sizeof a->sun_path - 1, "kipgate-owner-%.32s", hex);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+}
+
+/* Anybody on this machine can hold that name: only a Kipgate that could hold our containers, too,
+ * is believed. False, too, if it is gone again. */
+static bool is_rival(const struct sockaddr_un *a, socklen_t n, struct ucred *peer)
+{
+    socklen_t peer_n = sizeof *peer;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool known = fd >= 0 && connect(fd, (const struct sockaddr *)a, n) == 0 &&
+                 getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &peer_n) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return known && (peer->uid == 0 || peer->uid == geteuid());
+}
+
+int state_claim_owner(struct state *s, const char *engine, struct kg_err *err)
+{
+    struct sockaddr_un a;
+    socklen_t n = owner_address(s, engine, &a);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct ucred peer;
+
+    KG_ASSERT(s->owner_fd < 0);
+    if (fd < 0)
+        return kg_fail(err, KG_EIO, "owner %s: %s", s->owner, strerror(errno));
+    if (bind(fd, (const struct sockaddr *)&a, n) == 0 && listen(fd, 8) == 0) {
+        s->owner_fd = fd;
+        return 0;
+    }
+    close(fd);
+    if (is_rival(&a, n, &peer))
+        return kg_fail(err, KG_ECONFLICT,
+                       "owner %s: another Kipgate (process %d) is running with it on engine %s",
+                       s->owner, (int)peer.pid, engine);
+    KG_LOG(KG_LOG_WARN, "owner-not-claimed", KG_F("owner", s->owner),
+           KG_F("why", "something else holds its name on this machine"));
+    return 0;
+}
+
 void state_close(struct state *s)
 {
     char path[320];
@@ -166,9 +221,11 @@ void state_close(struct state *s)
         close(s->fronts_fd);
         unlink(path);
     }
+    if (s->owner_fd >= 0)
+        close(s->owner_fd);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
-    s->fronts_fd = s->lock_fd = -1;
+    s->fronts_fd = s->owner_fd = s->lock_fd = -1;
 }
 
 static void boot_id(char out[64])

@@ -14,6 +14,7 @@ struct state {
     char dir[224]; /* room for a file name within a socket path's or PATH_MAX's limits */
     char owner[STATE_OWNER_BYTES];
     int lock_fd;   /* held for the process's life: one control per state_dir */
+    int owner_fd;  /* likewise: one control per owner and engine on this machine; -1: not claimed */
     int fronts_fd; /* a shared lock that our fronts inherit: held while any of them lives */
     char fronts_lock[64];
     bool dirty;
@@ -23,6 +24,10 @@ struct state {
 /* Makes the directory and takes the lock. KG_ECONFLICT when another Kipgate holds it. `owner` NULL:
  * read from the directory, or made. */
 int state_open(struct state *s, const char *dir, const char *owner, struct kg_err *err);
+/* After state_open. KG_ECONFLICT when a Kipgate with another state_dir has our owner on that
+ * engine: each would remove what the other makes. It cannot see into other machines, nor out of a
+ * container with a network of its own. */
+int state_claim_owner(struct state *s, const char *engine, struct kg_err *err);
 void state_close(struct state *s);
 /* Tells the fleet the clocks that the last run saved; those in use then have none. */
 void state_recall(const struct state *s, struct fleet *f);

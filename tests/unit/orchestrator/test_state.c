@@ -241,6 +241,25 @@ START_TEST(test_a_second_control_is_refused)
 }
 END_TEST
 
+/* A state directory that was copied, or an owner that was configured twice. */
+START_TEST(test_an_owner_is_one_controls_on_an_engine)
+{
+    struct state other = {.owner = "o", .lock_fd = -1, .owner_fd = -1, .fronts_fd = -1};
+
+    snprintf(other.owner, sizeof other.owner, "test-%d", (int)getpid());
+    open_state(other.owner);
+    ck_assert_int_eq(state_claim_owner(&s, "unix:///a", &err), 0);
+    ck_assert_int_eq(state_claim_owner(&other, "unix:///a", &err), KG_ECONFLICT);
+    ck_assert_ptr_nonnull(strstr(err.words, other.owner));
+    ck_assert_int_eq(state_claim_owner(&other, "unix:///b", &err), 0);
+    state_close(&other);
+    state_close(&s);
+    ck_assert_int_eq(state_claim_owner(&other, "unix:///a", &err), 0);
+    state_close(&other);
+    open_state(NULL);
+}
+END_TEST
+
 START_TEST(test_our_own_fronts_are_not_old_ones)
 {
     open_state(NULL);
@@ -433,6 +452,7 @@ int main(void)
     tcase_add_test(t, test_a_directory_that_cannot_be_is_an_error);
     tcase_add_test(t, test_the_sockets_directory_is_made);
     tcase_add_test(t, test_a_second_control_is_refused);
+    tcase_add_test(t, test_an_owner_is_one_controls_on_an_engine);
     tcase_add_test(t, test_our_own_fronts_are_not_old_ones);
     tcase_add_test(t, test_fronts_of_a_killed_run_are_seen_until_they_end);
     tcase_add_test(t, test_a_lock_that_cannot_be_asked_counts_as_held);
