@@ -29,10 +29,7 @@ static inline struct kg_str value_of(struct kg_str line)
     KG_ASSERT(colon && colon > line.p);
     for (const char *c = line.p; c < colon; c++)
         KG_ASSERT(*c > ' ' && *c < 0x7f && !strchr("\"(),/:;<=>?@[\\]{}", *c));
-    KG_ASSERT(colon[1] == ' ' || colon + 1 == line.p + line.n);
-    return (struct kg_str){colon + 2, line.n > (size_t)(colon + 2 - line.p)
-                                          ? line.n - (size_t)(colon + 2 - line.p)
-                                          : 0};
+    return kg_str_trim((struct kg_str){colon + 1, line.n - (size_t)(colon + 1 - line.p)});
 }
 
 static inline void seen_field(struct seen *s, struct kg_str line)
