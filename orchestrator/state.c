@@ -297,7 +297,8 @@ static void recall_habit(struct fleet *f, const char *line)
     long long used_ms;
     int at = 0;
 
-    if (sscanf(line, "%63s %lld %n", name, &used_ms, &at) == 2 && at > 0 && line[at]) {
+    if (sscanf(line, "%63s %lld %n", name, &used_ms, &at) == 2 && at > 0 && line[at] &&
+        used_ms >= 0) {
         int64_t idle_ms = kg_clock_wall_ms() - used_ms;
         fleet_recall_habit(f, strcmp(name, "*") == 0 ? "" : name, idle_ms > 0 ? idle_ms : 0,
                            kg_str_of(line + at));

@@ -416,7 +416,7 @@ START_TEST(test_what_was_learnt_is_saved_seldom_and_only_when_new)
     state_save_habits(&s, &f, true);
     read_file("habits", text, sizeof text);
     ck_assert_int_eq(strncmp(text, "* ", 2), 0);
-    write_file("habits", "bad\n* x y\na 5\n\n\xff\n");
+    write_file("habits", "bad\n* x y\na 5\n\n\xff\na -9223372036854775808 x\n");
     f.habit_count = 0;
     state_recall_habits(&s, &f);
     ck_assert_uint_eq(f.habit_count, 0);
