@@ -594,6 +594,8 @@ static void turn(struct http2 *h)
         pump(h);
         if (h->out.len > 0)
             flush(h);
+        if (http2_flood_resets(&h->flood))
+            http2_terminate(h, HTTP2_ENHANCE_YOUR_CALM);
     }
     tell_news(h);
     if (!h->session)
