@@ -93,6 +93,11 @@ bool answer_head(struct exchange *ex, const struct http1_head *h, bool last)
                                      .waited_us = ex->waited_us,
                                      .wall_ms = proxy_wall_ms(proxy_of(ex))};
 
+    if (ex->websocket && ex->down->kind->connects && h->status < 300 &&
+        h->framing != HTTP1_TUNNEL) {
+        answer_breach(ex, "it did not switch to a WebSocket");
+        return false;
+    }
     if (ex->down->kind->head(ex->down, h, &with) != 0) {
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
         return false;

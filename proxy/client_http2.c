@@ -486,7 +486,8 @@ static void over(struct downstream *d, enum exchange_end how)
         http2_reset(&s->h2, how == EXCHANGE_BROKEN ? HTTP2_INTERNAL_ERROR : HTTP2_CANCEL);
 }
 
-static const struct downstream_kind stream_downstream = {.interim = interim,
+static const struct downstream_kind stream_downstream = {.connects = true,
+                                                         .interim = interim,
                                                          .head = head,
                                                          .send = send_piece,
                                                          .problem = problem,

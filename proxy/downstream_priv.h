@@ -32,6 +32,8 @@ struct downstream_piece {
  * the kernel or queued; KG_EIO that the client takes no more; KG_ENOMEM, KG_ELIMIT that they cannot
  * be held. After a failure nothing more can be sent. */
 struct downstream_kind {
+    /* An upgrade is asked for by CONNECT: any 2xx would say that there is a tunnel. */
+    bool connects;
     /* An interim response: the worker's head, or (NULL) 100 or 102 of ours. A client that does not
      * know them is spared. */
     int (*interim)(struct downstream *d, int status, const struct http1_head *h);

@@ -354,6 +354,7 @@ static void take_head(struct stream *st, const struct http2_head *head, bool end
     } else if (http1_is_interim(&h)) {
         answer_interim(ex, &h);
     } else {
+        h.phrase = kg_str_of(problem_phrase(h.status)); /* some clients count on one */
         see_framing(st, &h);
         st->head_done = true;
         if (end && st->left > 0)

@@ -31,7 +31,7 @@ START_TEST(request_and_response_as_fields)
     s->last = true;
     answer(w, s, ok, COUNT(ok), false);
     serve_client(w, &c, "\r\n\r\nwwwww");
-    ck_assert(has(&c, "HTTP/1.1 200 "));
+    ck_assert(has(&c, "HTTP/1.1 200 OK\r\n"));
     ck_assert(has(&c, "Content-Length: 5\r\n"));
     ck_assert(has(&c, "x-mine: yes\r\n"));
     serve_until(w, w->seen[0].closed);
