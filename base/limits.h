@@ -60,6 +60,7 @@
 
 /* Between control and its fronts. */
 #define KG_MAX_MESSAGE_BYTES 2048
+#define KG_CONTROL_AWAY_MS 30000 /* a front without control waits so long for another one */
 #define KG_MAX_CHANNEL_QUEUE 131072 /* messages waiting for a peer that does not read */
 
 /* The engine. */

@@ -7,6 +7,7 @@
 #include "orchestrator/digest.h"
 #include "orchestrator/fronts.h"
 #include "orchestrator/images.h"
+#include "orchestrator/listeners.h"
 #include "orchestrator/parking.h"
 #include "orchestrator/tls_keeper.h"
 #include <errno.h>
@@ -20,10 +21,8 @@
 #define SAVE_DELAY_MS 100
 #define OLD_FRONTS_LOOK_MS 200
 #define SETTLE_MS 15000
-#define OLD_LISTENERS_TRIES 100
-#define OLD_LISTENERS_PAUSE_US 20000
-#define PASSED_FIRST_FD 3
 #define EXIT_CONFIGURATION 2
+#define NUMBERS_SHIFT 20 /* so many instances a millisecond, and no number comes twice */
 #define MAX_FAULTS_BYTES (64 * 1024)
 
 enum control_stage {
@@ -41,8 +40,7 @@ struct control {
     enum control_stage stage;
     struct config *config;
     struct state state;
-    struct listen_set listen[KG_MAX_LISTEN], admin_listen;
-    size_t listen_count;
+    struct listeners listeners;
     int access_log_fd;
     struct engine *engine;
     struct parking *parking; /* between the engine and the fleet */
@@ -54,7 +52,7 @@ struct control {
     struct kg_buf faults; /* of certificates' files, as they were told last */
     uv_prepare_t prepare;
     uv_timer_t tick, save, old_fronts, end;
-    uv_signal_t signals[3];
+    uv_signal_t signals[4];
 };
 
 static void control_close(struct control *c);
@@ -192,6 +190,7 @@ static int put_in_force(struct control *c, struct config *next, struct config_er
         return KG_ENOMEM;
     }
     c->config = next;
+    state_save_services(&c->state, c->fleet);
     fronts_configure(c->fronts, next);
     tls_keeper_watch(c->keeper, next);
     kg_buf_clear(&c->faults);
@@ -452,16 +451,54 @@ static void control_drain(struct control *c)
     fleet_stop(c->fleet, false, kg_clock_mono_ms());
     images_stop(c->images);
     parking_stop(c->parking);
-    for (size_t i = 0; i < c->listen_count; i++)
-        listen_close(&c->listen[i]); /* else new connections would wait for nobody */
+    listeners_close_public(&c->listeners); /* else new connections would wait for nobody */
     uv_timer_start(&c->end, on_drained_late, (uint64_t)c->config->drain_timeout_ms, 0);
     fronts_drain(c->fronts);
+}
+
+/* The kernel marks the path of a file that was replaced. */
+static int find_program(char *path)
+{
+    static const char mark[] = " (deleted)";
+    size_t n = strlen(path);
+
+    if (n >= sizeof mark && strcmp(path + n - (sizeof mark - 1), mark) == 0)
+        path[n - (sizeof mark - 1)] = '\0';
+    return access(path, X_OK);
+}
+
+/* Another control in our place, of whatever the program's file is now: fronts go on, and attach to
+ * it. What is open in us closes by itself. */
+static void start_anew(struct control *c)
+{
+    char program[512], serve[] = "serve", **args = calloc((size_t)c->argc + 3, sizeof *args);
+    size_t n = sizeof program;
+
+    if (!args)
+        return;
+    args[0] = program;
+    args[1] = serve;
+    memcpy(args + 2, c->argv, (size_t)c->argc * sizeof *args);
+    KG_LOG(KG_LOG_INFO, "starting-anew");
+    state_save(&c->state, c->fleet);
+    state_save_habits(&c->state, c->fleet, true);
+    unsetenv("LISTEN_PID"); /* fronts bring the sockets that were passed */
+    if (uv_exepath(program, &n) == 0 && find_program(program) == 0)
+        execv(program, args);
+    free(args);
+    KG_LOG(KG_LOG_ERROR, "not-started-anew", KG_F("program", program),
+           KG_F("why", strerror(errno)));
 }
 
 static void on_signal(uv_signal_t *s, int number)
 {
     struct control *c = s->data;
 
+    if (number == SIGUSR2) {
+        if (c->stage == CONTROL_SERVING)
+            start_anew(c);
+        return;
+    }
     if (number == SIGHUP && c->stage == CONTROL_SERVING)
         reload_by_signal(c);
     else if (number != SIGHUP && c->stage == CONTROL_SERVING)
@@ -474,45 +511,6 @@ static void on_signal(uv_signal_t *s, int number)
 
 /* --- the beginning
  * --------------------------------------------------------------------------------- */
-
-/* The fronts of a run that was just killed close their listeners as soon as they know: until then
- * their addresses are in use. */
-static int listen_patiently(struct control *c, struct listen_set *set, const char *address,
-                            size_t fronts, struct kg_err *err)
-{
-    struct kg_err tried = {0};
-    int rc = listen_open(set, address, fronts, &tried);
-
-    for (int i = 0; rc != 0 && i < OLD_LISTENERS_TRIES && state_old_fronts_live(&c->state); i++) {
-        usleep(OLD_LISTENERS_PAUSE_US);
-        tried = (struct kg_err){0};
-        rc = listen_open(set, address, fronts, &tried);
-    }
-    return rc == 0 ? 0 : kg_fail(err, rc, "%s", tried.words);
-}
-
-static int open_listeners(struct control *c, struct kg_err *err)
-{
-    size_t fronts = (size_t)c->config->fronts;
-    int passed = listen_passed_count(), rc = 0;
-    bool secure;
-
-    for (int i = 0; rc == 0 && i < passed; i++, c->listen_count++)
-        rc = listen_adopt(&c->listen[c->listen_count], PASSED_FIRST_FD + i, err);
-    for (size_t i = 0; rc == 0 && passed == 0 && i < c->config->listen.count; i++) {
-        const char *address = config_listen_address(c->config->listen.items[i], &secure);
-        if ((rc = listen_patiently(c, &c->listen[i], address, fronts, err)) == 0)
-            c->listen_count++;
-    }
-    for (size_t i = 0; i < c->listen_count && i < c->config->listen.count; i++)
-        config_listen_address(c->config->listen.items[i], &c->listen[i].secure);
-    if (rc == 0 && strcmp(c->config->admin, "off") != 0)
-        rc = listen_patiently(c, &c->admin_listen, c->config->admin, 1, err);
-    for (size_t i = 0; rc == 0 && i < c->listen_count; i++)
-        KG_LOG(KG_LOG_INFO, "listening", KG_F("address", c->listen[i].name),
-               KG_F("tls", c->listen[i].secure ? "yes" : "no"));
-    return rc;
-}
 
 static int open_access_log(struct control *c, struct kg_err *err)
 {
@@ -530,7 +528,7 @@ static int open_access_log(struct control *c, struct kg_err *err)
 
 static int open_loop(struct control *c)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
     uv_timer_t *timers[] = {&c->tick, &c->save, &c->old_fronts, &c->end};
     int rc = uv_loop_init(&c->loop);
 
@@ -555,16 +553,13 @@ static int open_fronts(struct control *c, struct kg_err *err)
     struct fronts_params params = {.loop = &c->loop,
                                    .config = c->config,
                                    .state = &c->state,
-                                   .listen = c->listen,
-                                   .listen_count = c->listen_count,
+                                   .listeners = &c->listeners,
                                    .access_log_fd = c->access_log_fd,
                                    .arg = c,
                                    .admin_request = on_admin_request,
                                    .admin_gone = on_admin_gone,
                                    .all_ended = on_all_ended};
 
-    if (c->admin_listen.count > 0)
-        params.admin = &c->admin_listen;
     c->fronts = fronts_new(&params, err);
     return err->code;
 }
@@ -601,6 +596,7 @@ static int open_fleet(struct control *c, struct kg_err *err)
 
     digest_random_hex(seed, 16);
     params.seed = strtoull(seed, NULL, 16);
+    params.numbers = (uint64_t)kg_clock_wall_ms() << NUMBERS_SHIFT;
     c->engine = engine_open(&c->loop, c->config, c->state.owner, &callbacks, err);
     if (!c->engine)
         return err->code;
@@ -661,7 +657,7 @@ static int control_open(struct control *c, struct kg_err *err)
     if (rc == 0)
         rc = state_claim_owner(&c->state, c->config->engine, err);
     if (rc == 0)
-        rc = open_listeners(c, err);
+        rc = listeners_open(&c->listeners, c->config, &c->state, err);
     if (rc == 0)
         rc = open_access_log(c, err);
     if (rc == 0 && open_loop(c) != 0)
@@ -675,9 +671,12 @@ static int control_open(struct control *c, struct kg_err *err)
     if (rc == 0)
         rc = open_keeper(c, err);
     if (rc == 0)
+        state_recall_services(&c->state, c->fleet);
+    if (rc == 0)
         rc = fleet_configure(c->fleet, c->config, kg_clock_mono_ms());
     if (rc != 0)
         return kg_fail(err, rc, "out of memory");
+    state_save_services(&c->state, c->fleet);
     images_configure(c->images, c->config);
     parking_configure(c->parking, c->config);
     state_recall(&c->state, c->fleet);
@@ -692,9 +691,7 @@ static int control_open(struct control *c, struct kg_err *err)
 static void control_fini(struct control *c)
 {
     uv_loop_close(&c->loop);
-    for (size_t i = 0; i < c->listen_count; i++)
-        listen_close(&c->listen[i]);
-    listen_close(&c->admin_listen);
+    listeners_close(&c->listeners);
     if (c->access_log_fd >= 0)
         close(c->access_log_fd);
     state_close(&c->state);

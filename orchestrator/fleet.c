@@ -112,6 +112,7 @@ static void init(struct fleet *f)
     kg_list_init(&f->attention);
     kg_list_init(&f->finished);
     kg_list_init(&f->start_queue);
+    kg_list_init(&f->claims);
     kg_map_init(&f->service_names);
     kg_map_init(&f->by_id);
     kg_map_init(&f->by_name);
@@ -144,6 +145,7 @@ struct fleet *fleet_new(const struct fleet_params *params, int64_t now_ms)
     f->wall = params->wall_ms ? params->wall_ms : system_wall;
     f->clock_arg = params->now_arg;
     f->random = params->seed;
+    f->last_instance = params->numbers;
     f->max_starts = params->max_starts;
     f->paused_memory_bytes = -1;
     f->now_ms = f->engine_down_ms = now_ms;
@@ -181,6 +183,7 @@ void fleet_free(struct fleet *f)
         free(f->services[id]);
     }
     fleet_callers_free(&f->finished);
+    fleet_claims_forget(f, -1);
     empty_graves(f);
     KG_LIST_EACH_SAFE(it, &f->instances)
     free(KG_LIST_ENTRY(it, struct fleet_instance, in_fleet));

@@ -33,6 +33,8 @@ struct fleet_fronts {
     void (*probe_stop)(void *self, int front, uint64_t instance);
     /* The instance is gone (to all fronts that were told of it): close its idle connections. */
     void (*gone)(void *self, int front, uint64_t instance);
+    /* What the front claimed is lent to it by us, under our number. */
+    void (*renamed)(void *self, int front, uint64_t known_as, uint64_t instance, int64_t linger_ms);
 };
 
 /* What others (log, events, metrics, state file) want to know. */
@@ -61,7 +63,8 @@ struct fleet_params {
     struct fleet_observer observer;
     const char *owner;
     int max_starts;
-    uint64_t seed; /* of name suffixes; from the system's randomness in production */
+    uint64_t seed;    /* of name suffixes; from the system's randomness in production */
+    uint64_t numbers; /* instances have greater ones: no former control's, as fronts know them */
     /* What time it is when the engine answers a call; NULL: kg_clock_mono_ms. */
     int64_t (*now_ms)(void *arg);
     int64_t (*wall_ms)(void *arg); /* since 1970; NULL: kg_clock_wall_ms */
@@ -78,6 +81,11 @@ void fleet_free(struct fleet *f);
  * gone or whose spec changed has its instances drained. */
 int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms);
 int fleet_service_id(const struct fleet *f, const char *name); /* -1: none */
+/* Before the first configure: services keep the numbers that fronts of the last run know them by.
+ * 0, KG_EINVAL (`id` is taken or too large) or KG_ENOMEM. */
+int fleet_reserve_service(struct fleet *f, const char *name, uint32_t id);
+void fleet_each_service(const struct fleet *f,
+                        void (*each)(void *arg, const char *name, uint32_t id), void *arg);
 const struct config_service *fleet_service(const struct fleet *f,
                                            uint32_t id); /* NULL: none (any more) */
 
@@ -86,6 +94,10 @@ const struct config_service *fleet_service(const struct fleet *f,
 void fleet_front_up(struct fleet *f, int front, int64_t now_ms);
 void fleet_front_down(struct fleet *f, int front,
                       int64_t now_ms); /* its leases and tickets are void */
+/* A front that outlived its control holds `slots` of a container's instance, which it knows as
+ * `known_as`: answered by one renamed or gone, the former when the container is found and fit. */
+void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name, unsigned slots,
+                 int64_t used_ms, int64_t now_ms);
 /* Answered by exactly one grant or refuse unless withdrawn. */
 void fleet_acquire(struct fleet *f, int front, uint64_t ticket, uint32_t service, bool quiet,
                    int64_t now_ms);

@@ -60,6 +60,28 @@ static int service_new(struct fleet *f, const char *name)
     return 0;
 }
 
+int fleet_reserve_service(struct fleet *f, const char *name, uint32_t id)
+{
+    if (id >= KG_MAX_SERVICES || id < f->service_count ||
+        kg_map_get(&f->service_names, kg_str_of(name)))
+        return KG_EINVAL;
+    while (f->service_count < id) { /* numbers that are not used now */
+        char none[2 * sizeof id + 2];
+        snprintf(none, sizeof none, "/%x", f->service_count);
+        if (service_new(f, none) != 0)
+            return KG_ENOMEM;
+    }
+    return service_new(f, name);
+}
+
+void fleet_each_service(const struct fleet *f,
+                        void (*each)(void *arg, const char *name, uint32_t id), void *arg)
+{
+    for (uint32_t id = 0; id < f->service_count; id++)
+        if (f->services[id]->config)
+            each(arg, f->services[id]->name, id);
+}
+
 /* Containers that were found before their service was known are its own from now on. */
 static void take_orphans(struct fleet *f, struct fleet_service *s)
 {

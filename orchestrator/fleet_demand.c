@@ -192,6 +192,7 @@ void fleet_front_down(struct fleet *f, int front, int64_t now_ms)
     if (f->fronts[front].up) {
         f->fronts[front].up = false;
         f->fronts_up--;
+        fleet_claims_forget(f, front);
         front_void(f, front);
     }
     fleet_leave(f);

@@ -121,6 +121,7 @@ void fleet_instance_is(struct fleet_instance *i, const struct engine_container *
 {
     fleet_instance_forget_container(i);
     snprintf(i->container.id, sizeof i->container.id, "%s", c->id);
+    memcpy(i->container.name, i->name, sizeof i->container.name);
     i->made = true;
     kg_map_set(&i->fleet->by_container, kg_str_of(i->container.id), i);
 }
@@ -169,6 +170,7 @@ void fleet_instance_bury(struct fleet_instance *i)
     if (i->stray)
         i->service->strays--;
     i->stray = false;
+    fleet_claims_refuse(f, i->name);
     tell_end(i);
     fleet_sleepers_look(f, i->service);
     fleet_attend(f, i->service);

@@ -60,14 +60,10 @@ static void pass_on_spare(struct fleet_instance *i)
     }
 }
 
-void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum proxy_warmth warmth,
-                 bool others_wait)
+void fleet_lend(struct fleet_instance *i, int front, unsigned slots)
 {
     struct fleet *f = i->fleet;
-    struct fleet_lease *l = &i->leases[front];
-    unsigned slots = grant_size(i, front, others_wait);
 
-    KG_ASSERT(instance_serves(i->state) && slots <= free_slots(i));
     if (i->out == 0) {
         reaper_hold(&f->reaper, &i->idle);
         tell_clock(f);
@@ -80,10 +76,22 @@ void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum prox
     i->out += slots;
     i->service->out += slots;
     fleet_peak_note(i->fleet, i->service);
+    if (i->allowed < i->out)
+        i->allowed = i->out;
+    i->leases[front].slots += slots;
+    i->leases[front].told = true;
+}
+
+void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum proxy_warmth warmth,
+                 bool others_wait)
+{
+    struct fleet *f = i->fleet;
+    unsigned slots = grant_size(i, front, others_wait);
+
+    KG_ASSERT(instance_serves(i->state) && slots <= free_slots(i));
+    fleet_lend(i, front, slots);
     if (i->allowed < (unsigned)i->service->config->concurrency)
         i->allowed = (unsigned)i->service->config->concurrency;
-    l->slots += slots;
-    l->told = true;
     f->door.grant(f->door.self, front, ticket, i->service->id, i->id, slots, warmth, &i->container,
                   fleet_linger_ms(i->service));
 }

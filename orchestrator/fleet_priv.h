@@ -183,7 +183,7 @@ struct fleet {
     uint32_t service_count; /* ids ever given */
     struct kg_map service_names;
     struct fleet_service orphans;
-    struct kg_list instances, graves, attention, finished, start_queue;
+    struct kg_list instances, graves, attention, finished, start_queue, claims;
     size_t instance_count, calls;
     uint64_t last_instance;
     struct kg_map by_id, by_name, by_container;
@@ -301,7 +301,15 @@ void fleet_use_missed(struct fleet *f, struct fleet_service *s);
 void fleet_foresee(struct fleet *f, struct fleet_service *s);
 int64_t fleet_foresee_due_ms(const struct fleet_service *s); /* KG_NEVER: nothing is foreseen */
 
+/* --- fleet_claim.c: what fronts hold of a former control --- */
+bool fleet_is_claimed(const struct fleet *f, const char *name);
+bool fleet_claims_bind(struct fleet_instance *i); /* false: there are none */
+/* Of a container by that name; NULL: of all that are not known at all. */
+void fleet_claims_refuse(struct fleet *f, const char *name);
+void fleet_claims_forget(struct fleet *f, int front); /* the front is gone; -1: all */
+
 /* --- fleet_lease.c --- */
+void fleet_lend(struct fleet_instance *i, int front, unsigned slots); /* counted as out */
 void fleet_serve(struct fleet_service *s); /* grants while there is who waits and what is free */
 /* The instance of the service with the fewest slots out that has a free one, or NULL. */
 struct fleet_instance *fleet_free_slot(const struct fleet_service *s);

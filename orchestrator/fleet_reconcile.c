@@ -113,6 +113,19 @@ static bool is_due(const struct fleet_instance *i, enum instance_event as)
     return i->clock_ms <= 0 || (as == INSTANCE_ON_ADOPTED && !fleet_outlasts(i, i->clock_ms));
 }
 
+/* A front that holds slots of it serves by it: it is ready, or was resuming for those. */
+static void take_claims(struct fleet_instance *i, enum instance_event as)
+{
+    if (as == INSTANCE_ON_ADOPTED_PAUSED)
+        fleet_step(i, INSTANCE_ON_DEMAND, "a front has requests for it");
+    if (as == INSTANCE_ON_ADOPTED || as == INSTANCE_ON_ADOPTED_PAUSED)
+        fleet_claims_bind(i);
+    if (as == INSTANCE_ON_ADOPTED && i->died)
+        i->answered = true; /* when it is known to live */
+    else if (as == INSTANCE_ON_ADOPTED)
+        fleet_step(i, INSTANCE_ON_PROBED, "a front is served by it");
+}
+
 static void adopt(struct fleet_instance *i, enum instance_event as)
 {
     struct fleet *f = i->fleet;
@@ -123,7 +136,9 @@ static void adopt(struct fleet_instance *i, enum instance_event as)
     fleet_step(i, as, NULL);
     if (i->died) /* said while it was looked at: before that look, or after it? */
         fleet_step(i, INSTANCE_ON_DOUBT, NULL);
-    if (as == INSTANCE_ON_ADOPTED_PAUSED && i->held) {
+    if (fleet_is_claimed(f, i->name)) {
+        take_claims(i, as);
+    } else if (as == INSTANCE_ON_ADOPTED_PAUSED && i->held) {
         fleet_step(i, INSTANCE_ON_DEMAND, "a front of the last run may wait for it");
     } else if (as == INSTANCE_ON_ADOPTED_PAUSED) {
         if (f->paused_memory_bytes >= 0)
@@ -147,13 +162,19 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     if (i->held)
         reaper_hold(&f->reaper, &i->idle);
     i->clock_ms = recall(f, i->name);
+    if (fleet_is_claimed(f, i->name))
+        i->clock_ms = KG_NEVER; /* a front uses it */
     as = wanted_as(i, c);
     if (as != INSTANCE_ON_LEFTOVER && !is_due(i, as) && make_way(i->service)) {
         adopt(i, as);
         return;
     }
     i->wanted = false;
+    if (is_up(c))
+        fleet_claims_bind(i); /* what is open on it may end */
     fleet_step(i, is_up(c) ? INSTANCE_ON_SURPLUS : INSTANCE_ON_LEFTOVER, NULL);
+    if (i->out > 0)
+        fleet_recall_all(i);
     fleet_check_emptied(i);
 }
 
@@ -332,6 +353,8 @@ void fleet_engine_list(struct fleet *f, const struct engine_container *all, size
     for (size_t n = 0; n < count; n++)
         listed(f, &all[n], began_ms);
     not_listed(f, began_ms);
+    if (first)
+        fleet_claims_refuse(f, NULL);
     f->listed = true;
     if (first)
         go_on(f);

@@ -3,6 +3,7 @@
  * channel; and it may be told to stop at any point of its start. */
 #include "orchestrator/front.h"
 #include "base/log.h"
+#include "orchestrator/attach.h"
 #include "orchestrator/front_tls.h"
 #include "orchestrator/gate_client.h"
 #include "orchestrator/sandbox.h"
@@ -24,6 +25,8 @@ struct front {
     uv_loop_t loop;
     uv_signal_t signals[SIGNALS];
     uv_pipe_t first;
+    uv_poll_t door;   /* active while control is away */
+    uv_timer_t alone; /* ends the wait for another */
     struct message_setup setup;
     struct kg_channel *channel;
     struct gate_client *gate;
@@ -31,7 +34,7 @@ struct front {
     struct proxy *proxy;
     struct proxy_stats *stats;
     struct proxy_service service; /* being told, with its quiet patterns to come */
-    bool service_begun, configured, draining, closing, orphan;
+    bool service_begun, configured, ready_told, draining, closing, orphan;
 };
 
 static void front_send(void *arg, const void *message)
@@ -52,6 +55,9 @@ static void on_gate_closed(void *arg)
 
     for (size_t i = 0; i < SIGNALS; i++)
         uv_close((uv_handle_t *)&f->signals[i], NULL);
+    uv_close((uv_handle_t *)&f->alone, NULL);
+    if (f->setup.door)
+        uv_close((uv_handle_t *)&f->door, NULL);
     if (f->channel)
         kg_channel_close(f->channel, NULL);
     f->channel = NULL;
@@ -85,17 +91,79 @@ static void front_drain(struct front *f)
     proxy_drain(f->proxy, on_drained, f);
 }
 
+/* --- without control --- */
+
+static void give_up(struct front *f)
+{
+    KG_LOG(KG_LOG_WARN, "control-lost", KG_F("then", "finish what is open, then end"));
+    gate_client_control_lost(f->gate);
+    proxy_stop_local(f->proxy);
+    front_drain(f);
+}
+
+static void on_alone(uv_timer_t *t)
+{
+    give_up(t->data);
+}
+
+static void on_message(void *arg, const void *bytes, size_t n);
+static void on_control_lost(void *arg);
+
+static int say_hello(const struct front *f, int channel)
+{
+    int listeners[ATTACH_MAX_LISTENERS];
+    struct message_hello m;
+
+    MESSAGE_INIT(&m, HELLO);
+    m.front = f->setup.front;
+    m.listeners = f->setup.listeners;
+    m.set_up = f->setup.set_up;
+    memcpy(m.life, f->setup.life, sizeof m.life);
+    for (uint32_t i = 0; i < m.listeners; i++)
+        listeners[i] = FRONT_FD_LISTENERS + (int)i;
+    return attach_say_hello(channel, &m, FRONT_FD_STATS, FRONT_FD_DOOR, listeners);
+}
+
+/* Another control: it hears what is held and who waits, then goes on as the one before. */
+static void on_door(uv_poll_t *poll, int status, int events)
+{
+    struct front *f = poll->data;
+    int channel = status == 0 && events ? attach_accept(FRONT_FD_DOOR, f->setup.control_user) : -1;
+
+    if (channel < 0 || f->draining || f->closing)
+        return;
+    if (say_hello(f, channel) != 0) {
+        close(channel);
+        return;
+    }
+    f->channel = kg_channel_open(&f->loop, channel, on_message, on_control_lost, f);
+    if (!f->channel)
+        return;
+    KG_LOG(KG_LOG_INFO, "control-attached");
+    f->orphan = f->ready_told = false;
+    uv_poll_stop(&f->door);
+    uv_timer_stop(&f->alone);
+    gate_client_attached(f->gate);
+}
+
 static void on_control_lost(void *arg)
 {
     struct front *f = arg;
 
     f->orphan = true;
+    kg_channel_close(f->channel, NULL);
+    f->channel = NULL;
     if (f->closing)
         return; /* the proxy may be gone already */
-    KG_LOG(KG_LOG_WARN, "control-lost", KG_F("then", "finish what is open, then end"));
-    gate_client_control_lost(f->gate);
-    proxy_stop_local(f->proxy);
-    front_drain(f);
+    if (f->draining || !f->configured || !f->setup.door) {
+        give_up(f);
+        return;
+    }
+    KG_LOG(KG_LOG_WARN, "control-away", KG_F("then", "go on with what is warm, wait for another"));
+    gate_client_control_away(f->gate);
+    proxy_drop_local(f->proxy);
+    uv_poll_start(&f->door, UV_READABLE, on_door);
+    uv_timer_start(&f->alone, on_alone, KG_CONTROL_AWAY_MS, 0);
 }
 
 /* --- configuration ------------------------------------------------------------------------------
@@ -141,9 +209,10 @@ static void on_commit(struct front *f)
     flush_service(f);
     if (proxy_config_commit(f->proxy) != 0)
         KG_LOG(KG_LOG_ERROR, "configuration-not-taken", KG_F("why", "out of memory"));
-    if (f->configured)
-        return;
     f->configured = true;
+    if (f->ready_told)
+        return;
+    f->ready_told = true;
     MESSAGE_INIT(&ready, READY);
     front_send(f, &ready);
 }
@@ -185,6 +254,10 @@ static void on_message(void *arg, const void *bytes, size_t n)
 
     if (f->closing)
         return; /* the proxy may be gone already */
+    if (attach_is_sent_off(bytes, n)) {
+        give_up(f);
+        return;
+    }
     if (!head) {
         KG_LOG(KG_LOG_ERROR, "message-refused", KG_FN("bytes", (int64_t)n));
         return;
@@ -237,9 +310,15 @@ static void send_admin_body(struct front *f, uint64_t request, struct kg_str bod
 static void on_local_request(void *arg, const struct proxy_local_request *r)
 {
     static const char too_long[] = "{\"title\":\"The request line is too long\",\"status\":414}\n";
+    static const char away[] = "{\"title\":\"Control is away\",\"status\":503}\n";
     struct front *f = arg;
     struct message_admin_request m;
 
+    if (!f->channel) {
+        proxy_local_reply(f->proxy, r->id, 503, "application/problem+json", away, sizeof away - 1,
+                          true);
+        return;
+    }
     MESSAGE_INIT(&m, ADMIN_REQUEST);
     m.request = r->id;
     m.body_bytes = (uint32_t)r->body.n;
@@ -299,8 +378,7 @@ static int map_stats(struct front *f, struct kg_err *err)
 
     if (page == MAP_FAILED)
         return kg_fail(err, KG_ENOMEM, "counters: %s", strerror(errno));
-    f->stats = page;
-    close(FRONT_FD_STATS);
+    f->stats = page; /* the descriptor is kept for the next control */
     return 0;
 }
 
@@ -390,6 +468,10 @@ static int open_all(struct front *f, struct kg_err *err)
         !(f->gate = gate_client_new(&f->loop, front_send, f)))
         return kg_fail(err, KG_ENOMEM, "out of memory");
     open_reserve(f);
+    uv_timer_init(&f->loop, &f->alone);
+    f->alone.data = f->door.data = f;
+    if (f->setup.door && uv_poll_init(&f->loop, &f->door, FRONT_FD_DOOR) != 0)
+        return kg_fail(err, KG_EIO, "the socket for another control cannot be watched");
     if (open_signals(f) != 0)
         return kg_fail(err, KG_EIO, "signals cannot be watched");
     rc = open_proxy(f, err);

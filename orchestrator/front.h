@@ -10,6 +10,7 @@ enum front_fd {
     FRONT_FD_STATS,      /* memory of struct proxy_stats */
     FRONT_FD_LIFE,       /* kept open: a lock that tells the next control that we live */
     FRONT_FD_ACCESS_LOG, /* or /dev/null */
+    FRONT_FD_DOOR,       /* another control is accepted from here when ours is gone */
     FRONT_FD_LISTENERS,
 };
 

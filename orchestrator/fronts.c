@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PAUSE_LAST_MS 5000
@@ -33,6 +35,11 @@ static void reset_gauges(struct front_session *s)
     }
 }
 
+static void kill_attached(const struct front_session *s)
+{
+    syscall(SYS_pidfd_send_signal, s->pid_fd, SIGKILL, NULL, 0);
+}
+
 static void session_void(struct front_session *s)
 {
     if (s->channel)
@@ -43,21 +50,6 @@ static void session_void(struct front_session *s)
     s->last_ticket = 0;
     kg_buf_fini(&s->body);
     fleet_front_down(s->fronts->fleet, s->index, kg_clock_mono_ms());
-}
-
-static void on_lost(void *arg)
-{
-    struct front_session *s = arg;
-
-    session_void(s);
-    if (s->alive && !s->fronts->ending) /* a front at its end exits by itself */
-        uv_process_kill(&s->process, SIGKILL);
-}
-
-void fronts_distrust(struct front_session *s, const char *why)
-{
-    KG_LOG(KG_LOG_ERROR, "front-distrusted", KG_FN("front", s->index), KG_F("why", why));
-    on_lost(s);
 }
 
 static void on_again(uv_timer_t *t)
@@ -91,15 +83,50 @@ static void maybe_ended(struct fronts *f)
     f->params.all_ended(f->params.arg);
 }
 
-static void on_process_closed(uv_handle_t *h)
+static void gone(struct front_session *s)
 {
-    struct front_session *s = h->data;
-
     s->alive = false;
     reset_gauges(s);
     if (!s->fronts->ending)
         session_pause(s);
     maybe_ended(s->fronts);
+}
+
+/* One that was not started by us: its end is the channel's. */
+static void detach(struct front_session *s)
+{
+    if (!s->fronts->ending)
+        KG_LOG(KG_LOG_WARN, "front-ended", KG_FN("front", s->index));
+    kill_attached(s);
+    waitpid(s->pid, NULL, 0); /* it is a child of ours where we were started anew in our place */
+    close(s->pid_fd);
+    s->pid_fd = -1;
+    s->attached = false;
+    gone(s);
+}
+
+static void on_lost(void *arg)
+{
+    struct front_session *s = arg;
+
+    session_void(s);
+    if (s->attached)
+        detach(s);
+    else if (s->alive && !s->fronts->ending) /* a front at its end exits by itself */
+        uv_process_kill(&s->process, SIGKILL);
+}
+
+void fronts_distrust(struct front_session *s, const char *why)
+{
+    KG_LOG(KG_LOG_ERROR, "front-distrusted", KG_FN("front", s->index), KG_F("why", why));
+    on_lost(s);
+}
+
+static void on_process_closed(uv_handle_t *h)
+{
+    struct front_session *s = h->data;
+
+    gone(s);
 }
 
 static void on_exit_(uv_process_t *process, int64_t status, int signal_number)
@@ -129,12 +156,13 @@ static int gather_fds(const struct front_session *s, int channel, uv_stdio_conta
     fds[n++] = inherit(STDERR_FILENO);
     fds[n++] = inherit(channel);
     fds[n++] = inherit(s->stats_fd);
-    fds[n++] = inherit(p->state->fronts_fd);
+    fds[n++] = inherit(state_life(p->state, (size_t)s->index));
     fds[n++] = inherit(p->access_log_fd);
-    for (size_t i = 0; i < p->listen_count; i++)
-        fds[n++] = inherit(listen_fd(&p->listen[i], (size_t)s->index));
-    if (p->admin && s->index == 0)
-        fds[n++] = inherit(listen_fd(p->admin, 0));
+    fds[n++] = inherit(s->door_fd);
+    for (size_t i = 0; i < p->listeners->count; i++)
+        fds[n++] = inherit(listen_fd(&p->listeners->sets[i], (size_t)s->index));
+    if (p->listeners->admin.count > 0 && s->index == 0)
+        fds[n++] = inherit(listen_fd(&p->listeners->admin, 0));
     return n;
 }
 
@@ -180,6 +208,13 @@ static int spawn(struct front_session *s, int channel)
     return KG_EIO;
 }
 
+static void begin(struct front_session *s)
+{
+    fronts_tell_tls(s);
+    fronts_tell_config(s);
+    fleet_front_up(s->fronts->fleet, s->index, kg_clock_mono_ms());
+}
+
 static void session_start(struct front_session *s)
 {
     int pair[2], rc;
@@ -203,9 +238,29 @@ static void session_start(struct front_session *s)
         return;
     }
     fronts_tell_setup(s);
-    fronts_tell_tls(s);
-    fronts_tell_config(s);
-    fleet_front_up(s->fronts->fleet, s->index, kg_clock_mono_ms());
+    begin(s);
+}
+
+/* A front of an earlier control goes on as ours. */
+static bool session_attach(struct front_session *s)
+{
+    struct attached *a = &s->fronts->params.listeners->attached[s->index];
+
+    if (a->channel < 0)
+        return false;
+    s->started_ms = kg_clock_mono_ms();
+    s->run++;
+    s->pid = a->pid;
+    s->pid_fd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+    s->alive = s->attached = true;
+    fcntl(a->channel, F_SETFL, fcntl(a->channel, F_GETFL) | O_NONBLOCK);
+    s->channel = kg_channel_open(s->fronts->params.loop, a->channel, fronts_on_message, on_lost, s);
+    a->channel = -1;
+    if (s->channel)
+        begin(s);
+    else
+        detach(s);
+    return true;
 }
 
 /* --- life
@@ -214,6 +269,7 @@ static void session_start(struct front_session *s)
 static int session_init(struct fronts *f, size_t index, struct kg_err *err)
 {
     struct front_session *s = &f->sessions[index];
+    const struct attached *a = &f->params.listeners->attached[index];
     void *page;
 
     s->fronts = f;
@@ -221,7 +277,9 @@ static int session_init(struct fronts *f, size_t index, struct kg_err *err)
     kg_buf_init(&s->body, 0);
     uv_timer_init(f->params.loop, &s->again);
     s->again.data = s;
-    s->stats_fd = memfd_create("kipgate-counters", MFD_CLOEXEC);
+    s->pid_fd = -1;
+    s->stats_fd = a->channel >= 0 ? a->stats : memfd_create("kipgate-counters", MFD_CLOEXEC);
+    s->door_fd = a->channel >= 0 ? a->door : state_attach_listen(f->params.state, index);
     if (s->stats_fd < 0 || ftruncate(s->stats_fd, sizeof *s->stats) < 0)
         return kg_fail(err, KG_ENOMEM, "counters of a front: %s", strerror(errno));
     page = mmap(NULL, sizeof *s->stats, PROT_READ | PROT_WRITE, MAP_SHARED, s->stats_fd, 0);
@@ -268,7 +326,8 @@ void fronts_set_settle_ms(struct fronts *f, uint32_t settle_ms)
 void fronts_start(struct fronts *f)
 {
     for (size_t i = 0; i < f->count; i++)
-        session_start(&f->sessions[i]);
+        if (!session_attach(&f->sessions[i]))
+            session_start(&f->sessions[i]);
 }
 
 void fronts_configure(struct fronts *f, const struct config *c)
@@ -334,7 +393,9 @@ void fronts_kill(struct fronts *f)
 {
     end(f);
     for (size_t i = 0; i < f->count; i++)
-        if (f->sessions[i].alive && !uv_is_closing((uv_handle_t *)&f->sessions[i].process))
+        if (f->sessions[i].attached)
+            kill_attached(&f->sessions[i]);
+        else if (f->sessions[i].alive && !uv_is_closing((uv_handle_t *)&f->sessions[i].process))
             uv_process_kill(&f->sessions[i].process, SIGKILL);
     maybe_ended(f);
 }
@@ -360,6 +421,8 @@ void fronts_free(struct fronts *f, void (*on_closed)(void *arg), void *arg)
         KG_ASSERT(!s->alive && !s->channel);
         munmap(s->stats, sizeof *s->stats);
         close(s->stats_fd);
+        if (s->door_fd >= 0)
+            close(s->door_fd);
         uv_close((uv_handle_t *)&s->again, on_timer_closed);
     }
 }

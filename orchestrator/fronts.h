@@ -6,19 +6,17 @@
 #define ORCHESTRATOR_FRONTS_H
 
 #include "orchestrator/admin.h"
-#include "orchestrator/listen.h"
+#include "orchestrator/listeners.h"
 #include "orchestrator/state.h"
 
 struct fronts;
 struct fronts_params {
     uv_loop_t *loop;
     const struct config *config; /* in force at the start; later by fronts_configure */
-    const struct state *state;
-    const struct listen_set *listen; /* `listen_count` of them; borrowed for the life of `fronts` */
-    size_t listen_count;
-    const struct listen_set *admin; /* one descriptor, accepted from by front 0; NULL: off */
-    int access_log_fd;              /* -1: off; borrowed */
-    uint32_t settle_ms;             /* see struct proxy_health */
+    struct state *state;
+    struct listeners *listeners; /* borrowed; front 0 accepts from the admin one, too */
+    int access_log_fd;           /* -1: off; borrowed */
+    uint32_t settle_ms;          /* see struct proxy_health */
     void *arg;
     /* A whole admin request; its id is unique. Its asker has gone: by the same id. */
     void (*admin_request)(void *arg, const struct admin_request *r);

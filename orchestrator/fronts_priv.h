@@ -16,8 +16,11 @@ struct front_session {
     uv_timer_t again; /* starts the next one after a pause */
     struct kg_channel *channel;
     struct proxy_stats *stats;
-    int stats_fd;
+    int stats_fd, door_fd; /* door: where the front accepts the control after us; -1: none */
     bool alive, ready;
+    bool attached; /* a front of an earlier control: `pid_fd` stands for it, not `process` */
+    int pid_fd;
+    pid_t pid;
     int64_t started_ms, pause_ms;
     uint64_t last_ticket;
     struct kg_buf body;                 /* of an admin request that is being told */

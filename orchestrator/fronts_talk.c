@@ -30,18 +30,24 @@ static bool any_socket_service(const struct config *c)
 void fronts_tell_setup(struct front_session *s)
 {
     const struct fronts *f = s->fronts;
+    const struct listeners *from = f->params.listeners;
     struct message_setup m;
     size_t n = 0;
 
     MESSAGE_INIT(&m, SETUP);
     m.front = s->index;
-    for (; n < f->params.listen_count; n++)
-        m.unix_socket[n] = f->params.listen[n].unix_socket,
-        m.secure[n] = f->params.listen[n].secure;
-    if (f->params.admin && s->index == 0) {
-        m.local[n] = 1;
-        m.unix_socket[n++] = f->params.admin->unix_socket;
+    for (; n < from->count; n++) {
+        m.unix_socket[n] = from->sets[n].unix_socket;
+        m.secure[n] = from->sets[n].secure;
     }
+    if (from->admin.count > 0 && s->index == 0) {
+        m.local[n] = 1;
+        m.unix_socket[n++] = from->admin.unix_socket;
+    }
+    m.door = s->door_fd >= 0;
+    m.control_user = geteuid();
+    m.set_up = from->set_up;
+    kg_str_copy(m.life, sizeof m.life, kg_str_of(f->params.state->lives[s->index].name));
     m.listeners = (uint32_t)n;
     m.access_log = f->params.access_log_fd >= 0;
     m.log_level = (uint8_t)f->config->log_level;
@@ -180,6 +186,7 @@ static void door_grant(void *self, int front, uint64_t ticket, uint32_t service,
     m.warmth = warmth;
     m.linger_ms = linger_ms;
     KG_ASSERT(set_address(self, &m.where, where));
+    memcpy(m.name, where->name, sizeof m.name);
     fronts_send(session_of(self, front), &m);
 }
 
@@ -224,6 +231,7 @@ static void door_probe(void *self, int front, uint64_t instance, const struct co
     m.health = c->health;
     m.health.settle_ms = f->params.settle_ms;
     KG_ASSERT(set_address(f, &m.where, where));
+    memcpy(m.name, where->name, sizeof m.name);
     fronts_send(session_of(self, front), &m);
 }
 
@@ -237,10 +245,22 @@ static void door_gone(void *self, int front, uint64_t instance)
     tell_instance(self, front, MESSAGE_GONE, instance);
 }
 
+static void door_renamed(void *self, int front, uint64_t known_as, uint64_t instance,
+                         int64_t linger_ms)
+{
+    struct message_renamed m;
+
+    MESSAGE_INIT(&m, RENAMED);
+    m.known_as = known_as;
+    m.instance = instance;
+    m.linger_ms = linger_ms;
+    fronts_send(session_of(self, front), &m);
+}
+
 struct fleet_fronts fronts_door(struct fronts *f)
 {
     return (struct fleet_fronts){f,          door_grant,      door_refuse, door_recall,
-                                 door_probe, door_probe_stop, door_gone};
+                                 door_probe, door_probe_stop, door_gone,   door_renamed};
 }
 
 /* --- admin
@@ -331,6 +351,16 @@ static void on_acquire(struct front_session *s, const struct message_acquire *m)
                   m->quiet, kg_clock_mono_ms());
 }
 
+/* Only what a front brought along from a former control, before it asks for anything of ours. */
+static void on_claim(struct front_session *s, const struct message_claim *m)
+{
+    if (!s->attached || s->last_ticket > 0)
+        fronts_distrust(s, "a claim out of order");
+    else
+        fleet_claim(s->fronts->fleet, s->index, m->instance, m->name, m->slots, m->used_ms,
+                    kg_clock_mono_ms());
+}
+
 static void on_lease_message(struct front_session *s, const struct message_head *head)
 {
     struct fleet *fleet = s->fronts->fleet;
@@ -345,6 +375,8 @@ static void on_lease_message(struct front_session *s, const struct message_head 
         fleet_return(fleet, s->index, instance, r->slots, r->used_ms, r->recalled != 0, now_ms);
     else if (head->type == MESSAGE_PROBED)
         fleet_probed(fleet, s->index, instance, now_ms);
+    else if (head->type == MESSAGE_CLAIM)
+        on_claim(s, m);
     else if (head->type == MESSAGE_SUSPECT)
         fleet_suspect(fleet, s->index, instance, now_ms);
 }

@@ -13,12 +13,14 @@ struct lease {           /* also a worker we were only told to probe: slots 0 */
     struct proxy_worker *worker;
     uint64_t instance;
     uint32_t service;
+    bool claimed;    /* lent by a former control; the present one has not answered yet */
     unsigned slots;  /* held by this front */
     unsigned busy;   /* of them in use */
     unsigned owed;   /* of the busy ones: go back to control as they end */
     int64_t used_ms; /* last end of an exchange that counts as use; 0: none */
     int64_t linger_ms;
     struct kg_timer linger;
+    char name[ENGINE_NAME_BYTES];
 };
 
 struct gate_service {
@@ -34,7 +36,8 @@ struct gate_client {
     struct kg_wheel wheel;
     uv_timer_t refuse_soon;
     uint64_t tickets;
-    bool control_lost;
+    bool away;         /* control is; another one may come */
+    bool control_lost; /* none is waited for any more */
     int open_handles;
     void (*on_closed)(void *arg);
     void *closed_arg;
@@ -185,6 +188,68 @@ void gate_client_control_lost(struct gate_client *g)
     refuse_all(g);
 }
 
+/* --- without control, and with the next one -----------------------------------------------------
+ */
+
+static void each_lease(struct gate_client *g, void (*each)(struct lease *l))
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    while (kg_map_next(&g->leases, &at, &key, &value))
+        each(value);
+}
+
+/* What was to go back goes on being used: there is nobody to give it to. */
+static void keep_lease(struct lease *l)
+{
+    l->owed = 0;
+    proxy_worker_probe_stop(l->worker);
+}
+
+void gate_client_control_away(struct gate_client *g)
+{
+    g->away = true;
+    each_lease(g, keep_lease);
+}
+
+static void claim(struct lease *l)
+{
+    struct message_claim m;
+
+    MESSAGE_INIT(&m, CLAIM);
+    m.instance = l->instance;
+    m.slots = l->slots;
+    m.used_ms = l->used_ms;
+    memcpy(m.name, l->name, sizeof m.name);
+    l->claimed = true;
+    l->gate->send(l->gate->arg, &m);
+}
+
+/* Under a number that the next control has not heard of yet; they rise over all services. */
+static void ask_anew(struct gate_client *g, struct proxy_waiter *w)
+{
+    struct message_acquire m;
+
+    w->ticket = ++g->tickets << MESSAGE_SERVICE_BITS | w->service;
+    MESSAGE_INIT(&m, ACQUIRE);
+    m.ticket = w->ticket;
+    m.quiet = w->quiet;
+    g->send(g->arg, &m);
+}
+
+void gate_client_attached(struct gate_client *g)
+{
+    g->away = false;
+    each_lease(g, claim);
+    for (uint32_t id = 0; id < KG_MAX_SERVICES; id++) {
+        struct gate_service *s = service_of(g, id);
+        KG_LIST_EACH(it, &s->waiters)
+        ask_anew(g, KG_LIST_ENTRY(it, struct proxy_waiter, link));
+    }
+}
+
 /* --- the proxy's door ---------------------------------------------------------------------------
  */
 
@@ -216,11 +281,17 @@ static void gate_cancel(void *self, struct proxy_waiter *w)
     tell_ticket(self, MESSAGE_WITHDRAW, w->ticket);
 }
 
+/* Nothing goes back before the next control has taken it over. */
+static bool can_return(const struct lease *l)
+{
+    return !l->claimed && !l->gate->away;
+}
+
 static void on_linger(struct kg_timer *t)
 {
     struct lease *l = KG_CONTAINER_OF(t, struct lease, linger);
 
-    if (l->busy == 0)
+    if (l->busy == 0 && can_return(l))
         tell_return(l, l->slots);
 }
 
@@ -248,18 +319,22 @@ static void gate_release(void *self, struct proxy_worker *worker, bool quiet)
     if (!quiet)
         arm_linger(l);
     serve_waiters(g, service_of(g, l->service), PROXY_WARM);
-    if (quiet && l->busy == 0 && l->linger.due_ms == KG_NEVER)
+    if (quiet && l->busy == 0 && l->linger.due_ms == KG_NEVER && can_return(l))
         tell_return(l, l->slots); /* it lingered long enough while the monitor was served */
 }
 
 static void gate_suspect(void *self, struct proxy_worker *worker)
 {
-    tell_instance(self, MESSAGE_SUSPECT, proxy_worker_id(worker));
+    const struct lease *l = proxy_worker_user(worker);
+
+    tell_instance(self, MESSAGE_SUSPECT, l->instance);
 }
 
 static void gate_probed(void *self, struct proxy_worker *worker)
 {
-    tell_instance(self, MESSAGE_PROBED, proxy_worker_id(worker));
+    const struct lease *l = proxy_worker_user(worker);
+
+    tell_instance(self, MESSAGE_PROBED, l->instance);
 }
 
 struct proxy_gate gate_client_door(struct gate_client *g)
@@ -286,7 +361,7 @@ static struct lease *lease_find(struct gate_client *g, uint64_t instance)
 
 /* The lease of that instance, made on first hearing of it; NULL: no memory. */
 static struct lease *lease_get(struct gate_client *g, uint64_t instance, uint32_t service,
-                               const struct message_address *where)
+                               const struct message_address *where, const char *name)
 {
     struct lease *l = lease_find(g, instance);
 
@@ -295,6 +370,7 @@ static struct lease *lease_get(struct gate_client *g, uint64_t instance, uint32_
     l->gate = g;
     l->instance = instance;
     l->service = service;
+    kg_str_copy(l->name, sizeof l->name, kg_str_of(name));
     kg_timer_init(&l->linger, on_linger);
     kg_list_push_back(&service_of(g, service)->leases, &l->link);
     l->worker = proxy_worker_add(g->proxy, instance, service,
@@ -323,7 +399,7 @@ static void return_unheld(struct gate_client *g, const struct message_grant *m)
 
 static void on_grant(struct gate_client *g, const struct message_grant *m)
 {
-    struct lease *l = lease_get(g, m->instance, m->service, &m->where);
+    struct lease *l = lease_get(g, m->instance, m->service, &m->where, m->name);
     struct gate_service *s = service_of(g, m->service);
     struct proxy_waiter *w = waiter_of(s, m->ticket);
     enum proxy_warmth warmth =
@@ -370,7 +446,7 @@ static void on_recall(struct lease *l)
 
 static void on_probe(struct gate_client *g, const struct message_probe *m)
 {
-    struct lease *l = lease_get(g, m->instance, m->service, &m->where);
+    struct lease *l = lease_get(g, m->instance, m->service, &m->where, m->name);
 
     if (l)
         proxy_worker_probe(l->worker, &m->health);
@@ -383,6 +459,26 @@ static void on_gone(struct lease *l)
 
     lease_free(l);
     proxy_worker_remove(worker);
+}
+
+/* The present control lends it from now on. It may have had us probe it under that number. */
+static void on_renamed(struct gate_client *g, const struct message_renamed *m)
+{
+    struct lease *l = lease_find(g, m->known_as), *probed = lease_find(g, m->instance);
+
+    if (!l || !l->claimed)
+        return;
+    if (probed && probed != l)
+        on_gone(probed);
+    kg_map_remove(&g->leases, KG_U64_KEY(l->instance));
+    l->instance = m->instance;
+    l->claimed = false;
+    l->linger_ms = m->linger_ms;
+    if (kg_map_set(&g->leases, KG_U64_KEY(l->instance), l) != 0) {
+        on_gone(l);
+        return;
+    }
+    arm_linger(l);
 }
 
 void gate_client_message(struct gate_client *g, const struct message_head *head)
@@ -399,6 +495,9 @@ void gate_client_message(struct gate_client *g, const struct message_head *head)
         return;
     case MESSAGE_PROBE:
         on_probe(g, m);
+        return;
+    case MESSAGE_RENAMED:
+        on_renamed(g, m);
         return;
     default:
         break;

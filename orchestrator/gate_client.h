@@ -24,5 +24,9 @@ void gate_client_set_proxy(struct gate_client *g, struct proxy *p);
 void gate_client_message(struct gate_client *g, const struct message_head *head);
 /* Control is gone: what waits is refused as draining, what is warm goes on. */
 void gate_client_control_lost(struct gate_client *g);
+/* Control is gone, and another one may come: what is held goes on serving, who waits waits on. */
+void gate_client_control_away(struct gate_client *g);
+/* It has come, and messages reach it: tells it what is held and who waits. */
+void gate_client_attached(struct gate_client *g);
 
 #endif

@@ -146,11 +146,21 @@ static int bind_all(struct listen_set *set, struct sockaddr_storage *sa, socklen
     return 0;
 }
 
+static void set_name(struct listen_set *set, const struct sockaddr_storage *sa, socklen_t length)
+{
+    char host[128], port[16];
+
+    if (getnameinfo((const void *)sa, length, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        snprintf(set->name, sizeof set->name, sa->ss_family == AF_INET6 ? "[%.99s]:%s" : "%.99s:%s",
+                 host, port);
+}
+
 static int open_tcp(struct listen_set *set, const char *address, size_t fronts, struct kg_err *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL, *a;
     struct sockaddr_storage sa = {0};
-    char host[256], port[16];
+    char host[256];
     const char *wanted;
     int rc;
 
@@ -167,10 +177,8 @@ static int open_tcp(struct listen_set *set, const char *address, size_t fronts, 
     }
     if (rc < 0)
         kg_fail(err, KG_EIO, "%s: %s", address, strerror(errno));
-    else if (getnameinfo((void *)&sa, a->ai_addrlen, host, sizeof host, port, sizeof port,
-                         NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        snprintf(set->name, sizeof set->name, sa.ss_family == AF_INET6 ? "[%.99s]:%s" : "%.99s:%s",
-                 host, port);
+    else
+        set_name(set, &sa, a->ai_addrlen);
     freeaddrinfo(found);
     return rc < 0 ? KG_EIO : 0;
 }
@@ -203,6 +211,48 @@ int listen_adopt(struct listen_set *set, int fd, struct kg_err *err)
     set->shared = true;
     set->fds[0] = fd;
     set->count = 1;
+    return 0;
+}
+
+/* Another socket beside the one that is bound there; a copy of it where that cannot be. */
+static int one_more(int fd)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t n = sizeof sa;
+    int more = -1;
+
+    if (getsockname(fd, (void *)&sa, &n) == 0 && sa.ss_family != AF_UNIX)
+        more = bind_one((void *)&sa, n, true);
+    if (more >= 0 && listen(more, LISTEN_BACKLOG) == 0)
+        return more;
+    if (more >= 0)
+        close(more);
+    return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+int listen_inherit(struct listen_set *set, const char *address, const int *fds, size_t fronts,
+                   struct kg_err *err)
+{
+    bool is_unix = strncmp(address, "unix:", 5) == 0;
+    struct sockaddr_storage sa = {0};
+    socklen_t n = sizeof sa;
+    int first = -1;
+
+    set_init(set, is_unix, address);
+    set->shared = false;
+    for (size_t i = 0; i < fronts && first < 0; i++)
+        first = fds[i];
+    KG_ASSERT(first >= 0);
+    if (is_unix)
+        kg_str_copy(set->path, sizeof set->path, kg_str_of(address + 5));
+    else if (getsockname(first, (void *)&sa, &n) == 0)
+        set_name(set, &sa, n);
+    for (; set->count < fronts; set->count++) {
+        int fd = fds[set->count] >= 0 ? fds[set->count] : one_more(first);
+        if (fd < 0)
+            return kg_fail(err, KG_EIO, "%s: %s", address, strerror(errno));
+        set->fds[set->count] = fd;
+    }
     return 0;
 }
 

@@ -24,6 +24,10 @@ struct listen_set {
 int listen_open(struct listen_set *set, const char *address, size_t fronts, struct kg_err *err);
 /* A listening descriptor that was passed to us, shared by all fronts. */
 int listen_adopt(struct listen_set *set, int fd, struct kg_err *err);
+/* Takes over what fronts of an earlier control accept from: fds[front], -1 where there is none, at
+ * least one is not. Those without get another socket of the address, or share the first. */
+int listen_inherit(struct listen_set *set, const char *address, const int *fds, size_t fronts,
+                   struct kg_err *err);
 int listen_fd(const struct listen_set *set, size_t front);
 void listen_close(struct listen_set *set);
 

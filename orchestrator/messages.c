@@ -59,7 +59,7 @@ static bool address_ok(const struct message_address *a)
 
 static bool setup_ok(const struct message_setup *m)
 {
-    return TERMINATED(m->root) && m->listeners <= KG_MAX_LISTEN + 1;
+    return TERMINATED(m->root) && TERMINATED(m->life) && m->listeners <= KG_MAX_LISTEN + 1;
 }
 
 static bool quiet_ok(const struct message_quiet *m)
@@ -70,13 +70,20 @@ static bool quiet_ok(const struct message_quiet *m)
 
 static bool probe_ok(const struct message_probe *m)
 {
-    return address_ok(&m->where) && TERMINATED(m->health.path) && m->service < KG_MAX_SERVICES;
+    return address_ok(&m->where) && TERMINATED(m->health.path) && TERMINATED(m->name) &&
+           m->service < KG_MAX_SERVICES;
 }
 
 static bool grant_ok(const struct message_grant *m)
 {
-    return m->slots > 0 && address_ok(&m->where) && m->service < KG_MAX_SERVICES &&
-           m->service == message_ticket_service(m->ticket);
+    return m->slots > 0 && address_ok(&m->where) && TERMINATED(m->name) &&
+           m->service < KG_MAX_SERVICES && m->service == message_ticket_service(m->ticket);
+}
+
+static bool hello_ok(const struct message_hello *m)
+{
+    return TERMINATED(m->life) && m->front >= 0 && m->front < KG_MAX_FRONTS &&
+           m->listeners <= KG_MAX_LISTEN + 1;
 }
 
 static bool admin_request_ok(const struct message_admin_request *m)
@@ -122,6 +129,10 @@ static bool content_ok(const struct message_head *head)
         return terminated(((const struct message_refuse *)m)->detail, MESSAGE_DETAIL_BYTES);
     case MESSAGE_PROBE:
         return probe_ok(m);
+    case MESSAGE_HELLO:
+        return hello_ok(m);
+    case MESSAGE_CLAIM:
+        return TERMINATED(((const struct message_claim *)m)->name);
     case MESSAGE_ADMIN_REPLY: {
         const struct message_admin_reply *r = m;
         return TERMINATED(r->type) && r->n == head->size - sizeof *r;

@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/str.h"
+#include "orchestrator/engine.h"
 #include "proxy/proxy.h"
 #include "proxy/tls.h"
 #include <sys/socket.h>
@@ -33,7 +34,10 @@
     X(PROBE_STOP, message_instance, false, true)                                                   \
     X(GONE, message_instance, false, true)                                                         \
     X(ADMIN_REPLY, message_admin_reply, true, true)                                                \
+    X(RENAMED, message_renamed, false, true)                                                       \
     X(DRAIN, message_plain, false, true)                                                           \
+    X(HELLO, message_hello, false, false)                                                          \
+    X(CLAIM, message_claim, false, false)                                                          \
     X(READY, message_plain, false, false)                                                          \
     X(ACQUIRE, message_acquire, false, false)                                                      \
     X(WITHDRAW, message_ticket, false, false)                                                      \
@@ -67,7 +71,11 @@ struct message_setup { /* the first a front gets: what its inherited descriptors
     uint8_t access_log, log_level, log_format;
     uint8_t unix_workers; /* may connect to workers' Unix sockets */
     uint8_t protocols;    /* enum proxy_protocol */
+    uint8_t door;         /* there is a socket to accept another control from */
     uint32_t max_connections_per_client;
+    uint32_t control_user; /* who alone may be our control */
+    uint64_t set_up;       /* a digest of all this and of what the descriptors are */
+    char life[64];         /* name of the lock that is held while we live */
     char root[256]; /* the only directory it may see, where it can be confined to one; else "" */
 };
 struct message_service {
@@ -114,6 +122,7 @@ struct message_grant {
     uint32_t warmth; /* enum proxy_warmth */
     int64_t linger_ms;
     struct message_address where;
+    char name[ENGINE_NAME_BYTES]; /* by which another control would know the instance */
 };
 struct message_refuse {
     struct message_head head;
@@ -132,6 +141,29 @@ struct message_probe {
     uint32_t service;
     struct proxy_health health;
     struct message_address where;
+    char name[ENGINE_NAME_BYTES];
+};
+/* The first a control gets that a front has accepted; its descriptors come along: counters, the
+ * socket that the front accepts controls from, its listeners. */
+struct message_hello {
+    struct message_head head;
+    int32_t front;
+    uint32_t listeners;
+    uint64_t set_up;
+    char life[64];
+};
+/* Slots that a former control lent: answered by RENAMED or GONE, and not returned before. */
+struct message_claim {
+    struct message_head head;
+    uint64_t instance; /* as that control called it */
+    uint32_t slots;
+    int64_t used_ms;
+    char name[ENGINE_NAME_BYTES];
+};
+struct message_renamed {
+    struct message_head head;
+    uint64_t known_as, instance;
+    int64_t linger_ms;
 };
 struct message_ticket {
     struct message_head head;

@@ -137,19 +137,18 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
     char sockets[288];
     int rc;
 
-    *s = (struct state){.lock_fd = -1, .owner_fd = -1, .fronts_fd = -1};
+    *s = (struct state){.dir_fd = -1, .lock_fd = -1, .owner_fd = -1};
+    for (size_t i = 0; i < KG_MAX_FRONTS; i++)
+        s->lives[i].fd = -1;
     if (!kg_str_copy(s->dir, sizeof s->dir, kg_str_of(dir)))
         return kg_fail(err, KG_EINVAL, "state_dir: longer than %zu bytes", sizeof s->dir - 1);
     rc = make_dirs(dir, err);
+    if (rc == 0 && (s->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+        rc = kg_fail(err, KG_EIO, "state_dir %s: %s", dir, strerror(errno));
     if (rc == 0)
         rc = s->lock_fd = lock_file(s, "lock", LOCK_EX, err);
     if (rc >= 0)
         rc = take_owner(s, owner, err);
-    if (rc == 0) {
-        snprintf(s->fronts_lock, sizeof s->fronts_lock, FRONTS_PREFIX "%d-%lld", getpid(),
-                 (long long)kg_clock_mono_us());
-        rc = s->fronts_fd = lock_file(s, s->fronts_lock, LOCK_SH, err);
-    }
     if (rc >= 0) {
         state_sockets_dir(s, sockets, sizeof sockets);
         rc = make_dirs(sockets, err);
@@ -212,21 +211,110 @@ int state_claim_owner(struct state *s, const char *engine, struct kg_err *err)
     return 0;
 }
 
+static void attach_path(const struct state *s, size_t index, char *out, size_t cap)
+{
+    snprintf(out, cap, "/proc/self/fd/%d/front-%zu.sock", s->dir_fd, index);
+}
+
 void state_close(struct state *s)
 {
     char path[320];
 
-    if (s->fronts_fd >= 0) {
-        path_in(s, s->fronts_lock, path, sizeof path);
-        close(s->fronts_fd);
+    for (size_t i = 0; i < KG_MAX_FRONTS; i++) {
+        if (s->lives[i].name[0] == '\0')
+            continue;
+        if (s->lives[i].fd >= 0)
+            close(s->lives[i].fd);
+        path_in(s, s->lives[i].name, path, sizeof path);
+        unlink(path);
+        attach_path(s, i, path, sizeof path);
         unlink(path);
     }
     if (s->owner_fd >= 0)
         close(s->owner_fd);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
-    s->fronts_fd = s->owner_fd = s->lock_fd = -1;
+    if (s->dir_fd >= 0)
+        close(s->dir_fd);
+    s->dir_fd = s->owner_fd = s->lock_fd = -1;
 }
+
+/* --- fronts --- */
+
+int state_life(struct state *s, size_t index)
+{
+    struct state_life *life = &s->lives[index];
+    struct kg_err err = {0};
+
+    if (life->fd >= 0)
+        return life->fd;
+    snprintf(life->name, sizeof life->name, FRONTS_PREFIX "%d-%lld-%zu", getpid(),
+             (long long)kg_clock_mono_us(), index);
+    life->fd = lock_file(s, life->name, LOCK_SH, &err);
+    if (life->fd >= 0)
+        return life->fd;
+    life->name[0] = '\0';
+    life->fd = -1;
+    return -1;
+}
+
+void state_life_adopt(struct state *s, size_t index, const char *name)
+{
+    KG_ASSERT(s->lives[index].name[0] == '\0');
+    kg_str_copy(s->lives[index].name, sizeof s->lives[index].name, kg_str_of(name));
+}
+
+static bool is_ours(const struct state *s, const char *name)
+{
+    for (size_t i = 0; i < KG_MAX_FRONTS; i++)
+        if (strcmp(s->lives[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+static bool attach_address(const struct state *s, size_t index, struct sockaddr_un *un)
+{
+    *un = (struct sockaddr_un){.sun_family = AF_UNIX};
+    attach_path(s, index, un->sun_path, sizeof un->sun_path);
+    return s->dir_fd >= 0;
+}
+
+/* The directory's path may be longer than a socket's may be: hence the way through /proc. */
+int state_attach_listen(const struct state *s, size_t index)
+{
+    struct sockaddr_un un;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), rc;
+    mode_t mask;
+
+    if (fd < 0 || !attach_address(s, index, &un))
+        return fd;
+    unlink(un.sun_path);
+    mask = umask(0177); /* its owner's alone, from its first moment */
+    rc = bind(fd, (const void *)&un, sizeof un);
+    umask(mask);
+    if (rc == 0 && listen(fd, 1) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+int state_attach_connect(const struct state *s, size_t index)
+{
+    struct sockaddr_un un;
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), on = 1;
+
+    if (fd < 0 || !attach_address(s, index, &un))
+        return fd;
+    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on); /* who answers, by the kernel's word */
+    if (connect(fd, (const void *)&un, sizeof un) == 0)
+        return fd;
+    if (errno == ECONNREFUSED)
+        unlink(un.sun_path); /* nobody is behind it */
+    close(fd);
+    return -1;
+}
+
+/* --- clocks --- */
 
 static void boot_id(char out[64])
 {
@@ -280,6 +368,43 @@ void state_save(struct state *s, const struct fleet *f)
     kg_buf_printf(&b, "%s\n", boot);
     fleet_each_clock(f, add_clock, &b);
     rc = b.error ? -ENOMEM : replace_file(s, "clocks", b.data, b.len, false);
+    if (rc != 0)
+        KG_LOG(KG_LOG_WARN, "state-not-saved", KG_F("dir", s->dir), KG_F("why", strerror(-rc)));
+    kg_buf_fini(&b);
+}
+
+/* --- numbers of services --- */
+
+#define SERVICES_MAX_BYTES (1024 * 1024)
+
+void state_recall_services(const struct state *s, struct fleet *f)
+{
+    char path[288], name[KG_MAX_NAME_BYTES + 1], *text, *line, *rest;
+    unsigned id;
+
+    path_in(s, "services", path, sizeof path);
+    text = read_file(path, SERVICES_MAX_BYTES);
+    if (!text)
+        return;
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        if (sscanf(line, "%u %63s", &id, name) == 2)
+            (void)fleet_reserve_service(f, name, id); /* another number is no harm by itself */
+    free(text);
+}
+
+static void add_service(void *arg, const char *name, uint32_t id)
+{
+    kg_buf_printf(arg, "%u %s\n", id, name);
+}
+
+void state_save_services(const struct state *s, const struct fleet *f)
+{
+    struct kg_buf b;
+    int rc;
+
+    kg_buf_init(&b, SERVICES_MAX_BYTES);
+    fleet_each_service(f, add_service, &b);
+    rc = b.error ? -ENOMEM : replace_file(s, "services", b.data ? b.data : "", b.len, false);
     if (rc != 0)
         KG_LOG(KG_LOG_WARN, "state-not-saved", KG_F("dir", s->dir), KG_F("why", strerror(-rc)));
     kg_buf_fini(&b);
@@ -365,7 +490,7 @@ bool state_old_fronts_live(const struct state *s)
 
     while (dir && (entry = readdir(dir)) != NULL) {
         if (strncmp(entry->d_name, FRONTS_PREFIX, strlen(FRONTS_PREFIX)) != 0 ||
-            strcmp(entry->d_name, s->fronts_lock) == 0)
+            is_ours(s, entry->d_name))
             continue;
         path_in(s, entry->d_name, path, sizeof path);
         live |= lock_is_held(path);

@@ -9,14 +9,17 @@
 #include "orchestrator/fleet.h"
 
 #define STATE_OWNER_BYTES 65
+#define STATE_LIFE_BYTES 64
 
 struct state {
     char dir[224]; /* room for a file name within a socket path's or PATH_MAX's limits */
     char owner[STATE_OWNER_BYTES];
-    int lock_fd;   /* held for the process's life: one control per state_dir */
-    int owner_fd;  /* likewise: one control per owner and engine on this machine; -1: not claimed */
-    int fronts_fd; /* a shared lock that our fronts inherit: held while any of them lives */
-    char fronts_lock[64];
+    int dir_fd, lock_fd; /* the lock is held for the process's life: one control per state_dir */
+    int owner_fd; /* likewise: one control per owner and engine on this machine; -1: not claimed */
+    struct state_life {
+        int fd; /* -1: the lock is the front's alone, or there is none */
+        char name[STATE_LIFE_BYTES];
+    } lives[KG_MAX_FRONTS]; /* locks that fronts inherit: held while they live */
     bool dirty;
     int64_t habits_saved_ms; /* monotonic */
 };
@@ -37,8 +40,20 @@ void state_recall_habits(const struct state *s, struct fleet *f);
 void state_save_habits(struct state *s, struct fleet *f, bool now);
 /* Writes all clocks now. A full disk costs only this: said in the log, tried again at a change. */
 void state_save(struct state *s, const struct fleet *f);
-/* Do fronts of an earlier run still live? Removes the lock files of those that do not. */
+/* The lock that front `index` inherits; made at first. -1: it cannot be made. */
+int state_life(struct state *s, size_t index);
+/* A front of an earlier run is ours now, and so is its lock. */
+void state_life_adopt(struct state *s, size_t index, const char *name);
+/* Do other fronts of an earlier run still live? Removes the lock files of those that do not. */
 bool state_old_fronts_live(const struct state *s);
+/* A listening socket (SOCK_SEQPACKET) in the directory, for front `index`. -1: it cannot be. */
+int state_attach_listen(const struct state *s, size_t index);
+/* Connects to the one that a front of an earlier run listens on. -1: there is none. */
+int state_attach_connect(const struct state *s, size_t index);
+/* The numbers that services had: fronts that outlive us know them by these. Told to the fleet
+ * before it is first configured, and written before fronts are told of new ones. */
+void state_recall_services(const struct state *s, struct fleet *f);
+void state_save_services(const struct state *s, const struct fleet *f);
 /* The directory that holds the sockets of `socket` services; all that a front may see. */
 void state_sockets_dir(const struct state *s, char *out, size_t cap);
 

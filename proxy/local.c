@@ -188,6 +188,16 @@ bool local_half_closed(struct client *c)
     return c->local_request && !c->local_request->replied;
 }
 
+void proxy_drop_local(struct proxy *p)
+{
+    KG_LIST_EACH_SAFE(it, &p->locals)
+    {
+        struct client *c = KG_LIST_ENTRY(it, struct local, link)->client;
+        local_drop(c, false);
+        client_next(c, CLIENT_RESET);
+    }
+}
+
 /* --- replies ------------------------------------------------------------------------------- */
 
 static struct local *local_find(struct proxy *p, uint64_t id)

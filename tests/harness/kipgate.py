@@ -55,6 +55,7 @@ class Kipgate:
         self.logs = Mailbox()
         self.stderr = []
         self.process = None
+        self.left, self.spawned = [], 0  # fronts without control; log lines of earlier ones
         self.witness = Witness(witness or self.host, self.owner)
 
     def _configuration(self, services, more):
@@ -110,6 +111,7 @@ class Kipgate:
     def spawn(self):
         """Starts the process without waiting for it."""
         self.write_config()
+        self.spawned = self.logs.mark()
         limit = (
             (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (self.nofile, self.nofile)))
             if self.nofile
@@ -130,6 +132,7 @@ class Kipgate:
         """Starts and waits until it is ready (or only alive)."""
         self.spawn()
         self.wait_ready("/readyz" if ready else "/healthz", timeout)
+        self.left = []  # attached to this one, or sent off by it
         return self
 
     def wait_ready(self, path="/readyz", timeout=20):
@@ -174,34 +177,36 @@ class Kipgate:
         bad = [line for line in self.stderr if any(word in line for word in SANITIZER_WORDS)]
         assert not bad, "\n".join(self.stderr[-200:])
 
-    def kill9(self, wait_for_fronts=True):
-        """SIGKILL of the control process; its fronts finish what is open and end too."""
-        fronts = self.fronts()
+    def kill9(self, fronts=False):
+        """SIGKILL of the control process; its fronts go on, or are killed with it."""
+        self.left = self.fronts()
         self.process.kill()
         self.process.wait()
-        if not wait_for_fronts:
-            return
+        if fronts:
+            self._kill_left()
+
+    def _kill_left(self):
+        """Ends fronts that have no control."""
+        for pid in self.left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         wait_until(
-            lambda: not any(proc.alive(pid) for pid in fronts),
-            10,
-            "fronts end after their control was killed",
-            every=0.01,
+            lambda: not any(proc.alive(pid) for pid in self.left), 10, "fronts end", every=0.01
         )
+        self.left = []
 
     def end(self):
         """Ends it somehow: clean-up after a failure."""
         if self.process and self.process.poll() is None:
-            below = proc.tree(self.process.pid)
-            self.process.kill()
-            self.process.wait()
-            for pid in below:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+            self.kill9()
+        self._kill_left()
 
     def discard(self):
         """Removes its containers and files."""
+        if self.process and self.process.poll() is not None:
+            self._kill_left()
         try:
             self.witness.remove_all()
         except Exception as error:  # the engine may be gone in an engine test
@@ -210,12 +215,17 @@ class Kipgate:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def fronts(self):
-        """Process ids of the fronts."""
-        return proc.children(self.process.pid)
+        """Process ids of the fronts: those it started, and those of an earlier control."""
+        attached = [
+            line["pid"]
+            for line in self.logs.all()[self.spawned :]
+            if line.get("event") == "front-attached" and proc.alive(line["pid"])
+        ]
+        return sorted({*proc.children(self.process.pid), *attached})
 
     def pids(self):
         """Control and fronts."""
-        return proc.tree(self.process.pid)
+        return [self.process.pid, *self.fronts()]
 
     # --- what tests ask --------------------------------------------------------------------------
 

@@ -612,10 +612,21 @@ static void door_gone(void *self, int front, uint64_t instance)
     door_instance(self, front, HEAR_GONE, instance);
 }
 
+/* Fronts of the simulator end with their control: they claim nothing. */
+static void door_renamed(void *self, int front, uint64_t known_as, uint64_t instance,
+                         int64_t linger_ms)
+{
+    (void)front;
+    (void)known_as;
+    (void)instance;
+    (void)linger_ms;
+    SIM_ASSERT((struct world *)self, false);
+}
+
 struct fleet_fronts fronts_door_of(struct world *w)
 {
     return (struct fleet_fronts){w,          door_grant,      door_refuse, door_recall,
-                                 door_probe, door_probe_stop, door_gone};
+                                 door_probe, door_probe_stop, door_gone,   door_renamed};
 }
 
 /* --- life --- */

@@ -21,7 +21,7 @@ struct call {
     void *arg;
     bool answered, cancelled;
 };
-enum said_kind { GRANT, REFUSE, RECALL, PROBE, PROBE_STOP, GONE };
+enum said_kind { GRANT, REFUSE, RECALL, PROBE, PROBE_STOP, GONE, RENAMED };
 struct said {
     enum said_kind kind;
     int front;
@@ -249,6 +249,15 @@ RIG void door_gone(void *self, int front, uint64_t instance)
 {
     note(self, GONE, front, instance);
 }
+RIG void door_renamed(void *self, int front, uint64_t known_as, uint64_t instance,
+                      int64_t linger_ms)
+{
+    struct rig *r = self;
+    struct said *s = &r->said[r->said_count++];
+
+    *s = (struct said){
+        .kind = RENAMED, .front = front, .ticket = known_as, .instance = instance, .ms = linger_ms};
+}
 
 /* The next thing said that was not read yet; it must be of this kind. */
 RIG struct said *hear(struct rig *r, enum said_kind kind)
@@ -375,21 +384,22 @@ RIG struct rig *rig_closed(int fronts) /* the engine is not up yet */
                                    .unpause = op_unpause,
                                    .weigh = op_weigh,
                                    .cancel = op_cancel};
-    const struct fleet_params params = {
-        .engine = &ops,
-        .fronts = {r, door_grant, door_refuse, door_recall, door_probe, door_probe_stop, door_gone},
-        .observer = {.self = r,
-                     .changed = on_changed,
-                     .cold_start = on_cold_start,
-                     .reaped = on_reaped,
-                     .resumed = on_resumed,
-                     .clock_changed = on_clock_changed},
-        .owner = OWNER,
-        .max_starts = 2,
-        .seed = 42,
-        .now_ms = rig_clock,
-        .wall_ms = rig_clock,
-        .now_arg = r};
+    const struct fleet_params params = {.engine = &ops,
+                                        .fronts = {r, door_grant, door_refuse, door_recall,
+                                                   door_probe, door_probe_stop, door_gone,
+                                                   door_renamed},
+                                        .observer = {.self = r,
+                                                     .changed = on_changed,
+                                                     .cold_start = on_cold_start,
+                                                     .reaped = on_reaped,
+                                                     .resumed = on_resumed,
+                                                     .clock_changed = on_clock_changed},
+                                        .owner = OWNER,
+                                        .max_starts = 2,
+                                        .seed = 42,
+                                        .now_ms = rig_clock,
+                                        .wall_ms = rig_clock,
+                                        .now_arg = r};
 
     ck_assert_ptr_nonnull(r);
     r->now_ms = 1000000;

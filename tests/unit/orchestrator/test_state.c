@@ -81,6 +81,29 @@ int fleet_recall_habit(struct fleet *f, const char *service, int64_t idle_ms, st
     return 0;
 }
 
+static struct {
+    char name[16];
+    uint32_t id;
+} numbered[4];
+static size_t numbered_count;
+
+int fleet_reserve_service(struct fleet *f, const char *name, uint32_t id)
+{
+    (void)f;
+    ck_assert_uint_lt(numbered_count, 4);
+    snprintf(numbered[numbered_count].name, sizeof numbered[0].name, "%s", name);
+    numbered[numbered_count++].id = id;
+    return 0;
+}
+
+void fleet_each_service(const struct fleet *f,
+                        void (*each)(void *arg, const char *name, uint32_t id), void *arg)
+{
+    (void)f;
+    each(arg, "pdf", 0);
+    each(arg, "thumbnails", 4095);
+}
+
 /* --- the directory --- */
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -234,6 +257,7 @@ START_TEST(test_a_second_control_is_refused)
     open_state(NULL);
     ck_assert_int_eq(state_open(&other, dir, NULL, &err), KG_ECONFLICT);
     ck_assert_ptr_nonnull(strstr(err.words, dir));
+    ck_assert_int_ge(state_life(&s, 0), 0);
     ck_assert_uint_eq(fronts_locks(), 1);
     state_close(&s);
     ck_assert_uint_eq(fronts_locks(), 0);
@@ -244,7 +268,7 @@ END_TEST
 /* A state directory that was copied, or an owner that was configured twice. */
 START_TEST(test_an_owner_is_one_controls_on_an_engine)
 {
-    struct state other = {.owner = "o", .lock_fd = -1, .owner_fd = -1, .fronts_fd = -1};
+    struct state other = {.owner = "o", .dir_fd = -1, .lock_fd = -1, .owner_fd = -1};
 
     snprintf(other.owner, sizeof other.owner, "test-%d", (int)getpid());
     open_state(other.owner);
@@ -262,22 +286,85 @@ END_TEST
 
 START_TEST(test_our_own_fronts_are_not_old_ones)
 {
+    int life;
+
     open_state(NULL);
+    life = state_life(&s, 3);
+    ck_assert_int_ge(life, 0);
+    ck_assert_int_eq(state_life(&s, 3), life);
     ck_assert(!state_old_fronts_live(&s));
     ck_assert_uint_eq(fronts_locks(), 1);
 }
 END_TEST
 
-/* A control that is killed: its lock ends with it, its fronts go on holding theirs. */
-START_TEST(test_fronts_of_a_killed_run_are_seen_until_they_end)
+/* A control that is killed: its lock ends with it, its front goes on holding its own. */
+static int killed_with_a_front(char name[STATE_LIFE_BYTES])
 {
     int held;
 
     open_state(NULL);
-    held = dup(s.fronts_fd); /* a front inherited it */
-    close(s.fronts_fd);
+    held = dup(state_life(&s, 0)); /* a front inherited it */
+    if (name)
+        memcpy(name, s.lives[0].name, STATE_LIFE_BYTES);
+    close(s.lives[0].fd);
     close(s.lock_fd);
+    close(s.dir_fd);
     open_state(NULL);
+    return held;
+}
+
+START_TEST(test_a_front_that_was_taken_over_is_no_old_one)
+{
+    char name[STATE_LIFE_BYTES];
+    int held = killed_with_a_front(name);
+
+    ck_assert(state_old_fronts_live(&s));
+    state_life_adopt(&s, 0, name);
+    ck_assert(!state_old_fronts_live(&s));
+    ck_assert_uint_eq(fronts_locks(), 1);
+    ck_assert_int_ge(state_life(&s, 0), 0); /* for the one that comes after it */
+    ck_assert(state_old_fronts_live(&s));
+    close(held);
+    ck_assert(!state_old_fronts_live(&s));
+}
+END_TEST
+
+/* --- where fronts are found again --- */
+
+START_TEST(test_a_front_is_found_where_it_listens)
+{
+    int door, to;
+
+    open_state(NULL);
+    ck_assert_int_eq(state_attach_connect(&s, 0), -1);
+    door = state_attach_listen(&s, 0);
+    ck_assert_int_ge(door, 0);
+    to = state_attach_connect(&s, 0);
+    ck_assert_int_ge(to, 0);
+    ck_assert_int_eq(state_attach_connect(&s, 1), -1);
+    close(to);
+    close(door);
+}
+END_TEST
+
+START_TEST(test_what_a_dead_front_left_is_removed)
+{
+    struct stat st;
+
+    open_state(NULL);
+    close(state_attach_listen(&s, 5));
+    ck_assert_int_eq(stat(in_dir("front-5.sock"), &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0600);
+    ck_assert_int_eq(state_attach_connect(&s, 5), -1);
+    ck_assert_int_ne(stat(in_dir("front-5.sock"), &st), 0);
+}
+END_TEST
+
+START_TEST(test_fronts_of_a_killed_run_are_seen_until_they_end)
+{
+    int held = killed_with_a_front(NULL);
+
+    ck_assert_int_ge(state_life(&s, 0), 0);
     ck_assert_uint_eq(fronts_locks(), 2);
     ck_assert(state_old_fronts_live(&s));
     ck_assert(state_old_fronts_live(&s));
@@ -423,6 +510,28 @@ START_TEST(test_what_was_learnt_is_saved_seldom_and_only_when_new)
 }
 END_TEST
 
+START_TEST(test_services_keep_their_numbers)
+{
+    struct fleet f = {0};
+
+    open_state(NULL);
+    state_recall_services(&s, &f);
+    ck_assert_uint_eq(numbered_count, 0);
+    state_save_services(&s, &f);
+    state_recall_services(&s, &f);
+    ck_assert_uint_eq(numbered_count, 2);
+    ck_assert_str_eq(numbered[0].name, "pdf");
+    ck_assert_str_eq(numbered[1].name, "thumbnails");
+    ck_assert_uint_eq(numbered[1].id, 4095);
+    numbered_count = 0;
+    write_file("services", "not a number\n7 a\n\n8\n");
+    state_recall_services(&s, &f);
+    ck_assert_uint_eq(numbered_count, 1);
+    ck_assert_uint_eq(numbered[0].id, 7);
+    numbered_count = 0;
+}
+END_TEST
+
 START_TEST(test_a_save_leaves_nothing_beside_the_file)
 {
     struct fleet before = {.clocks = {{"kipgate-a-1", 1, false}}, .count = 1};
@@ -452,6 +561,9 @@ int main(void)
     tcase_add_test(t, test_a_directory_that_cannot_be_is_an_error);
     tcase_add_test(t, test_the_sockets_directory_is_made);
     tcase_add_test(t, test_a_second_control_is_refused);
+    tcase_add_test(t, test_a_front_that_was_taken_over_is_no_old_one);
+    tcase_add_test(t, test_a_front_is_found_where_it_listens);
+    tcase_add_test(t, test_what_a_dead_front_left_is_removed);
     tcase_add_test(t, test_an_owner_is_one_controls_on_an_engine);
     tcase_add_test(t, test_our_own_fronts_are_not_old_ones);
     tcase_add_test(t, test_fronts_of_a_killed_run_are_seen_until_they_end);
@@ -462,6 +574,7 @@ int main(void)
     tcase_add_test(t, test_half_written_clocks_cost_only_themselves);
     tcase_add_test(t, test_what_was_learnt_comes_back);
     tcase_add_test(t, test_what_was_learnt_is_saved_seldom_and_only_when_new);
+    tcase_add_test(t, test_services_keep_their_numbers);
     tcase_add_test(t, test_a_save_leaves_nothing_beside_the_file);
     suite_add_tcase(suite, t);
     srunner_run_all(r, CK_NORMAL);

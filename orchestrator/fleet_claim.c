@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What fronts hold of a former control: slots of instances that this one has yet to find.
+ * The difficulty: a claim names a container, which may be found later, found unfit, or never. */
+#include "orchestrator/fleet_priv.h"
+#include <stdlib.h>
+
+struct fleet_claim {
+    struct kg_list link; /* fleet.claims */
+    int front;
+    uint64_t known_as; /* the instance's number under the former control */
+    unsigned slots;
+    int64_t used_ms;
+    char name[ENGINE_NAME_BYTES];
+};
+
+static void end(struct fleet_claim *c)
+{
+    kg_list_remove(&c->link);
+    free(c);
+}
+
+/* The front learns that there is nothing to hold on to. */
+static void refuse(struct fleet *f, struct fleet_claim *c)
+{
+    f->door.gone(f->door.self, c->front, c->known_as);
+    end(c);
+}
+
+/* From here on the slots are lent by us. */
+static void bind_it(struct fleet_instance *i, struct fleet_claim *c)
+{
+    struct fleet *f = i->fleet;
+
+    fleet_lend(i, c->front, c->slots);
+    if (i->idle.watched && c->used_ms > 0 && c->used_ms <= f->now_ms)
+        reaper_touch(&f->reaper, &i->idle, c->used_ms);
+    f->door.renamed(f->door.self, c->front, c->known_as, i->id,
+                    i->service->config ? fleet_linger_ms(i->service) : 0);
+    end(c);
+}
+
+bool fleet_is_claimed(const struct fleet *f, const char *name)
+{
+    KG_LIST_EACH(it, &f->claims)
+    {
+        if (strcmp(KG_LIST_ENTRY(it, struct fleet_claim, link)->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool fleet_claims_bind(struct fleet_instance *i)
+{
+    bool any = false;
+
+    KG_LIST_EACH_SAFE(it, &i->fleet->claims)
+    {
+        struct fleet_claim *c = KG_LIST_ENTRY(it, struct fleet_claim, link);
+        if (strcmp(c->name, i->name) != 0)
+            continue;
+        bind_it(i, c);
+        any = true;
+    }
+    return any;
+}
+
+void fleet_claims_refuse(struct fleet *f, const char *name)
+{
+    KG_LIST_EACH_SAFE(it, &f->claims)
+    {
+        struct fleet_claim *c = KG_LIST_ENTRY(it, struct fleet_claim, link);
+        if (name ? strcmp(c->name, name) == 0 : !kg_map_get(&f->by_name, kg_str_of(c->name)))
+            refuse(f, c);
+    }
+}
+
+void fleet_claims_forget(struct fleet *f, int front)
+{
+    KG_LIST_EACH_SAFE(it, &f->claims)
+    {
+        struct fleet_claim *c = KG_LIST_ENTRY(it, struct fleet_claim, link);
+        if (front < 0 || c->front == front)
+            end(c);
+    }
+}
+
+/* Known and fit to be lent: found before the front came, for whatever reason. */
+static bool can_be_bound(const struct fleet_instance *i)
+{
+    return i && !i->stray && (i->state == INSTANCE_PROBING || instance_serves(i->state));
+}
+
+void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name, unsigned slots,
+                 int64_t used_ms, int64_t now_ms)
+{
+    struct fleet_claim *c;
+    struct fleet_instance *i;
+
+    KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
+    fleet_enter(f, now_ms);
+    i = kg_map_get(&f->by_name, kg_str_of(name));
+    c = f->fronts[front].up && slots > 0 ? calloc(1, sizeof *c) : NULL;
+    if (!c || (f->listed && !i)) {
+        free(c);
+        f->door.gone(f->door.self, front, known_as);
+        fleet_leave(f);
+        return;
+    }
+    *c = (struct fleet_claim){
+        .front = front, .known_as = known_as, .slots = slots, .used_ms = used_ms};
+    kg_str_copy(c->name, sizeof c->name, kg_str_of(name));
+    kg_list_push_back(&f->claims, &c->link);
+    if (can_be_bound(i))
+        bind_it(i, c);
+    else if (i && !i->stray)
+        refuse(f, c);
+    fleet_leave(f);
+}

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fronts outlive control: it is killed at any moment, replaced by another program, set up in
+another way; not one request fails of it, and what was lent is lent on."""
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from harness import echo as worker
+from harness import proc, raw
+from harness.echo import Dump, get
+from harness.kipgate import problem
+from harness.load import WarmLoad
+from harness.waiting import Background, wait_until
+
+
+def two_services(echo, idle="500ms"):
+    """One that is kept warm by a load, one that starts for each request."""
+    return {
+        "warm": echo(routes=["/warm"], idle_timeout="10m"),
+        "cold": echo(routes=["/cold"], idle_timeout=idle, env=worker.start_delay(300)),
+    }
+
+
+def cold_requests(gate, until, failed):
+    """Requests one after the other, each of which finds no instance; gives how many."""
+    count = 0
+    while not until():
+        try:
+            response = gate.get("/cold", timeout=30)
+            if response.status != 200:
+                failed.append((response.status, response.body[:200]))
+        except (OSError, raw.Broken) as error:
+            failed.append(repr(error))
+        count += 1
+        gate.witness.wait_none(10, service="cold")
+    return count
+
+
+@pytest.mark.parametrize("how", ["killed", "replaced"])
+def test_no_request_fails_of_it(kipgate, echo, how):
+    """Twelve times, at moments drawn from one seed, under warm and cold load."""
+    gate = kipgate(two_services(echo))
+    assert gate.get("/warm").status == 200
+    fronts, dice, over, failed = gate.fronts(), random.Random(12), [], []
+    load = WarmLoad(gate.front, target="/warm")
+    cold = Background(cold_requests, gate, lambda: over, failed)
+    for _ in range(12):
+        time.sleep(dice.uniform(0.1, 0.9))
+        if how == "killed":
+            gate.kill9()
+            time.sleep(dice.uniform(0, 0.3))
+            gate.start()
+        else:
+            since = gate.logs.mark()
+            gate.process.send_signal(signal.SIGUSR2)
+            gate.wait_log(10, since, event="front-attached", front=1)
+            wait_until(lambda: gate._answers("/readyz"), 20, "the next control", every=0.01)
+    over.append(True)
+    assert cold.result(60) > 2 and load.stop() > 500
+    assert failed == [] and load.failed == []
+    assert gate.fronts() == fronts, "the same processes from beginning to end"
+    assert len(gate.witness.actions("create", service="warm")) == 1
+    gate.witness.wait_none(10, service="cold")
+
+
+def test_who_waits_is_served_by_the_next_control(kipgate, echo):
+    """Killed in the middle of the start that a request waits for."""
+    gate = kipgate({"echo": echo(env=worker.start_delay(1500))})
+    asked = Background(gate.get, "/waits", timeout=30)
+    gate.wait_log(10, event="instance-state", to="probing")
+    gate.kill9()
+    gate.start()
+    response = asked.result(30)
+    assert response.status == 200 and Dump(response.body).first == "GET /waits HTTP/1.1"
+    assert len(gate.witness.actions("create")) == 1
+
+
+def test_warm_requests_need_no_control(kipgate, echo):
+    """While it is away: kept and new connections, one exchange that lasts, one that waits."""
+    gate = kipgate({"echo": echo(concurrency=2, routes=["/"])}, config={"fronts": 1})
+    with gate.raw(30) as client:
+        assert client.send(get("/")).response().status == 200
+        lasting = Background(gate.get, worker.drip(2000, 100, 100), timeout=30)
+        wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 1, 10, "lasts")
+        gate.kill9()
+        assert client.send(get("/")).response().status == 200
+        assert gate.get("/").status == 200
+        gate.start()
+        assert client.send(get("/")).response().status == 200
+    assert lasting.result(30).status == 200
+    wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 0, 10, "ended")
+
+
+def test_admin_says_that_control_is_away(kipgate, echo):
+    """Its listener is a front's: asked meanwhile it answers, and goes on with the next control."""
+    gate = kipgate({"echo": echo()}, config={"fronts": 1})
+    gate.kill9()
+    wait_until(lambda: gate.admin.status("/healthz", timeout=5) == 503, 5, "control is away")
+    gate.start()
+    assert gate.admin.status("/healthz") == 200
+
+
+def test_counters_go_on(kipgate, echo):
+    """They are the fronts' own memory."""
+    gate = kipgate({"echo": echo()})
+    for _ in range(7):
+        assert gate.get("/").status == 200
+    gate.kill9()
+    gate.start()
+    assert gate.get("/").status == 200
+    assert gate.admin.metric("kipgate_requests_total", service="echo", code="200") == 8
+
+
+def test_a_front_that_died_meanwhile_is_replaced(kipgate, echo):
+    """One of two: the other attaches, and a new one takes its place at the same address."""
+    gate = kipgate({"echo": echo()})
+    assert gate.get("/").status == 200
+    first, second = gate.fronts()
+    gate.kill9()
+    os.kill(first, signal.SIGKILL)
+    gate.start()
+    wait_until(lambda: len(gate.fronts()) == 2, 10, "two fronts")
+    assert second in gate.fronts() and first not in gate.fronts()
+    assert all(gate.get("/").status == 200 for _ in range(20))
+    os.kill(second, signal.SIGKILL)  # no child of this control, and its loss is seen all the same
+    wait_until(lambda: len(set(gate.fronts()) - {second}) == 2, 10, "two new fronts")
+    assert all(gate.get("/").status == 200 for _ in range(20))
+
+
+def test_fronts_of_another_set_up_are_sent_off(kipgate, echo):
+    """What they were told at their start cannot be changed: they finish, and others come."""
+    gate = kipgate({"echo": echo()})
+    assert gate.get("/").status == 200
+    container = gate.witness.wait_one(5)["Id"]
+    lasting = Background(gate.get, worker.drip(2000, 100, 100), timeout=30)
+    wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 1, 10, "lasts")
+    before = gate.fronts()
+    gate.kill9()
+    gate.config["fronts"] = 3
+    gate.start()
+    assert len(gate.fronts()) == 3 and not set(gate.fronts()) & set(before)
+    assert gate.get("/").status == 200
+    assert lasting.result(30).status == 200
+    assert gate.witness.wait_one(5)["Id"] == container
+    wait_until(lambda: not any(proc.alive(pid) for pid in before), 10, "they have ended")
+
+
+def test_a_replaced_program_is_run(kipgate, echo, tmp_path):
+    """SIGUSR2 after its file was replaced: the new one runs, under the same process id."""
+    program = tmp_path / "kipgate"
+    shutil.copy(kipgate({}, start=False).binary, program)
+    gate = kipgate({"echo": echo()}, binary=str(program))
+    assert gate.get("/").status == 200
+    old = os.stat(f"/proc/{gate.process.pid}/exe").st_ino
+    other = tmp_path / "other"
+    shutil.copy(program, other)
+    other.rename(program)
+    since = gate.logs.mark()
+    gate.process.send_signal(signal.SIGUSR2)
+    gate.wait_log(10, since, event="front-attached", front=1)
+    wait_until(lambda: gate._answers("/readyz"), 20, "the next control", every=0.01)
+    assert os.stat(f"/proc/{gate.process.pid}/exe").st_ino != old
+    assert gate.get("/").status == 200
+    assert len(gate.witness.actions("create")) == 1
+
+
+def test_a_program_that_is_gone_costs_nothing(kipgate, echo, tmp_path):
+    """Said in the log; the old one goes on."""
+    program = tmp_path / "kipgate"
+    shutil.copy(kipgate({}, start=False).binary, program)
+    gate = kipgate({"echo": echo()}, binary=str(program))
+    program.unlink()
+    gate.process.send_signal(signal.SIGUSR2)
+    gate.wait_log(10, event="not-started-anew")
+    assert gate.get("/").status == 200
+
+
+def test_only_the_owner_of_control_is_let_in(kipgate, echo):
+    """The socket that a front is found by is its owner's alone, and is there only for a control."""
+    gate = kipgate({"echo": echo()})
+    door = gate.directory / "state" / "front-0.sock"
+    assert door.stat().st_mode & 0o777 == 0o600
+    gate.stop()
+    assert not door.exists()
+
+
+def test_nobody_waits_for_ever_without_control(kipgate, echo):
+    """SIGTERM to a front whose control is gone ends it; what waits gets its answer."""
+    gate = kipgate({"echo": echo(env=worker.start_delay(5000))}, config={"fronts": 1})
+    asked = Background(gate.get, "/waits", timeout=60)
+    gate.wait_log(10, event="instance-state", to="probing")
+    (front,) = gate.fronts()
+    gate.kill9()
+    response = asked.result(50)
+    problem(response, 503, "draining")
+    wait_until(lambda: not proc.alive(front), 10, "the front has ended")

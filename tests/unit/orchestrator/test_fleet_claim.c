@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fronts that outlived their control: what they hold is lent by the next one, or taken from them.
+ * The difficulty: a claim and the container that it names are heard of in any order. */
+#include "fleet_rig.h"
+
+#define SECOND 1000
+#define FOUND "kipgate-a-0123456789"
+#define OLD 77 /* the instance's number under the former control */
+
+static struct engine_container found(struct rig *r, enum engine_state state)
+{
+    r->boxes = 1;
+    snprintf(r->name, sizeof r->name, FOUND);
+    return box(r, 1, FOUND, state);
+}
+
+static void list(struct rig *r, enum engine_state state)
+{
+    struct engine_container c = found(r, state);
+
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &c, state != ENGINE_NONE, r->now_ms, r->now_ms);
+}
+
+static void look(struct rig *r, enum engine_state state)
+{
+    struct engine_container c = found(r, state);
+
+    c.address = address_of(1);
+    c.address_length = sizeof(struct sockaddr_in);
+    answer(expect(r, LOOK), &(const struct engine_answer){.container = c});
+    fleet_check(r->f);
+}
+
+static void claim(struct rig *r, int front, unsigned slots, int64_t used_ms)
+{
+    fleet_claim(r->f, front, OLD, FOUND, slots, used_ms, r->now_ms);
+    fleet_check(r->f);
+}
+
+static uint64_t hear_renamed(struct rig *r, int front)
+{
+    const struct said *s = hear(r, RENAMED);
+
+    ck_assert_int_eq(s->front, front);
+    ck_assert_uint_eq(s->ticket, OLD);
+    ck_assert_int_eq(s->ms, 1 * SECOND); /* to linger */
+    return s->instance;
+}
+
+static void hear_gone(struct rig *r, int front)
+{
+    const struct said *s = hear(r, GONE);
+
+    ck_assert_int_eq(s->front, front);
+    ck_assert_uint_eq(s->instance, OLD);
+}
+
+/* No probe: a front is served by it. Its slots count, also beyond what is allowed now. */
+START_TEST(what_is_claimed_is_ready_when_it_is_found)
+{
+    struct rig *r = rig_closed(2);
+    uint64_t instance;
+
+    r->service.concurrency = 2;
+    configure(r);
+    claim(r, 0, 1, r->now_ms - 5 * SECOND);
+    claim(r, 1, 2, 0);
+    hear_nothing(r);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    instance = hear_renamed(r, 0);
+    ck_assert_uint_eq(hear_renamed(r, 1), instance);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 1000 * SECOND); /* I1: never due while slots are out */
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    give_back(r, 0, instance, 1);
+    give_back(r, 1, instance, 2);
+    pass(r, 300 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(who_waits_gets_what_the_claims_leave)
+{
+    struct rig *r = rig_closed(2);
+    uint64_t instance, ticket;
+
+    r->service.concurrency = 2;
+    configure(r);
+    claim(r, 0, 1, 0);
+    ticket = ask(r, 1);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    instance = hear_renamed(r, 0);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, ticket);
+    ask(r, 1); /* a third one at once: both slots are out */
+    ck_assert_uint_eq(hear(r, RECALL)->instance, instance);
+    hear_nothing(r);
+    ck_assert_uint_eq(count_calls(r, CREATE), 0);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(what_is_not_there_is_taken_from_its_front)
+{
+    struct rig *r = rig_closed(1);
+
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_NONE);
+    hear_gone(r, 0);
+    claim(r, 0, 1, 0); /* said after the list */
+    hear_gone(r, 0);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+/* Between the list and the look it has ended, or somebody has taken its name. */
+START_TEST(what_is_gone_when_it_is_looked_at_is_taken)
+{
+    struct rig *r = rig_closed(1);
+
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_RUNNING);
+    answer_code(r, LOOK, KG_ENOTFOUND);
+    hear_gone(r, 0);
+    rig_free(r);
+}
+END_TEST
+
+/* Due by the clock that was saved, but a front uses it: the front knows better. */
+START_TEST(a_claim_is_younger_than_the_saved_clock)
+{
+    struct rig *r = rig_closed(1);
+
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, r->now_ms - 999 * SECOND), 0);
+    claim(r, 0, 1, r->now_ms);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    hear_renamed(r, 0);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+/* Of another spec: it is drained, and goes when the front has given it back. */
+START_TEST(what_is_no_longer_wanted_may_end_its_exchanges)
+{
+    struct rig *r = rig_closed(1);
+    uint64_t instance;
+
+    snprintf(r->service.spec, sizeof r->service.spec, "another");
+    configure(r);
+    claim(r, 0, 1, 0);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    {
+        struct engine_container c = found(r, ENGINE_RUNNING);
+        snprintf(c.spec, sizeof c.spec, "spec-of-a");
+        fleet_engine_list(r->f, &c, 1, r->now_ms, r->now_ms);
+        c.address = address_of(1);
+        c.address_length = sizeof(struct sockaddr_in);
+        answer(expect(r, LOOK), &(const struct engine_answer){.container = c});
+    }
+    fleet_check(r->f);
+    instance = hear_renamed(r, 0);
+    hear(r, RECALL);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    give_back(r, 0, instance, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+/* Paused by the former control just as a front got a slot: it is resumed for that. */
+START_TEST(what_is_found_paused_is_resumed_for_who_holds_it)
+{
+    struct rig *r = rig_closed(1);
+
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_PAUSED);
+    look(r, ENGINE_PAUSED);
+    hear_renamed(r, 0);
+    ck_assert_str_eq(state_of(r, 0), "resuming");
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_dead_front_claims_nothing)
+{
+    struct rig *r = rig_closed(2);
+
+    claim(r, 0, 1, 0);
+    fleet_front_down(r->f, 0, r->now_ms);
+    claim(r, 0, 1, 0); /* not up: nothing is bound to it */
+    hear_gone(r, 0);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    ck_assert_int_eq(hear(r, PROBE)->front, 1);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+/* A front may be late: it is found and served by others then. */
+START_TEST(a_claim_on_what_is_known_already_is_bound_at_once)
+{
+    struct rig *r = rig_closed(2);
+    uint64_t instance;
+
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    instance = hear(r, PROBE)->instance;
+    fleet_probed(r->f, 0, instance, r->now_ms);
+    claim(r, 1, 1, 0);
+    ck_assert_uint_eq(hear_renamed(r, 1), instance);
+    fleet_engine_event(r->f,
+                       &(const struct engine_event){.kind = ENGINE_EVENT_DIE,
+                                                    .container = found(r, ENGINE_RUNNING)},
+                       r->now_ms);
+    while (r->said[r->said_read].kind == GONE && r->said_read < r->said_count)
+        ck_assert_uint_eq(hear(r, GONE)->instance, instance);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+static void note_service(void *arg, const char *name, uint32_t id)
+{
+    ck_assert_str_eq(name, "a");
+    *(uint32_t *)arg = id;
+}
+
+START_TEST(services_keep_the_numbers_that_fronts_know)
+{
+    struct rig *r = rig_closed(1);
+    struct fleet_params params = {
+        .engine = &(const struct engine_ops){.self = NULL}, .owner = OWNER, .max_starts = 1};
+    struct fleet *f = fleet_new(&params, 0);
+    uint32_t id = 0;
+
+    ck_assert_int_eq(fleet_reserve_service(f, "a", 5), 0);
+    ck_assert_int_eq(fleet_reserve_service(f, "b", 5), KG_EINVAL);
+    ck_assert_int_eq(fleet_reserve_service(f, "a", 6), KG_EINVAL);
+    ck_assert_int_eq(fleet_reserve_service(f, "b", KG_MAX_SERVICES), KG_EINVAL);
+    ck_assert_int_eq(fleet_service_id(f, "a"), -1);
+    ck_assert_int_eq(fleet_configure(f, &r->config, 0), 0);
+    ck_assert_int_eq(fleet_service_id(f, "a"), 5);
+    fleet_each_service(f, note_service, &id);
+    ck_assert_uint_eq(id, 5);
+    fleet_check(f);
+    fleet_free(f);
+    rig_free(r);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("claims");
+    TCase *t = tcase_create("claims");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(t, what_is_claimed_is_ready_when_it_is_found);
+    tcase_add_test(t, who_waits_gets_what_the_claims_leave);
+    tcase_add_test(t, what_is_not_there_is_taken_from_its_front);
+    tcase_add_test(t, what_is_gone_when_it_is_looked_at_is_taken);
+    tcase_add_test(t, a_claim_is_younger_than_the_saved_clock);
+    tcase_add_test(t, what_is_no_longer_wanted_may_end_its_exchanges);
+    tcase_add_test(t, what_is_found_paused_is_resumed_for_who_holds_it);
+    tcase_add_test(t, a_dead_front_claims_nothing);
+    tcase_add_test(t, a_claim_on_what_is_known_already_is_bound_at_once);
+    tcase_add_test(t, services_keep_the_numbers_that_fronts_know);
+    suite_add_tcase(suite, t);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
