@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The chunked coding. The difficulty: what comes out may not depend on how the bytes came in. */
-#include "fuzz.h"
+#include "fuzz_grammar.h"
 #include "proxy/chunk.h"
 
 struct decoded {
@@ -95,8 +95,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     check_same(&whole, &bytes);
     if (whole.result == CHUNK_END)
         KG_ASSERT(whole.consumed == split.consumed && whole.consumed == bytes.consumed);
-    if (whole.result == CHUNK_END)
+    if (whole.result == CHUNK_END) {
+        KG_ASSERT(g_chunks((struct kg_str){(const char *)f.p, whole.consumed}));
         check_again(&whole, from_worker);
+    }
     forget(&whole);
     forget(&split);
     forget(&bytes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Heads of both directions: guard, parser, rewriting. The difficulty: what is passed on must be a
  * head by the same rules, and say nothing about framing that the first did not. */
-#include "fuzz.h"
+#include "fuzz_grammar.h"
 #include "proxy/rewrite.h"
 
 struct asked {
@@ -120,6 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     KG_ASSERT(split.end == whole.end && split.start == whole.start);
     KG_ASSERT(split.verdict.reason == whole.verdict.reason);
     if (r == GUARD_DONE) {
+        KG_ASSERT(g_head((struct kg_str){in.p, whole.end}, asked.response));
         char *copy = fuzz_copy(in.p, whole.end);
         if (parse(&asked, &whole, copy, &h).reason == PROXY_NONE) {
             check_slices(&h, copy, &whole);
