@@ -522,6 +522,7 @@ void client_new(struct listener *l, int fd, const struct sockaddr *address, stru
     c->local = l->local;
     c->down.kind = &client_downstream;
     c->down.proxy = p;
+    c->down.wire = &c->wire;
     c->key_n = (uint8_t)key.n;
     memcpy(c->key, key.p, key.n);
     if (!l->unix_socket)

@@ -517,7 +517,7 @@ static struct http2_stream *begin(struct http2 *h)
     s->down = (struct downstream){.kind = &stream_downstream,
                                   .proxy = x->client->down.proxy,
                                   .address = x->client->down.address,
-                                  .secure = wire_is_secure(&x->client->wire),
+                                  .wire = &x->client->wire,
                                   .http2 = true};
     kg_list_init(&s->touched);
     kg_timer_init(&s->timer, on_timer);

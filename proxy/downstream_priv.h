@@ -62,7 +62,7 @@ struct downstream {
     struct exchange *exchange; /* at most one at a time */
     struct body body;          /* of the request under way */
     struct kg_str address;     /* of the client as text, without a port; empty on a Unix socket */
-    bool secure;               /* by TLS */
+    const struct wire *wire;   /* of its connection */
     bool http2;                /* a stream: its body has an end of its own, whatever the framing */
 };
 

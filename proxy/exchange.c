@@ -83,7 +83,7 @@ static void check(struct exchange *ex, const struct http1_head *h, const struct 
 {
     struct rewrite_to_worker with = {.peer = ex->down->address,
                                      .id = ex->id,
-                                     .secure = ex->down->secure,
+                                     .secure = wire_is_secure(ex->down->wire),
                                      .http2 = ex->down->http2,
                                      .strip_bytes =
                                          ex->service->strip_prefix ? match->prefix_n : 0};
@@ -120,6 +120,8 @@ int exchange_begin(struct downstream *d, const struct http1_head *h)
     }
     if (!remember(ex, h))
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
+    else if (!wire_host_agrees(d->wire, target_host(&h->target)))
+        exchange_refuse(ex, PROXY_MISDIRECTED_REQUEST, "by TLS the client asked for another host");
     else if (!ex->service)
         exchange_refuse(ex, PROXY_NO_ROUTE, "no service has a route for this host and path");
     else

@@ -66,15 +66,15 @@ def s_client(gate, *words, name="a.test", say=b"", timeout=20):
 # --- what is spoken -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("http", ["1.1", "2"])
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
-def test_curl(gate, authority, version):
-    """Both versions, with a certificate that curl believes; the worker learns of TLS."""
+def test_curl(gate, authority, version, http):
+    """All versions, with a certificate that curl believes; the worker learns of TLS."""
     gate.start()
-    status, said, words = curl(
-        gate, f"--tlsv{version}", "--tls-max", version, "-i", path="/x", ca=authority
-    )
+    options = [f"--tlsv{version}", "--tls-max", version, f"--http{http}", "-i"]
+    status, said, words = curl(gate, *options, path="/x", ca=authority)
     assert status == 0, words
-    assert b"HTTP/1.1 200" in said and b"GET /x HTTP/1.1" in said
+    assert said.startswith(f"HTTP/{http} 200".encode()) and b"GET /x HTTP/1.1" in said
     assert b"X-Forwarded-Proto: https" in said, said
 
 
@@ -143,6 +143,9 @@ def test_host_must_be_the_name_that_was_asked_for(gate, authority):
         assert client.ask(host="a.test").status == 200
         problem(client.ask(host="b.test"), 421, "misdirected-request")
         assert client.ask(host="A.TEST:443").status == 200
+    for http in ("1.1", "2"):
+        _, said, _ = curl(gate, f"--http{http}", "-i", "-H", "Host: b.test", ca=authority)
+        assert said.startswith(f"HTTP/{http} 421".encode()), said
 
 
 # --- tickets --------------------------------------------------------------------------------------
@@ -209,7 +212,11 @@ def test_clients_need_a_certificate(gate, authority, tmp_path):
     for who in (None, Certificate(common="stranger")):
         with pytest.raises((ssl.SSLError, ConnectionResetError)):
             status_as(who)
-    assert gate.admin.metric("kipgate_tls_handshakes_total", result="failed") >= 2
+    wait_until(
+        lambda: gate.admin.metric("kipgate_tls_handshakes_total", result="failed") >= 2,
+        10,
+        "failures are counted",
+    )
     others = Certificate(common="others", ca=True)
     file.write_bytes(others.pem)
     gate.wait_log(event="certificates-renewed")
