@@ -31,14 +31,25 @@ def measure(bench, peer, half):
     }
 
 
-def report(mid, direct, best):
-    """The table, and ratios against the better peer."""
+def ratios(results, mid):
+    """Kipgate's figures by the better peer's, round by round: what drifts does so for both."""
+    found = {}
+    for key in KEYS:
+        pick = max if key == "rate" else min
+        best = pick((name for name in mid if name != "kipgate"), key=lambda name: mid[name][key])
+        pairs = zip(results["kipgate"], results[best])
+        found[key] = median([ours[key] / theirs[key] for ours, theirs in pairs])
+    return found
+
+
+def report(mid, direct, ratio):
+    """The table, with the ratios to the better peer."""
     rows = [
         [name] + [f"{m[k]:.{1 if k == 'cpu_us' else 0}f}" for k in KEYS] for name, m in mid.items()
     ]
     if direct:
         rows.append(["(no proxy)", f"{direct:.0f}"] + [""] * (len(KEYS) - 1))
-    rows.append(["kipgate / better peer"] + [f"{mid['kipgate'][k] / best[k]:.2f}" for k in KEYS])
+    rows.append(["kipgate / better peer"] + [f"{ratio[k]:.2f}" for k in KEYS])
     print(table([""] + HEADER, rows))
     if direct and direct < 1.2 * mid["kipgate"]["rate"]:
         print("note: the load is near its own limit: CPU time per request is the figure to trust")
@@ -46,23 +57,23 @@ def report(mid, direct, best):
 
 def side_by_side(bench, worker):
     """All rounds of the three; gives the ratios to the better peer and all figures."""
+    args = bench.args
     with field(bench, worker) as (peers, address):
-        fastest = max(bench.load.full(p.port, bench.args.connections, 1)["rate"] for p in peers[1:])
+        fastest = max(bench.load.full(p.port, args.connections, 1)["rate"] for p in peers[1:])
         results, direct = {peer.name: [] for peer in peers}, []
-        for round_ in range(bench.args.rounds):
+        for round_ in range(args.rounds):
             at = round_ % len(peers)
             for peer in peers[at:] + peers[:at]:
                 results[peer.name].append(measure(bench, peer, fastest / 2))
             if ":" in address and not address.startswith(("unix:", "/")):
-                direct.append(bench.load.full(address, bench.args.connections, bench.args.seconds))
+                direct.append(bench.load.full(address, args.connections, args.seconds)["rate"])
     mid = {
         name: {k: median([r[k] for r in rounds]) for k in KEYS} for name, rounds in results.items()
     }
-    others = [m for name, m in mid.items() if name != "kipgate"]
-    best = {k: (max if k == "rate" else min)(m[k] for m in others) for k in KEYS}
-    report(mid, median([d["rate"] for d in direct]) if direct else None, best)
+    ratio = ratios(results, mid)
+    report(mid, median(direct) if direct else None, ratio)
     print(f"half load: {fastest / 2:.0f} requests/s, half of what the faster peer did at most\n")
-    return {k: mid["kipgate"][k] / best[k] for k in KEYS}, {"medians": mid, "rounds": results}
+    return ratio, {"medians": mid, "rounds": results}
 
 
 def tcp(bench):
