@@ -36,6 +36,7 @@ MODULES = [
     "test_conformance_9113",
     "test_conformance_9113_frames",
     "test_conformance_9113_semantics",
+    "test_conformance_9113_workers",
     "test_conformance_tls",
 ]
 LEVELS = ("MUST", "SHOULD", "MAY", "plain")  # "plain": said by the grammar or without a key word

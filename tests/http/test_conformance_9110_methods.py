@@ -633,7 +633,9 @@ RFC.not_applicable(
     "15.5.20",
     "MUST",
     "A proxy MUST NOT generate a 421 response",
-    "Kipgate generates none: a host or path without a route is 404",
+    "towards clients Kipgate is a gateway, which speaks for the origins that it serves: it "
+    "answers 421 under TLS where the host is not the name of the handshake (7.4); a host without "
+    "a route is 404",
 )
 
 

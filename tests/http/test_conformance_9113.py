@@ -11,8 +11,11 @@ from conformance_http2 import connection_error, http2_gate, served, settled, str
 from harness import echo as worker
 from harness import http2, raw
 from harness.echo import get
-from harness.http2 import *  # noqa: F403  (names of frames, flags, settings and errors)
-from harness.http2 import Http2
+from harness.http2 import ACK, COMPRESSION_ERROR, CONTINUATION, DATA, END_HEADERS, END_STREAM
+from harness.http2 import FRAME_BYTES, FRAME_SIZE_ERROR, GOAWAY, HEADERS, HEADER_TABLE_SIZE, Http2
+from harness.http2 import INITIAL_WINDOW_SIZE, PING, PREFACE, PRIORITIZED, PRIORITY
+from harness.http2 import PROTOCOL_ERROR, REFUSED_STREAM, RST_STREAM, SETTINGS, STREAM_CLOSED
+from harness.http2 import WINDOW, WINDOW_UPDATE, frame, rst_stream, settings, window_update
 
 RFC = Table(9113)
 

@@ -8,8 +8,11 @@ from conformance_http2 import connection_error, http2_gate, served, settled, str
 
 from harness import echo as worker
 from harness import http2
-from harness.http2 import *  # noqa: F403  (names of frames, flags, settings and errors)
-from harness.http2 import Http2
+from harness.http2 import ACK, CONTINUATION, DATA, ENABLE_PUSH, END_HEADERS, END_STREAM
+from harness.http2 import FLOW_CONTROL_ERROR, FRAME_BYTES, FRAME_SIZE_ERROR, GOAWAY, HEADERS
+from harness.http2 import Http2, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE
+from harness.http2 import MAX_HEADER_LIST_SIZE, NO_ERROR, PADDED, PING, PRIORITY, PROTOCOL_ERROR
+from harness.http2 import PUSH_PROMISE, WINDOW, frame, rst_stream, settings, window_update
 
 RFC = Table(9113)
 
