@@ -2,67 +2,15 @@
 """Images are pulled ahead of time: from a registry on loopback, through a way that a test makes
 slow or cuts. The difficulty: what is pulled must not be on the engine in any form before, so that
 something travels."""
-import io
-import os
-import socket
-import tarfile
-import threading
 import time
-import uuid
 
 import docker
 import pytest
 
-from harness import net, registry, settings
+from harness import registry, settings
 from harness.kipgate import problem
 from harness.waiting import Background, together, wait_until
 from harness.witness import client
-
-LAYER_BYTES = 6 << 20
-
-
-class SlowWay:
-    """Forwards connections to the registry, at most `rate` bytes a second from there to here;
-    rate 0 holds everything back."""
-
-    def __init__(self, target):
-        self.target, self.rate = target, 1 << 30
-        self.connections = 0
-        self.listener = socket.create_server(("127.0.0.1", net.free_port()))
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                here, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            there = socket.create_connection(self.target)
-            for ends in ((here, there, False), (there, here, True)):
-                threading.Thread(target=self._forward, args=ends, daemon=True).start()
-
-    def _forward(self, source, sink, slowly):
-        try:
-            while data := source.recv(65536):
-                while slowly and self.rate == 0:
-                    time.sleep(0.02)
-                sink.sendall(data)
-                if slowly:
-                    time.sleep(len(data) / (self.rate or 1 << 30))
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def stop(self):
-        """Takes no more connections."""
-        self.listener.close()
-
 
 @pytest.fixture(scope="module")
 def sdk():
@@ -82,26 +30,9 @@ def made_registry():
 def way(made_registry):
     """The way from the engine to the registry."""
     host, port = made_registry.address.split(":")
-    made = SlowWay((host, int(port)))
+    made = registry.SlowWay((host, int(port)))
     yield made
     made.stop()
-
-
-def unlike_any(sdk, echo_image):
-    """An image with a layer of random bytes, so that it has to travel."""
-    made = sdk.api.create_container(echo_image)
-    try:
-        file = tarfile.TarInfo("random")
-        file.size = LAYER_BYTES
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            tar.addfile(file, io.BytesIO(os.urandom(LAYER_BYTES)))
-        sdk.api.put_archive(made["Id"], "/", archive.getvalue())
-        name = f"kipgate-ahead-{uuid.uuid4().hex[:8]}"
-        sdk.api.commit(made["Id"], name, "test")
-        return f"{name}:test"
-    finally:
-        sdk.api.remove_container(made["Id"])
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +52,7 @@ def pushed(sdk, echo_image, made_registry, way, pulled):
     """Makes references that are in the registry, behind the way, and not on the engine."""
 
     def make():
-        source = unlike_any(sdk, echo_image)
+        source = registry.unlike_any(sdk, echo_image)
         name = f"{source.partition(':')[0]}:1"
         made_registry.push(sdk, source, name)
         sdk.api.remove_image(source, force=True)
@@ -240,7 +171,7 @@ def test_a_failure_is_told_and_tried_again(
     kipgate, echo, sdk, echo_image, made_registry, way, pulled
 ):
     """Not in the registry yet: told with the engine's words; there soon after it was pushed."""
-    source = unlike_any(sdk, echo_image)
+    source = registry.unlike_any(sdk, echo_image)
     name = f"{source.partition(':')[0]}:1"
     reference = f"{way.address}/{name}"
     gate = kipgate({"echo": echo(image=reference, pull="missing")})
