@@ -17,7 +17,8 @@ static struct {
     uint64_t instance;
     uint64_t slots;
     unsigned recalls;
-} places[PLACES]; /* one instance each at a time; its service is 1 + the place's last bit */
+    bool recalled; /* and nothing was granted since */
+} places[PLACES];  /* one instance each at a time; its service is 1 + the place's last bit */
 static uint64_t last_instance;
 static uint64_t tickets[MAX_TICKETS];
 static size_t ticket_count;
@@ -84,6 +85,7 @@ static void grant(uint8_t which, uint8_t how)
     memcpy(&at, &world.worker_at, sizeof world.worker_at);
     KG_ASSERT(message_set_address(&m.where, &at, sizeof world.worker_at));
     places[place].slots += m.slots;
+    places[place].recalled = false;
     tell(&m);
 }
 
@@ -108,6 +110,7 @@ static void tell_instance(enum message_type type, unsigned place)
     if (type == MESSAGE_GONE) {
         places[place].instance = ++last_instance;
         places[place].slots = places[place].recalls = 0;
+        places[place].recalled = false;
     }
     tell(&m);
 }
@@ -117,6 +120,7 @@ static void recall(unsigned place)
     if (places[place].slots == 0)
         return; /* control recalls what is lent */
     places[place].recalls++;
+    places[place].recalled = true;
     tell_instance(MESSAGE_RECALL, place);
     KG_ASSERT(places[place].recalls == 0); /* answered at once */
 }
@@ -210,6 +214,13 @@ static void happen(uint8_t order, struct fuzz *f)
     }
 }
 
+/* What was recalled does not linger: it is back when the exchanges on it have ended. */
+static void check_recalled(void)
+{
+    for (unsigned i = 0; i < PLACES; i++)
+        KG_ASSERT(!places[i].recalled || places[i].slots == 0 || world.stats.exchanges > 0);
+}
+
 /* --- one input ----------------------------------------------------------------------------- */
 
 static void on_client_closed(void *arg)
@@ -228,6 +239,7 @@ static void begin(void)
     for (unsigned i = 0; i < PLACES; i++) {
         places[i].instance = ++last_instance;
         places[i].slots = places[i].recalls = 0;
+        places[i].recalled = false;
     }
     world_open_with(gate_client_door(client));
     gate_client_set_proxy(client, world.proxy);
@@ -277,6 +289,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         else
             happen(order, &f);
         turn();
+        check_recalled();
     }
     end();
     return 0;
