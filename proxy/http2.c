@@ -287,12 +287,14 @@ size_t http2_pending(const struct http2_stream *s)
     return s->queue.len + s->head_waits + (s->last && !s->end_sent);
 }
 
-/* Whoever left something pending learns when it is gone. */
+/* Whoever left something pending learns when it is gone. A stream that closed because both halves
+ * have ended has taken all. */
 static int submitted(struct http2_stream *s)
 {
-    push(s->session);
     s->told_pending = http2_pending(s) > 0;
-    return is_over(s) ? KG_EIO : 0;
+    if (s->session->failed || (s->closed && !(s->end_sent && s->code == HTTP2_NO_ERROR)))
+        return KG_EIO;
+    return s->queue.error;
 }
 
 int http2_request(struct http2 *h, struct http2_stream *s, const struct http2_field *fields,
@@ -312,6 +314,7 @@ int http2_request(struct http2 *h, struct http2_stream *s, const struct http2_fi
     http2_stream_open(h, s, id);
     s->head_waits = true;
     s->last = end;
+    push(h);
     return submitted(s);
 }
 
@@ -329,8 +332,10 @@ int http2_respond(struct http2_stream *s, const struct http2_field *fields, unsi
         return rc == NGHTTP2_ERR_NOMEM ? KG_ENOMEM : KG_EIO;
     s->answered = s->head_waits = true;
     s->last = end;
-    if (end)
+    if (end) {
+        push(s->session);
         return submitted(s);
+    }
     http2_mark(s->session); /* goes out with the first piece of the body */
     return 0;
 }
@@ -374,8 +379,7 @@ int http2_send(struct http2_stream *s, struct kg_str bytes, bool last)
     if (s->now.n > 0 && !s->closed)
         kg_buf_append(&s->queue, s->now.p, s->now.n);
     s->now = (struct kg_str){NULL, 0};
-    s->told_pending = http2_pending(s) > 0;
-    return s->closed || s->session->failed ? KG_EIO : s->queue.error;
+    return submitted(s);
 }
 
 void http2_consume(struct http2_stream *s, size_t n)
