@@ -15,7 +15,7 @@ void kg_buf_init(struct kg_buf *b, size_t max_bytes)
     *b = (struct kg_buf){.max = max_bytes < MOST ? max_bytes : MOST};
 }
 
-void kg_buf_fini(struct kg_buf *b)
+void kg_buf_release(struct kg_buf *b)
 {
     free(b->data);
     kg_buf_init(b, b->max);

@@ -13,7 +13,12 @@ struct kg_buf {
 };
 
 void kg_buf_init(struct kg_buf *b, size_t max_bytes); /* allocates nothing */
-void kg_buf_fini(struct kg_buf *b);
+void kg_buf_release(struct kg_buf *b);                /* kg_buf_fini's rarer half */
+static inline void kg_buf_fini(struct kg_buf *b)
+{
+    if (b->data || b->error)
+        kg_buf_release(b);
+}
 void kg_buf_clear(struct kg_buf *b); /* keeps the memory, forgets the error */
 int kg_buf_append(struct kg_buf *b, const void *bytes, size_t n);
 int kg_buf_puts(struct kg_buf *b, const char *z);

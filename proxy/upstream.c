@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "proxy/probe_priv.h"
 #include "proxy/upstream_priv.h"
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/un.h>
 
@@ -196,6 +197,14 @@ static void on_deadline(struct kg_timer *t)
     c->on_connected(c, UV_ETIMEDOUT);
 }
 
+/* A worker is next door: nothing is to be learnt about the way there, so the plainest control of
+ * congestion, which every kernel has and allows, is the cheapest. */
+static void set_near(struct upstream_conn *c)
+{
+    uv_tcp_nodelay(&c->wire.uv.tcp, 1);
+    (void)setsockopt(wire_fd(&c->wire), IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+}
+
 static void on_connect(uv_connect_t *req, int status)
 {
     struct upstream_conn *c = KG_CONTAINER_OF(req, struct upstream_conn, connect);
@@ -205,7 +214,7 @@ static void on_connect(uv_connect_t *req, int status)
     c->connecting = false;
     kg_timer_disarm(&c->wire.proxy->wheel, &c->deadline);
     if (status == 0 && !c->wire.unix_socket)
-        uv_tcp_nodelay(&c->wire.uv.tcp, 1);
+        set_near(c);
     if (status == 0)
         wire_read(&c->wire, true);
     c->on_connected(c, status);
