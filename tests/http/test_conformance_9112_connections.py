@@ -132,6 +132,27 @@ def test_unread_content_is_no_request(gate):
         assert response.closes and client.ended(5)
 
 
+@RFC.follows(
+    "9.3",
+    "MUST",
+    "A client MUST read the entire response message body if it intends to reuse the same "
+    "connection for a subsequent request",
+)
+def test_a_response_that_was_not_read_to_its_end(gate):
+    """The client left in the middle: that worker connection is not used again."""
+    before = worker_connections(gate)
+    with gate.raw() as client:
+        client.send(get(worker.drip(1 << 20, 1000, 10)))
+        client.final_head()
+        client.reset()
+    wait_until(
+        lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 0, 5, "no exchange left"
+    )
+    with gate.raw() as client:
+        next_is_served(client)
+    assert worker_connections(gate) == before + 1
+
+
 RFC.not_applicable(
     "9.3",
     "MUST",
