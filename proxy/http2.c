@@ -490,9 +490,12 @@ static int submit_settings(struct http2 *h)
                        : nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, server,
                                                  sizeof server / sizeof *server);
 
+    /* Each stream's own window bounds what a worker can send ahead; a small one for all of them
+     * would let clients that do not read stop those that do. */
     return rc ? rc
               : nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0,
-                                                      KG_SESSION_WINDOW_BYTES);
+                                                      h->client ? INT32_MAX
+                                                                : KG_SESSION_WINDOW_BYTES);
 }
 
 int http2_open(struct http2 *h, struct wire *wire, bool client, const struct http2_kind *kind)

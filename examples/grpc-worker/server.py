@@ -31,12 +31,12 @@ def fail(request, context):
 
 
 def count(request, context):
-    """Server streaming: "COUNT [PAUSE_MS]" gives 0, 1, 2, ... and a status at their end."""
-    most, pause_ms = (request.decode() + " 0").split()[:2]
+    """Server streaming: "COUNT [PAUSE_MS [BYTES]]" gives 0, 1, 2, ..., filled up with spaces."""
+    most, pause_ms, size = (request.decode() + " 0 0").split()[:3]
     for number in range(int(most)):
         if not context.is_active():
             return
-        yield str(number).encode()
+        yield str(number).encode().ljust(int(size))
         time.sleep(int(pause_ms) / 1000)
     context.set_trailing_metadata((("x-count", most),))
 

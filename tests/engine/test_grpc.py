@@ -24,19 +24,19 @@ def service(**more):
     return {"image": image, "port": 50051, "pull": "never", "protocol": "h2c", **more}
 
 
-def channel(gate):
+def channel(gate, *options):
     """A channel with a connection of its own."""
     port = gate.front[1]
     return grpc.insecure_channel(
-        f"127.0.0.1:{port}", options=[*LARGE, ("grpc.use_local_subchannel_pool", 1)]
+        f"127.0.0.1:{port}", options=[*LARGE, *options, ("grpc.use_local_subchannel_pool", 1)]
     )
 
 
 class Calls:
     """The worker's methods as a client of generated code has them."""
 
-    def __init__(self, gate):
-        self.channel = channel(gate)
+    def __init__(self, gate, *options):
+        self.channel = channel(gate, *options)
 
     def __getattr__(self, name):
         kind = {
@@ -160,6 +160,24 @@ def test_many_streams_at_once(gate):
     assert quick == [b"%d" % n for n in range(100)]
     assert all(len(list(call)) == 10 for call in slow)
     calls.channel.close()
+
+
+def test_slow_readers_hold_only_themselves(kipgate):
+    """Streams that nobody reads fill their own windows, and not the one of the session they share
+    with others."""
+    gate = kipgate({"grpc": service()}, config={**H2C, "fronts": 1})
+    small = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65535)]
+    slow = [Calls(gate, *small) for _ in range(40)]
+    unread = [calls.Count(b"1000000 0 10000", timeout=60) for calls in slow]
+    assert all(next(call).strip() == b"0" for call in unread)
+    time.sleep(2)
+    quick = Calls(gate)
+    for _ in range(3):
+        assert quick.Large(b"1000000", timeout=10) == b"x" * 1000000
+    for call in unread:
+        call.cancel()
+    for calls in [*slow, quick]:
+        calls.channel.close()
 
 
 # --- statuses, deadlines --------------------------------------------------------------------------

@@ -277,6 +277,68 @@ START_TEST(streams_share_a_session)
 }
 END_TEST
 
+START_TEST(those_who_waited_share_a_connect)
+{
+    struct peer c[4];
+    struct http2_worker *w;
+
+    speak_h2c();
+    gate.mode = HOLD;
+    for (int i = 0; i < 4; i++) {
+        c[i] = client();
+        say(&c[i], POST);
+    }
+    until(gate.waiting == 4);
+    for (int i = 0; i < 4; i++)
+        gate_grant();
+    bye(&c[3]); /* perhaps before the connection is there */
+    w = http2_worker();
+    for (unsigned i = 0; i < 3; i++)
+        answer_ok(w, request(w, i), 2);
+    for (int i = 0; i < 3; i++) {
+        serve_client(w, &c[i], "\r\nww\r\n");
+        bye(&c[i]);
+    }
+    ck_assert_uint_eq(world.stats.upstream_connects, 1);
+    worker_over(w);
+}
+END_TEST
+
+START_TEST(worker_gone_while_connecting)
+{
+    struct peer c = client(), first;
+    struct http2_worker *w;
+
+    speak_h2c();
+    say(&c, POST);
+    until(gate.acquired == 1);
+    proxy_worker_remove(world.worker);
+    gate.released++; /* the slot of a worker that is gone is not given back */
+    add_worker();
+    first = worker();
+    hear_end(&first);
+    w = http2_worker();
+    answer_ok(w, request(w, 0), 2);
+    serve_client(w, &c, "\r\nww\r\n");
+    bye(&first);
+    bye(&c);
+    worker_over(w);
+}
+END_TEST
+
+START_TEST(worker_that_cannot_be_reached)
+{
+    struct peer c = client();
+
+    speak_h2c();
+    shutdown(world.worker_fd, SHUT_RD); /* it listens no more */
+    say(&c, POST);
+    hear(&c, "the worker cannot be reached");
+    ck_assert_uint_eq(gate.acquired, 4);
+    bye(&c);
+}
+END_TEST
+
 START_TEST(as_many_streams_as_the_worker_takes)
 {
     const nghttp2_settings_entry one[] = {{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, 1}};
@@ -641,6 +703,9 @@ int main(void)
                                   early_answer_ends_the_upload,
                                   upgrades_are_not_passed_on,
                                   streams_share_a_session,
+                                  those_who_waited_share_a_connect,
+                                  worker_gone_while_connecting,
+                                  worker_that_cannot_be_reached,
                                   as_many_streams_as_the_worker_takes,
                                   goaway_drains_a_session,
                                   what_a_goaway_leaves_out_is_sent_again,
