@@ -305,10 +305,20 @@ static void on_started(struct fleet_instance *i, const struct engine_answer *a)
     }
 }
 
+/* Somebody took it off its network: it runs, and nobody gets through to it. */
+static bool is_cut_off(const struct fleet_instance *i, const struct engine_container *c)
+{
+    return (i->state == INSTANCE_READY || i->state == INSTANCE_DRAINING) &&
+           strcmp(c->id, i->container.id) == 0 && c->state == ENGINE_RUNNING &&
+           c->address_length == 0 && i->container.address_length > 0;
+}
+
 static void on_looked(struct fleet_instance *i, const struct engine_answer *a)
 {
     i->look_after_ms = i->fleet->now_ms + FLEET_LOOK_GAP_MS;
-    if (a->code == 0 && a->container.state != ENGINE_NONE)
+    if (a->code == 0 && is_cut_off(i, &a->container))
+        fleet_step(i, INSTANCE_ON_UNUSABLE, "it is on no network any more");
+    else if (a->code == 0 && a->container.state != ENGINE_NONE)
         fleet_found(i, &a->container);
     else if (a->code == 0 || a->code == KG_ENOTFOUND)
         fleet_found_nothing(i);

@@ -307,6 +307,7 @@ static void answer_joined(struct errand *r, struct sandbox *sb)
     }
     put_address(c, sb);
     parking_assign(sb, c->name, c->id);
+    sb->vouched = true;
     end(r, &r->answer);
 }
 
@@ -323,6 +324,8 @@ static void on_sandbox(void *arg, const struct engine_answer *a)
         remove_stranded(r, r->answer.container.id);
     } else if (!c->is_sandbox || strcmp(c->owner, p->params.owner) != 0) {
         end(r, &r->answer); /* somebody else's: it has no address that we would use */
+    } else if (c->address.ss_family == 0) {
+        remove_stranded(r, r->answer.container.id); /* somebody disconnected it */
     } else if ((sb = parking_know(p, c)) != NULL) {
         answer_joined(r, sb);
     } else {
@@ -352,7 +355,7 @@ static void on_inspected(void *arg, const struct engine_answer *a)
     }
     r->answer = *a;
     sb = parking_find(p, c->sandbox);
-    if (sb && !is_going(sb) && sb->address_length > 0)
+    if (sb && !is_going(sb) && sb->address_length > 0 && !(sb->vouched && is_up(c)))
         answer_joined(r, sb);
     else if (!is_up(c))
         end(r, &r->answer); /* a start will find out */

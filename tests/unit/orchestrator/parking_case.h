@@ -32,7 +32,7 @@ static size_t call_count;
 static uint64_t numbers;
 static unsigned asked[KINDS];
 static int64_t now_ms, join_ms, own_ms;
-static bool usable, no_memory, no_image, refuse_joins, is_blind;
+static bool usable, no_memory, no_image, refuse_joins, is_blind, unplugged;
 
 static struct parking *p;
 static const struct engine_ops *ops;
@@ -172,7 +172,7 @@ static inline void look_at_box(const struct call *c, const struct engine_contain
         return;
     to->container = *found;
     to->container.port = found->sandbox[0] ? 8080 : 0;
-    if (found->sandbox[0] || found->state != ENGINE_RUNNING)
+    if (found->sandbox[0] || found->state != ENGINE_RUNNING || unplugged)
         return;
     in->sin_family = AF_INET;
     in->sin_addr.s_addr = htonl(0x0a000000U + (unsigned)(found - boxes));
@@ -391,7 +391,7 @@ static inline void set_up(void)
     join_ms = 70;
     own_ms = 160;
     usable = true;
-    no_memory = no_image = refuse_joins = is_blind = false;
+    no_memory = no_image = refuse_joins = is_blind = unplugged = false;
     answers = hints = lists = 0;
     listed = 0;
     a = (struct config_service){.name = "a"};

@@ -298,6 +298,24 @@ START_TEST(a_suspect_is_looked_at)
 }
 END_TEST
 
+START_TEST(a_suspect_on_no_network_goes)
+{
+    struct rig *r = rig_new(1);
+    uint64_t instance = warm(r);
+    struct engine_container c = box(r, r->boxes, r->name, ENGINE_RUNNING);
+
+    c.address_length = 0;
+    list(r, &c, 1); /* which never has an address */
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 100);
+    fleet_suspect(r->f, 0, instance, r->now_ms);
+    answer_box(r, c);
+    hear(r, GONE);
+    expect(r, STOP);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(other_hands_end_it)
 {
     static const enum engine_event_kind kinds[] = {ENGINE_EVENT_PAUSE, ENGINE_EVENT_DISCONNECT,
@@ -575,6 +593,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, disk_full_is_the_engines);
     tcase_add_test(c, d8_a_dead_container_is_not_used);
     tcase_add_test(c, a_suspect_is_looked_at);
+    tcase_add_test(c, a_suspect_on_no_network_goes);
     tcase_add_test(c, other_hands_end_it);
     tcase_add_test(c, what_a_list_does_not_have_is_gone);
     tcase_add_test(c, a_short_absence_is_ridden_out);

@@ -53,6 +53,24 @@ START_TEST(under_a_worker_it_makes_the_worker_unusable)
 }
 END_TEST
 
+/* No event tells of it: the engine's have no label by which they would reach us. */
+START_TEST(a_doubt_finds_that_it_was_disconnected)
+{
+    come_up();
+    start_one(&a, "w");
+    inspect("w");
+    ck_assert_int_eq(last.container.state, ENGINE_RUNNING);
+    ck_assert_uint_gt(last.container.address_length, 0);
+    inspect("w"); /* nothing is wrong with it */
+    ck_assert_uint_gt(last.container.address_length, 0);
+    unplugged = true;
+    inspect("w");
+    ck_assert_int_eq(last.code, 0);
+    ck_assert_int_eq(last.container.state, ENGINE_NONE);
+    ck_assert_ptr_null(box("w"));
+}
+END_TEST
+
 START_TEST(between_create_and_start_the_worker_is_made_again)
 {
     struct engine_container *w;
@@ -684,6 +702,7 @@ static Suite *make_suite(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, parked_it_is_replaced, 0, 3);
     tcase_add_loop_test(t, under_a_worker_it_makes_the_worker_unusable, 0, 3);
+    tcase_add_test(t, a_doubt_finds_that_it_was_disconnected);
     tcase_add_loop_test(t, between_create_and_start_the_worker_is_made_again, 0, 2);
     tcase_add_test(t, a_start_that_fails_for_its_own_sake_says_so);
     tcase_add_loop_test(t, a_stranded_worker_that_is_not_removed_is_asked_about_again, 0, 2);
