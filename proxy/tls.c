@@ -500,11 +500,29 @@ int proxy_tls_set(struct proxy *p, const struct tls_material *m, struct kg_err *
     return 0;
 }
 
+static bool has_key(const struct tls_ticket_key *keys, unsigned count,
+                    const struct tls_ticket_key *one)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (memcmp(keys[i].name, one->name, sizeof one->name) == 0)
+            return true;
+    return false;
+}
+
+/* Where there is place, keys of before go on decrypting: whoever makes them may have begun anew. */
 void proxy_tls_tickets(struct proxy *p, const struct tls_ticket_key *keys, unsigned count)
 {
+    struct tls_ticket_key all[TLS_TICKET_KEYS];
+    struct tls_server *s = p->tls;
+
     KG_ASSERT(count <= TLS_TICKET_KEYS);
-    if (!p->tls)
+    if (!s)
         return;
-    memcpy(p->tls->keys, keys, count * sizeof *keys);
-    p->tls->key_count = count;
+    memcpy(all, keys, count * sizeof *keys);
+    for (unsigned i = 0; i < s->key_count && count < TLS_TICKET_KEYS; i++)
+        if (!has_key(all, count, &s->keys[i]))
+            all[count++] = s->keys[i];
+    memcpy(s->keys, all, count * sizeof *all);
+    s->key_count = count;
+    tls_wipe(all, sizeof all);
 }

@@ -41,7 +41,8 @@ void tls_wipe(void *secret, size_t n);
  * first time, handshakes wait. On failure *err says why and all is as before. */
 int proxy_tls_set(struct proxy *p, const struct tls_material *m, struct kg_err *err);
 
-/* Keys of session tickets: the first encrypts, all decrypt. All fronts have the same. */
+/* Keys of session tickets: the first encrypts, all decrypt, and so do as many of those before as
+ * there is place for. All fronts have the same. */
 #define TLS_TICKET_KEYS 3
 struct tls_ticket_key {
     unsigned char name[16], aes[32], hmac[32];

@@ -176,6 +176,11 @@ def test_sessions_resume_on_any_front(gate, authority, version):
     gate.wait_log(event="front-ended", since=since)
     gate.wait_ready()
     assert all([resumed(session)[0] for _ in range(8)])
+    since = gate.logs.mark()
+    gate.process.send_signal(signal.SIGUSR2)  # another control, with keys of its own
+    gate.wait_log(10, since, event="front-attached", front=1)
+    gate.wait_ready()
+    assert all([resumed(session)[0] for _ in range(8)])
 
 
 # --- responses, clients ---------------------------------------------------------------------------
