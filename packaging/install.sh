@@ -14,7 +14,8 @@ packages_of() {
         python3-docker python3-grpcio python3-websocket python3-hpack python3-cryptography openssl \
         testssl.sh curl docker-registry docker-compose shellcheck universal-ctags procps strace spin valgrind \
         libh2o-dev libhttp-parser-dev ;;
-    bench) echo wrk nginx-light haproxy strace valgrind python3 python3-docker ;;
+    bench) echo wrk nginx-light haproxy strace valgrind python3 python3-docker gcc libssl-dev \
+        python3-cryptography openssl ;;
     *)
         echo "install.sh: no such group: $1 (build, engine, test, bench)" >&2
         exit 2

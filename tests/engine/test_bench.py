@@ -76,6 +76,14 @@ def test_warm_bench_prints_all_rows_and_marks(tmp_path):
         assert line.endswith((" met", " MISSED")) or "not available: " in line, line
 
 
+def test_tls_bench_prints_all_rows(tmp_path):
+    """Both servers, with rate and time of four kinds of load, and their ratios."""
+    text = run("tls.sh", tmp_path)
+    for row in ("kipgate", "nginx", "kipgate / nginx"):
+        numbers = figures(text, f"{row}  ")
+        assert len(numbers) == 8 and all(n > 0 for n in numbers), (row, numbers)
+
+
 def test_cold_bench_prints_all_rows(tmp_path):
     """The engine's floor and every stage of sleep; the peer is left out with words."""
     text = run("cold.sh", tmp_path)
