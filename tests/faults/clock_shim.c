@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A wall clock that a test moves: preloaded into one Kipgate, it adds the seconds that a shared page
- * holds to CLOCK_REALTIME. The difficulty: fronts cannot open files once they work, so the page is
- * mapped before main. (A time namespace does not cover this clock, and the machine's own is not ours
- * to set; libfaketime reads its offset from a file again and again, which a front's filter forbids.) */
+/* A wall clock that a test moves: preloaded into one Kipgate, it adds the seconds that a shared
+ * page holds to CLOCK_REALTIME. The difficulty: fronts cannot open files once they work, so the
+ * page is mapped before main. (A time namespace does not cover this clock, the machine's own is not
+ * ours to set, and libfaketime reads its offset from a file again and again, which a front may
+ * not.) */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

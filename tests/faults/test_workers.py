@@ -96,7 +96,6 @@ HANDS = {
     "stopped": lambda api, c: api.stop(c, timeout=1),
     "restarted": lambda api, c: api.restart(c, timeout=1),
     "paused": lambda api, c: api.pause(c),
-    "disconnected": lambda api, c: disconnect(api, c),
 }
 
 
@@ -124,6 +123,28 @@ def test_other_hands_on_a_warm_worker(gate, how):
             assert response.status == 200 and Dump(response.body).first == f"GET /{i} HTTP/1.1"
         after = gate.witness.wait_one(15, "cold")["Id"]
         assert how == "restarted" or after != before
+
+
+@pytest.mark.parametrize("sandboxes", ["auto", "off"])
+def test_disconnected_by_hand(engine, make_gate, echo, sandboxes):
+    """Row 22: a worker, or the sandbox that it joined, is taken off its network. No event says so.
+    Requests on kept connections meet their time-out; the first one that gets no connection makes
+    Kipgate look, and another worker serves it."""
+    gate = make_gate(
+        engine.host,
+        config={"sandboxes": None if sandboxes == "auto" else "off"},
+        cold=echo(request_timeout="5s", idle_timeout="10m"),
+    )
+    assert gate.get("/cold", timeout=20).status == 200
+    before = container_of(gate)
+    with unharmed(gate):
+        disconnect(gate.witness.client.api, before)
+        began = time.monotonic()
+        asked = [Background(gate.get, "/cold", timeout=20) for _ in range(3)]
+        assert {task.result(30).status for task in asked} <= {200, 504}
+        serves(gate, "/cold", within=20)
+        told(f"disconnected by hand (sandboxes {sandboxes}): service", time.monotonic() - began)
+    assert container_of(gate) != before
 
 
 def test_other_hands_under_load(gate):
