@@ -168,6 +168,7 @@ void http2_goaway(struct http2 *h);
 void http2_terminate(struct http2 *h, uint32_t code);
 /* Client role: how many streams more could be opened now. */
 size_t http2_room(const struct http2 *h);
+uint32_t http2_most_streams(const struct http2 *h); /* and how many at once in all */
 
 /* --- the end of a turn: what was submitted leaves in one write per session ------------------ */
 void http2_turns_open(struct proxy *p);

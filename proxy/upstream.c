@@ -24,6 +24,7 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
     w->id = id;
     w->service = service;
     w->refs = 1;
+    w->most_streams = UPSTREAM_STREAMS;
     memcpy(&w->address, address, length);
     kg_list_init(&w->connections);
     kg_list_init(&w->idle);
@@ -130,12 +131,15 @@ static const struct wire_kind idle_wire = {.room = idle_room,
 struct upstream_conn *upstream_conn_take(struct proxy_worker *w)
 {
     struct kg_list *first = kg_list_first(&w->idle);
+    struct upstream_conn *c;
 
     if (!first)
         return NULL;
     kg_list_remove(first);
     w->idle_count--;
-    return KG_LIST_ENTRY(first, struct upstream_conn, idle);
+    c = KG_LIST_ENTRY(first, struct upstream_conn, idle);
+    kg_timer_disarm(&w->proxy->wheel, &c->deadline);
+    return c;
 }
 
 static bool can_be_kept(const struct upstream_conn *c)
@@ -144,7 +148,7 @@ static bool can_be_kept(const struct upstream_conn *c)
 
     return c->keep_alive && !w->eof && !w->broken && !w->unwritable && !w->closing && !w->writing &&
            !c->worker->removed && !w->proxy->closing &&
-           c->worker->idle_count < KG_MAX_UPSTREAM_IDLE;
+           c->worker->idle_count < KG_MAX_UPSTREAM_SURPLUS;
 }
 
 void upstream_conn_give(struct upstream_conn *c)
@@ -160,7 +164,9 @@ void upstream_conn_give(struct upstream_conn *c)
     wire_trim(&c->wire);
     c->wire.kind = &idle_wire;
     kg_list_push_front(&c->worker->idle, &c->idle);
-    c->worker->idle_count++;
+    if (++c->worker->idle_count > KG_MAX_UPSTREAM_IDLE) /* it may be asked for again at once */
+        kg_timer_arm(&c->wire.proxy->wheel, &c->deadline,
+                     proxy_now(c->wire.proxy) + KG_UPSTREAM_SURPLUS_MS);
     wire_read(&c->wire, true);
 }
 
@@ -193,6 +199,10 @@ static void on_deadline(struct kg_timer *t)
 {
     struct upstream_conn *c = KG_CONTAINER_OF(t, struct upstream_conn, deadline);
 
+    if (!c->connecting) {
+        upstream_conn_close(c);
+        return;
+    }
     c->connecting = false;
     c->on_connected(c, UV_ETIMEDOUT);
 }

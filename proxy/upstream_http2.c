@@ -7,9 +7,6 @@
 #include "proxy/http2_head_priv.h"
 #include <stdlib.h>
 
-/* Streams that wait for one connection; more make another one, for more are refused by many. */
-#define MAX_WAITING 100
-
 /* One stream. It belongs to the exchange and to the session, and is freed when both let go. */
 struct stream {
     struct http2_stream h2;
@@ -202,6 +199,8 @@ static int submit(struct stream *st, const struct body_piece *piece)
     st->taken = wire_taken(&s->conn->wire);
     rc = http2_request(&s->h2, &st->h2, fields, count, end);
     st->submitted = st->h2.session != NULL;
+    if (rc == KG_ECLOSED) /* numbers of streams run out, too */
+        no_more(s);
     s->used = true;
     return rc == 0 || rc == KG_ENOMEM ? rc : KG_EIO;
 }
@@ -494,6 +493,8 @@ static void wire_bytes(struct wire *w, char *bytes, size_t n)
         kg_list_remove(first);
         answer_flush(KG_LIST_ENTRY(first, struct stream, link)->up.exchange);
     }
+    if (s->h2.settled)
+        s->conn->worker->most_streams = http2_most_streams(&s->h2);
     if (s->h2.settled && !s->health)
         tell_probe(s, 0);
     if (s->ends)
@@ -635,7 +636,8 @@ static void on_connected(struct upstream_conn *c, int status)
 /* Whether it is worth a try. A session at rest may have ended unseen: it is asked. */
 static bool has_room(const struct upstream_session *s, bool repeatable)
 {
-    if (!s->ready || s->draining || http2_room(&s->h2) == 0)
+    if (!s->ready || s->draining || s->users >= s->conn->worker->most_streams ||
+        http2_room(&s->h2) == 0)
         return false;
     return repeatable || s->users > 0 || wire_poll(&s->conn->wire) == 0;
 }
@@ -669,7 +671,7 @@ struct upstream *upstream_http2_open(struct proxy_worker *w, struct exchange *ex
     KG_LIST_EACH(it, &w->sessions)
     {
         s = KG_LIST_ENTRY(it, struct upstream_session, link);
-        if (!s->ready && s->waiting_count < MAX_WAITING)
+        if (!s->ready && s->waiting_count < w->most_streams)
             break;
         s = NULL;
     }

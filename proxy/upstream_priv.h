@@ -10,6 +10,8 @@
 #define UPSTREAM_CONNECT_MS 3000
 #define UPSTREAM_QUEUE_BYTES (512 * 1024) /* one read's worth of body, its head, trailers */
 
+#define UPSTREAM_STREAMS 100 /* on one session, until its worker has said how many */
+
 struct probe;
 struct upstream_session;
 
@@ -25,6 +27,7 @@ struct proxy_worker {
     struct kg_list idle;          /* of HTTP/1, at rest; the last used first */
     struct kg_list sessions;      /* of HTTP/2; those that take streams, now or once connected */
     struct kg_list idle_sessions; /* the connections of those at rest; the last used first */
+    uint32_t most_streams;        /* at once on one session, as the worker last said */
     size_t idle_count;            /* of both */
     struct probe *probe;
     struct sockaddr_storage address;
@@ -77,7 +80,7 @@ struct upstream_conn {
     struct kg_list idle; /* worker.idle, or worker.idle_sessions */
     struct proxy_worker *worker;
     uv_connect_t connect;
-    struct kg_timer deadline; /* of the connect */
+    struct kg_timer deadline; /* of the connect; then of being one idle connection too many */
     void (*on_connected)(struct upstream_conn *c, int status);
     void *user;                       /* whoever connects, or the probe */
     struct upstream_session *session; /* of HTTP/2; freed with it */

@@ -376,6 +376,43 @@ START_TEST(as_many_streams_as_the_worker_takes)
 }
 END_TEST
 
+/* Before the worker's SETTINGS are there nobody knows. */
+START_TEST(more_streams_than_the_worker_takes)
+{
+    const nghttp2_settings_entry one[] = {{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, 1}};
+    static struct http2_worker w[4];
+    struct peer c[4];
+    unsigned answered = 0;
+
+    memset(w, 0, sizeof w);
+    speak_h2c();
+    gate.mode = HOLD;
+    for (int i = 0; i < 4; i++) {
+        c[i] = client();
+        say(&c[i], POST);
+    }
+    until(gate.waiting == 4);
+    gate.mode = GRANT;
+    for (int i = 0; i < 4; i++)
+        gate_grant();
+    for (int i = 0; i < 4; i++) {
+        worker_with(&w[i], one, 1);
+        request(&w[i], 0);
+        serve_until(&w[i], w[i].settings_acks == 1);
+    }
+    for (int i = 0; i < 4; i++)
+        answer_ok(&w[i], &w[i].seen[0], 2);
+    for (int i = 0; i < 4; i++) {
+        serve_client(&w[i], &c[i], "\r\nww\r\n");
+        answered += has(&c[i], "HTTP/1.1 200 ");
+        bye(&c[i]);
+    }
+    ck_assert_uint_eq(answered, 4);
+    for (int i = 0; i < 4; i++)
+        worker_over(&w[i]);
+}
+END_TEST
+
 START_TEST(goaway_drains_a_session)
 {
     struct peer a = client(), b = client();
@@ -707,6 +744,7 @@ int main(void)
                                   worker_gone_while_connecting,
                                   worker_that_cannot_be_reached,
                                   as_many_streams_as_the_worker_takes,
+                                  more_streams_than_the_worker_takes,
                                   goaway_drains_a_session,
                                   what_a_goaway_leaves_out_is_sent_again,
                                   refused_stream_is_sent_again,
