@@ -8,9 +8,11 @@
 #define KG_MAX_HEAD_BYTES (64 * 1024)
 #define KG_MAX_FIELDS 100
 #define KG_MAX_TARGET_BYTES (8 * 1024)
-#define KG_MAX_CHUNK_EXT_BYTES 4096 /* all chunk extensions of one message */
-#define KG_MAX_INTERIM_RESPONSES 8  /* 1xx before a final response */
-#define KG_MAX_UPSTREAM_IDLE 64     /* idle kept connections per worker and front */
+#define KG_MAX_CHUNK_EXT_BYTES 4096  /* all chunk extensions of one message */
+#define KG_MAX_INTERIM_RESPONSES 8   /* 1xx before a final response */
+#define KG_MAX_UPSTREAM_IDLE 64      /* idle kept connections per worker and front */
+#define KG_MAX_UPSTREAM_SURPLUS 1024 /* the same, for so long: */
+#define KG_UPSTREAM_SURPLUS_MS 2000
 
 /* HTTP/2. A peer may send so much, in so long a time, that moves no stream. */
 #define KG_MAX_STREAMS 100 /* of one connection of a client, at a time */
@@ -60,7 +62,7 @@
 
 /* Between control and its fronts. */
 #define KG_MAX_MESSAGE_BYTES 2048
-#define KG_CONTROL_AWAY_MS 30000 /* a front without control waits so long for another one */
+#define KG_CONTROL_AWAY_MS 30000    /* a front without control waits so long for another one */
 #define KG_MAX_CHANNEL_QUEUE 131072 /* messages waiting for a peer that does not read */
 
 /* The engine. */

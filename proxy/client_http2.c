@@ -505,11 +505,14 @@ static struct client_http2 *owner_of(struct http2 *h)
     return KG_CONTAINER_OF(h, struct client_http2, session);
 }
 
-/* A stream that was reset counts until this turn ends: by then its worker's side is closed. */
+/* A stream that was reset counts until this turn ends: by then its worker's side is closed. All
+ * exchanges together are no more than there may be connections, for each may need a worker's. */
 static struct http2_stream *begin(struct http2 *h)
 {
     struct client_http2 *x = owner_of(h);
-    struct stream *s = h->stream_count < KG_MAX_STREAMS ? stream_new() : NULL;
+    const struct proxy *p = x->client->wire.proxy;
+    bool room = h->stream_count < KG_MAX_STREAMS && p->exchanges < p->params.max_connections;
+    struct stream *s = room ? stream_new() : NULL;
 
     if (!s)
         return NULL;
