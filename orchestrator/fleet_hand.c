@@ -61,12 +61,30 @@ static bool is_gone(const struct fleet_service *s, uint64_t last)
 
 void fleet_sleepers_look(struct fleet *f, struct fleet_service *s)
 {
+    if (!f->listed || s->strays > 0)
+        return; /* what there is, is not known yet */
     KG_LIST_EACH_SAFE(it, &s->callers)
     {
         struct fleet_caller *c = caller_of(it);
         if (c->kind == FLEET_SLEEPS && is_gone(s, c->last))
             finish(f, c, 0, "");
     }
+}
+
+bool fleet_sleepers_claim(struct fleet_service *s, uint64_t found)
+{
+    bool any = false;
+
+    KG_LIST_EACH(it, &s->callers)
+    {
+        struct fleet_caller *c = caller_of(it);
+        if (c->kind != FLEET_SLEEPS)
+            continue;
+        any = true;
+        if (c->last < found)
+            c->last = found;
+    }
+    return any;
 }
 
 /* Each may call back into the fleet, so the list is looked at anew each time. */

@@ -327,6 +327,8 @@ bool fleet_has_waker(const struct fleet_service *s);
 void fleet_wakers_done(struct fleet *f, struct fleet_service *s, unsigned reason,
                        const char *detail);
 void fleet_sleepers_look(struct fleet *f, struct fleet_service *s);
+/* Found while somebody waits for the service to be asleep? Then its end is waited for as well. */
+bool fleet_sleepers_claim(struct fleet_service *s, uint64_t found);
 void fleet_tell_finished(struct fleet *f);
 void fleet_callers_free(struct kg_list *callers);
 

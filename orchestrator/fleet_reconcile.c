@@ -164,7 +164,7 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     i->clock_ms = recall(f, i->name);
     if (fleet_is_claimed(f, i->name))
         i->clock_ms = KG_NEVER; /* a front uses it */
-    as = wanted_as(i, c);
+    as = fleet_sleepers_claim(i->service, i->id) ? INSTANCE_ON_LEFTOVER : wanted_as(i, c);
     if (as != INSTANCE_ON_LEFTOVER && !is_due(i, as) && make_way(i->service)) {
         adopt(i, as);
         return;
@@ -339,9 +339,11 @@ static void not_listed(struct fleet *f, int64_t began_ms)
 static void go_on(struct fleet *f)
 {
     fleet_pump_all(f);
-    for (uint32_t id = 0; id < f->service_count; id++)
+    for (uint32_t id = 0; id < f->service_count; id++) {
+        fleet_sleepers_look(f, f->services[id]);
         if (f->services[id]->config)
             fleet_attend(f, f->services[id]);
+    }
 }
 
 void fleet_engine_list(struct fleet *f, const struct engine_container *all, size_t count,

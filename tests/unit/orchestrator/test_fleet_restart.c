@@ -175,6 +175,53 @@ START_TEST(a_former_death_of_what_was_found_paused_is_looked_into)
 }
 END_TEST
 
+/* --- sent to sleep before it is known what there is --- */
+
+START_TEST(a_sleep_takes_along_what_is_found_after_it)
+{
+    static const enum engine_state states[] = {ENGINE_RUNNING, ENGINE_PAUSED, ENGINE_CREATED};
+    struct rig *r = rig_closed(1);
+    struct engine_container found;
+
+    snprintf(r->name, sizeof r->name, FOUND);
+    found = box(r, 1, FOUND, states[_i]);
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 0);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 0);
+    answer(expect(r, LOOK), &(const struct engine_answer){.container = found});
+    if (states[_i] != ENGINE_CREATED)
+        answer_code(r, STOP, 0);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 0);
+    answer_code(r, REMOVE, 0);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 1);
+    ck_assert_uint_eq(count_in(r, 0), 0);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_sleep_is_over_when_nothing_was_found)
+{
+    struct rig *r = rig_closed(1);
+
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 0);
+    fleet_engine_list(r->f, NULL, 0, r->now_ms, r->now_ms);
+    pass(r, 1);
+    ck_assert_int_eq(r->done_count, 1);
+    ck_assert_uint_eq(r->done_reason, 0);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fleet_restart");
@@ -189,6 +236,8 @@ int main(void)
     tcase_add_test(t, a_former_death_heard_during_the_look_does_not_keep_it_from_serving);
     tcase_add_loop_test(t, former_news_of_what_was_adopted_are_looked_into, 0, 2);
     tcase_add_test(t, a_former_death_of_what_was_found_paused_is_looked_into);
+    tcase_add_loop_test(t, a_sleep_takes_along_what_is_found_after_it, 0, 3);
+    tcase_add_test(t, a_sleep_is_over_when_nothing_was_found);
     tcase_add_loop_test(t, what_the_last_run_was_ending_is_removed, 0, 3);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
