@@ -283,7 +283,7 @@ static int set_host(struct engine_body *b, const struct config_service *s,
 {
     struct json *restart = json_new_object();
 
-    json_set_string(restart, "Name", "no");
+    json_set_string(restart, "Name", "");
     json_set(b->host, "RestartPolicy", restart);
     json_set_bool(b->host, "AutoRemove", false); /* an exit at boot leaves something to look at */
     set_security(b->host, s, g);
@@ -372,7 +372,7 @@ int engine_body_sandbox(const char *image, const char *hostname, const struct en
     json_set_string(labels, LABEL_OWNER, g->owner);
     json_set_string(labels, LABEL_SANDBOX, "1");
     json_set(root, "Labels", labels);
-    json_set_string(restart, "Name", "no");
+    json_set_string(restart, "Name", "");
     json_set(host, "RestartPolicy", restart);
     json_set_string(log, "Type", "none");
     json_set(host, "LogConfig", log);

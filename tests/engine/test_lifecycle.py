@@ -12,11 +12,30 @@ import websocket
 from harness import echo as worker
 from harness import load, settings
 from harness.echo import Dump, get
+from harness.engine_schema import Schema
 from harness.kipgate import Kipgate, problem
+from harness.socket_proxy import SocketProxy
 from harness.waiting import Background, together, wait_until
 from harness.witness import OWNER, SERVICE, SPEC, client
 
 SLOW_SECONDS = 90
+
+
+@pytest.fixture(scope="module", autouse=True)
+def socket_proxy():
+    """All of this module runs behind a proxy that lets only the calls of packaging/socket-proxy.env
+    pass; the judges ask the engine itself."""
+    configuration = Kipgate._configuration
+    with SocketProxy(settings.docker_host()) as proxy, pytest.MonkeyPatch.context() as patch:
+
+        def behind(gate, services, more):
+            return configuration(gate, services, {"engine": proxy.host, **more})
+
+        patch.setattr(Kipgate, "_configuration", behind)
+        yield
+    schema = Schema()
+    wrong = {words for call in proxy.calls for words in schema.wrong(call)}
+    assert not proxy.refused and not wrong, (proxy.refused[:5], sorted(wrong)[:5])
 
 
 @pytest.fixture(scope="module")

@@ -594,7 +594,7 @@ START_TEST(the_default_profile)
     has(n, "HostConfig.Privileged", "false");
     has(n, "HostConfig.ReadonlyRootfs", "false");
     has(n, "HostConfig.AutoRemove", "false");
-    has(n, "HostConfig.RestartPolicy.Name", "\"no\"");
+    has(n, "HostConfig.RestartPolicy.Name", "\"\"");
     has(n, "HostConfig.LogConfig",
         "{\"Type\":\"json-file\",\"Config\":{\"max-size\":\"10m\",\"max-file\":\"1\"}}");
     has(n, "HostConfig.NetworkMode", "\"net\"");
