@@ -50,10 +50,10 @@ static void on_piece(struct front_tls *t, const struct message_tls_piece *m)
     if (m->at == 0) {
         forget(w);
         w->bytes = malloc((size_t)m->total + 1);
-        w->total = w->bytes ? m->total : 0;
+        w->total = m->total;
     }
-    if (m->at != w->n || m->n > w->total - w->n)
-        return; /* the commit finds it too short */
+    if (!w->bytes || m->at != w->n || m->n > w->total - w->n)
+        return; /* the commit finds it too short: an authority that is missing is not none */
     memcpy(w->bytes + w->n, m->bytes, m->n);
     w->n += m->n;
 }
@@ -78,7 +78,7 @@ static void on_commit(struct front_tls *t, struct proxy *p, const struct message
         whole &= whole_str(&t->parts[i][TLS_OCSP], &list[i].ocsp);
     }
     if (!whole)
-        kg_fail(&err, KG_ENOMEM, "out of memory");
+        kg_fail(&err, KG_EPROTO, "a piece of them is missing");
     if (!whole || proxy_tls_set(p, &material, &err) != 0)
         KG_LOG(KG_LOG_ERROR, "certificates-not-taken", KG_F("why", err.words));
     forget_all(t);

@@ -490,7 +490,7 @@ int proxy_tls_set(struct proxy *p, const struct tls_material *m, struct kg_err *
     struct tls_contexts *next;
 
     if (!p->tls)
-        return kg_fail(err, KG_EINVAL, "no listener speaks TLS");
+        return 0; /* no listener needs them */
     next = tls_contexts_new(p->tls, m, err);
     if (!next)
         return KG_EINVAL;

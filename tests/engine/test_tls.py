@@ -498,6 +498,17 @@ def test_slow_sender(gate, authority):
         assert Dump(client.response().body).first == "GET /slow HTTP/1.1"
 
 
+def test_a_handshake_has_a_deadline(gate):
+    """Who does not get on with it is let go after ten seconds, as one who says nothing."""
+    gate.start()
+    gate.front = gate.tls
+    with gate.raw(30) as silent, gate.raw(30) as halfway:
+        halfway.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        began = time.monotonic()
+        assert halfway.ended() and silent.ended()
+        assert 8 < time.monotonic() - began < 14
+
+
 def test_ready_connections_do_not_wait_for_handshakes(gate, authority):
     """While many handshakes go on, a warm connection is answered as ever."""
     gate.start()
