@@ -316,7 +316,9 @@ static bool is_cut_off(const struct fleet_instance *i, const struct engine_conta
 static void on_looked(struct fleet_instance *i, const struct engine_answer *a)
 {
     i->look_after_ms = i->fleet->now_ms + FLEET_LOOK_GAP_MS;
-    if (a->code == 0 && is_cut_off(i, &a->container))
+    if (a->code == 0 && is_cut_off(i, &a->container) && i->tries < FLEET_ADDRESS_TRIES)
+        fleet_ask_again(i); /* an engine may forget to say it */
+    else if (a->code == 0 && is_cut_off(i, &a->container))
         fleet_step(i, INSTANCE_ON_UNUSABLE, "it is on no network any more");
     else if (a->code == 0 && a->container.state != ENGINE_NONE)
         fleet_found(i, &a->container);

@@ -325,7 +325,7 @@ static void on_sandbox(void *arg, const struct engine_answer *a)
     } else if (!c->is_sandbox || strcmp(c->owner, p->params.owner) != 0) {
         end(r, &r->answer); /* somebody else's: it has no address that we would use */
     } else if (c->address.ss_family == 0) {
-        remove_stranded(r, r->answer.container.id); /* somebody disconnected it */
+        end(r, &r->answer); /* somebody disconnected it: the worker has none either */
     } else if ((sb = parking_know(p, c)) != NULL) {
         answer_joined(r, sb);
     } else {
