@@ -210,6 +210,8 @@ static enum chunk_result check_trailers(struct chunk *c)
             return refuse(c, PROXY_BAD_REQUEST, "a trailer that only a head may carry");
         at = lf + 1;
     }
+    if (c->drop_trailers)
+        kg_buf_clear(c->trailers);
     c->state = END;
     return CHUNK_END;
 }

@@ -18,6 +18,7 @@ enum chunk_result {
 /* One message's decoder. A plain value; nothing to free. */
 struct chunk {
     uint8_t state, digits, from_worker;
+    bool drop_trailers; /* to be set behind chunk_init: checked, then forgotten */
     uint32_t ext_bytes;
     uint64_t left; /* of the current chunk */
     struct kg_buf *trailers;

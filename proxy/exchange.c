@@ -120,10 +120,14 @@ int exchange_begin(struct downstream *d, const struct http1_head *h)
     }
     if (!remember(ex, h))
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
+    else if (h->target.https && !wire_is_secure(d->wire))
+        exchange_refuse(ex, PROXY_MISDIRECTED_REQUEST, "an https resource, and no TLS here");
     else if (!wire_host_agrees(d->wire, target_host(&h->target)))
         exchange_refuse(ex, PROXY_MISDIRECTED_REQUEST, "by TLS the client asked for another host");
     else if (!ex->service)
         exchange_refuse(ex, PROXY_NO_ROUTE, "no service has a route for this host and path");
+    else if (h->max_forwards == 0)
+        exchange_refuse(ex, PROXY_LAST_HOP, NULL);
     else
         check(ex, h, &match);
     return 0;

@@ -151,8 +151,9 @@ struct options {
     unsigned count;
 };
 
-static void mark_named(struct http1_head *h, struct kg_str name)
+static void name_field(struct http1_head *h, struct kg_str name)
 {
+    h->names_fields |= !(field_flags(field_find(name)) & FIELD_HOP);
     for (unsigned i = 0; i < h->field_count; i++)
         if (kg_str_eq_nocase(h->fields[i].name, name))
             h->fields[i].named = true;
@@ -174,7 +175,7 @@ static struct guard_verdict read_option(struct http1_head *h, struct kg_str toke
     else if (kg_str_eq_nocase(token, KG_STR("upgrade")))
         o->upgrade = true;
     else
-        mark_named(h, token);
+        name_field(h, token);
     return FINE;
 }
 
@@ -271,14 +272,18 @@ static struct guard_verdict read_expect(struct http1_head *h)
 {
     struct kg_str rest, element;
     bool body = h->framing == HTTP1_CHUNKED || h->content_length > 0;
+    int known; /* of one field: 1 100-continue and nothing else, 0 nothing, -1 something else */
     for (unsigned i = h->first[FIELD_EXPECT]; i > 0 && i <= h->field_count; i++) {
         if (h->fields[i - 1].id != FIELD_EXPECT)
             continue;
         rest = h->fields[i - 1].value;
+        known = 0;
         while (http1_list_next(&rest, &element))
-            if (!kg_str_eq_nocase(element, KG_STR("100-continue")))
-                return (struct guard_verdict){PROXY_EXPECTATION_FAILED,
-                                              "Expect asks for something else than 100-continue"};
+            if (element.n > 0 && known >= 0) /* RFC 9110 5.6.1: empty ones mean nothing */
+                known = kg_str_eq_nocase(element, KG_STR("100-continue")) ? 1 : -1;
+        if (known <= 0)
+            return (struct guard_verdict){PROXY_EXPECTATION_FAILED,
+                                          "Expect asks for something else than 100-continue"};
         h->expect_continue = h->minor > 0 && body; /* RFC 9110 10.1.1: in 1.0 it is to be ignored */
     }
     return FINE;
@@ -291,6 +296,16 @@ static void read_upgrade(struct http1_head *h, const struct options *o)
                    lists_token(h, FIELD_UPGRADE, KG_STR("websocket"));
     if (h->websocket)
         h->framing = HTTP1_NONE; /* a Content-Length of 0 has nothing to say */
+}
+
+/* RFC 9110 7.6.2. What is no number says nothing; for TRACE it would count, too. */
+static void read_max_forwards(struct http1_head *h)
+{
+    int64_t n;
+
+    if (h->method_id == HTTP1_OPTIONS && h->count[FIELD_MAX_FORWARDS] == 1 &&
+        kg_str_to_i64(http1_value(h, FIELD_MAX_FORWARDS), &n) && n >= 0)
+        h->max_forwards = n;
 }
 
 static struct guard_verdict judge_request(struct http1_head *h)
@@ -306,6 +321,7 @@ static struct guard_verdict judge_request(struct http1_head *h)
     if (v.reason)
         return v;
     read_upgrade(h, &o);
+    read_max_forwards(h);
     h->te_trailers = h->count[FIELD_TE] && lists_token(h, FIELD_TE, KG_STR("trailers"));
     return FINE;
 }
@@ -315,7 +331,7 @@ static void clear(struct http1_head *h, const struct guard *g)
     memset(h, 0, offsetof(struct http1_head, fields));
     h->bytes = g->end - g->start;
     h->minor = g->minor > 0;
-    h->content_length = -1;
+    h->content_length = h->max_forwards = -1;
 }
 
 /* llhttp refused what the guard let through: whose rule was it? */

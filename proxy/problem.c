@@ -97,16 +97,18 @@ static void put_head(struct kg_buf *out, const struct problem *p, size_t body_by
     char timing[REWRITE_TIMING_BYTES];
     int status = status_of(p);
 
-    kg_buf_printf(out,
-                  "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n"
-                  "Content-Length: %zu\r\nCache-Control: no-store\r\n",
-                  status, problem_phrase(status), body_bytes);
+    kg_buf_printf(out, "HTTP/1.1 %d %s\r\n", status, problem_phrase(status));
+    if (status != 204)
+        kg_buf_printf(out,
+                      "Content-Type: application/problem+json\r\nContent-Length: %zu\r\n"
+                      "Cache-Control: no-store\r\n",
+                      body_bytes);
     put_line(out, "X-Request-Id: ", p->id);
     if (p->wall_ms > 0)
         put_line(out, "Date: ", rewrite_date(p->wall_ms));
     if (status == 429 || status == 503)
         kg_buf_printf(out, "Retry-After: %lld\r\n", retry_after_s(p->retry_after_ms));
-    if (status == 405)
+    if (status == 405 || status == 204)
         kg_buf_puts(out, "Allow: " HTTP1_ALLOW "\r\n");
     if (rewrite_timing(timing, p->warmth, p->waited_us))
         put_line(out, "Server-Timing: ", kg_str_of(timing));
@@ -132,7 +134,7 @@ int problem_write(struct kg_buf *out, const struct problem *p, bool *keep_alive)
     }
     if (rc == 0) {
         put_head(out, p, body.len, keep);
-        if (!p->head)
+        if (!p->head && status_of(p) != 204)
             kg_buf_append(out, body.data, body.len);
         rc = out->error;
     }

