@@ -105,7 +105,7 @@ def main():
     os.chmod(directory, 0o755)
     listen = "listen 127.0.0.1:{port};"
     text = NGINX.replace(listen, f"{listen} listen 127.0.0.1:{port} http2;")
-    text = text.replace("keepalive 64", "keepalive 1024")  # one for each stream, as Kipgate keeps them
+    text = text.replace("keepalive 64", "keepalive 1024")  # one for each stream, as Kipgate has
     process = None
     try:
         with engine() as host:
