@@ -10,6 +10,7 @@ the Kipgate of its scenario, and another one goes on."""
 import argparse
 import collections
 import pathlib
+import signal
 import sys
 import time
 import traceback
@@ -46,11 +47,11 @@ class Report:
         )
 
 
-def fresh(kind):
-    """A scenario that has been walked twice undisturbed, and its points."""
+def fresh(kind, walks=2):
+    """A scenario that has been walked undisturbed, and its points."""
     scenario = kind().start()
     try:
-        recordings = [calls for _ in range(2) for calls in scenario.record()]
+        recordings = [calls for _ in range(walks) for calls in scenario.record()]
     except BaseException:
         print(scenario.gate.tail(), flush=True)
         scenario.discard()
@@ -80,23 +81,32 @@ def choose(points, every=1, sample=None):
 def run(kind, every=1, sample=None, only=None, tell=lambda words: None):
     """All points of a scenario, or some; a failure costs the Kipgate, not the rest."""
     report = Report(kind.name)
-    scenario, points = fresh(kind)
+    scenario, points = fresh(kind, 1 if sample else 2)
     report.points = len(points)
-    for point in only or choose(points, every, sample):
-        report.tried += 1
-        try:
-            report.killed += scenario.round(point)
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            words = f"{type(error).__name__}: {error} ({where.name}: {where.line})"
-            report.failures.append((str(point), f"{words}\n{scenario.gate.tail(60)}"))
-            tell(f"{kind.name} {point}: {words}")
-            report.take(scenario)
-            scenario.discard()
-            scenario, _ = fresh(kind)
+    try:
+        for point in only or choose(points, every, sample):
+            report.tried += 1
+            try:
+                report.killed += scenario.round(point)
+            except Exception as error:
+                fail(report, point, error, scenario)
+                tell(f"{kind.name} {point}: {report.failures[-1][1].splitlines()[0]}")
+                scenario.discard()
+                scenario, _ = fresh(kind)
+    except BaseException:  # told to end: nothing is left behind
+        scenario.discard()
+        raise
     close(scenario, report)
     tell(str(report))
     return report
+
+
+def fail(report, point, error, scenario):
+    """Notes what went wrong where."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    words = f"{type(error).__name__}: {error} ({where.name}: {where.line})"
+    report.failures.append((str(point), f"{words}\n{scenario.gate.tail(60)}"))
+    report.take(scenario)
 
 
 def tell(words):
@@ -114,6 +124,7 @@ def main():
     parser.add_argument("--point", action="append", metavar="CALL#N", help="these points only")
     parser.add_argument("--list", action="store_true", help="name the scenarios")
     words = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if words.list:
         for kind in SCENARIOS:
             print(f"{kind.name:14} {kind.__doc__.splitlines()[0]}")

@@ -157,13 +157,14 @@ class Scenario:
     config = {}
     settle = 0.25  # seconds that the traced process goes on after the path's end
     leaves = 1  # containers of the service after recovery, before the next request: at most
+    good = (200,)  # outcomes of a walk during which control was killed
     keeps = False  # the instance that is there at first must serve on, whatever happens to control
 
     def __init__(self):
         self.rounds = 0
         self.outcomes = collections.Counter()
         self.recovered = []
-        self.foreigners = None
+        self.foreigners = self.walked = None
         service = {"image": settings.echo_image(), "port": 8080, "pull": "never", **self.service}
         config = {"sandboxes": self.sandboxes, **self.config}
         self.gate = Kipgate({"echo": service}, config=config)
@@ -252,10 +253,19 @@ class Scenario:
         began = time.monotonic()
         if self.gate.process.poll() is not None:
             self.gate.start()
+            self.answered()
         self.check(began)
         if killed:
             self.recovered.append(time.monotonic() - began)
         return bool(killed)
+
+    def answered(self):
+        """What was under way when control was killed is answered by the next one: fronts live on."""
+        if self.walked is None:
+            return
+        outcome = self.walked.result(40)
+        self.outcomes[outcome] += 1
+        assert outcome in self.good, f"under way when control was killed: {outcome}"
 
     def _walk(self, point, prepared=False):
         if not prepared:
@@ -272,7 +282,7 @@ class Scenario:
                 tracer.detach()
         self.gate.process.poll()
         self.walked = task
-        if self.gate.process.poll() is None or task.done():
+        if self.gate.process.poll() is None:
             self.outcomes[task.result(40)] += 1
         return tracers
 

@@ -42,6 +42,7 @@ class Reap(Scenario):
 
     name = "reap"
     service = {"idle_timeout": "400ms"}
+    good = ("reaped",)
 
     def prepare(self):
         self.sleep()
@@ -68,9 +69,10 @@ class ReapJoined(Reap):
 
 
 class Sleep(Scenario):
-    """Sent to sleep by the admin API."""
+    """Sent to sleep by the admin API (whose answers come from control alone)."""
 
     name = "sleep"
+    good = (200, 503, "Broken", "ConnectionResetError", "ConnectionRefusedError")
 
     def prepare(self):
         assert self.ask("/warm") == 200
@@ -89,6 +91,7 @@ class Pause(Scenario):
     keeps = True
     service = {"idle_timeout": "10m", "pause_after": "300ms"}
     settle = 0.1
+    good = ("paused",)
 
     def prepare(self):
         assert self.ask("/warm") == 200
@@ -119,6 +122,7 @@ class Stop(Scenario):
 
     name = "stop"
     service = {"idle_timeout": "400ms", "on_idle": "stop"}
+    good = ("stopped",)
 
     def prepare(self):
         assert self.ask("/warm") == 200
@@ -132,6 +136,7 @@ class StopStart(Stop):
     """A request for a stopped instance."""
 
     name = "stop-start"
+    good = (200,)
     keeps = True
 
     def prepare(self):

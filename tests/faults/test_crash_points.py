@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import crash_points  # noqa: E402  (needs the path above)
 
 LONG = bool(os.environ.get("KIPGATE_LONG"))
-SAMPLE = 5  # points of a path, about
+SAMPLE = 3  # points of a path, about
 
 
 @pytest.mark.parametrize("kind", crash_points.SCENARIOS, ids=lambda kind: kind.name)

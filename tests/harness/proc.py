@@ -79,5 +79,5 @@ def alive(pid):
     """Whether the process exists and is no zombie."""
     try:
         return status(pid)["State"][0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it ended, also while it was read
         return False
