@@ -90,6 +90,7 @@
 #define KG_BACKOFF_LAST_MS 60000
 #define KG_STOP_GRACE_MS 1000 /* between TERM and KILL of an idle worker */
 #define KG_MAX_INSTANCES 8192
+#define KG_MAX_CONCURRENCY 100000      /* slots of one instance */
 #define KG_MAX_HABIT_BYTES (64 * 1024) /* of one saved habit */
 
 #endif

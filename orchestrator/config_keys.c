@@ -377,7 +377,7 @@ const struct config_key config_service_keys[] = {
      .type = CONFIG_INT,
      SVC(concurrency),
      .min = 1,
-     .max = 100000,
+     .max = KG_MAX_CONCURRENCY,
      .def = "100",
      .meta = "N",
      .words = "Exchanges at once per instance; more make another instance, up to max_instances"},

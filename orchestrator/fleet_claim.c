@@ -90,6 +90,25 @@ static bool can_be_bound(const struct fleet_instance *i)
     return i && !i->stray && (i->state == INSTANCE_PROBING || instance_serves(i->state));
 }
 
+/* Each container once, and no more of it than could ever be lent: a front may have been taken over.
+ */
+static bool may_claim(const struct fleet *f, int front, const char *name, unsigned slots,
+                      const struct fleet_instance *i)
+{
+    size_t count = 0;
+
+    if (!f->fronts[front].up || slots == 0 || slots > KG_MAX_CONCURRENCY ||
+        (i && i->leases[front].slots > 0))
+        return false;
+    KG_LIST_EACH(it, &f->claims)
+    {
+        const struct fleet_claim *c = KG_LIST_ENTRY(it, struct fleet_claim, link);
+        if (c->front == front && (strcmp(c->name, name) == 0 || ++count == KG_MAX_INSTANCES))
+            return false;
+    }
+    return true;
+}
+
 void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name, unsigned slots,
                  int64_t used_ms, int64_t now_ms)
 {
@@ -99,9 +118,8 @@ void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name
     KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
     fleet_enter(f, now_ms);
     i = kg_map_get(&f->by_name, kg_str_of(name));
-    c = f->fronts[front].up && slots > 0 ? calloc(1, sizeof *c) : NULL;
-    if (!c || (f->listed && !i)) {
-        free(c);
+    c = may_claim(f, front, name, slots, i) && (i || !f->listed) ? calloc(1, sizeof *c) : NULL;
+    if (!c) {
         f->door.gone(f->door.self, front, known_as);
         fleet_leave(f);
         return;

@@ -233,6 +233,45 @@ START_TEST(a_claim_on_what_is_known_already_is_bound_at_once)
 }
 END_TEST
 
+/* A front that was taken over: sums of slots must not wrap, nor memory grow without bound. */
+START_TEST(a_front_claims_each_container_once_and_no_more_than_can_be_lent)
+{
+    struct rig *r = rig_closed(1);
+
+    claim(r, 0, KG_MAX_CONCURRENCY + 1, 0);
+    hear_gone(r, 0);
+    claim(r, 0, KG_MAX_CONCURRENCY, 0);
+    hear_nothing(r);
+    claim(r, 0, 1, 0);
+    hear_gone(r, 0);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    hear_renamed(r, 0);
+    claim(r, 0, 1, 0);
+    hear_gone(r, 0);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_front_claims_no_more_than_there_can_be)
+{
+    struct rig *r = rig_closed(2);
+    char name[32];
+
+    for (unsigned n = 0; n < KG_MAX_INSTANCES; n++) {
+        snprintf(name, sizeof name, "kipgate-a-%010x", n);
+        fleet_claim(r->f, 0, OLD, name, 1, 0, r->now_ms);
+    }
+    hear_nothing(r);
+    claim(r, 0, 1, 0);
+    hear_gone(r, 0);
+    claim(r, 1, 1, 0); /* another front's */
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
 static void note_service(void *arg, const char *name, uint32_t id)
 {
     ck_assert_str_eq(name, "a");
@@ -278,6 +317,8 @@ int main(void)
     tcase_add_test(t, what_is_found_paused_is_resumed_for_who_holds_it);
     tcase_add_test(t, a_dead_front_claims_nothing);
     tcase_add_test(t, a_claim_on_what_is_known_already_is_bound_at_once);
+    tcase_add_test(t, a_front_claims_each_container_once_and_no_more_than_can_be_lent);
+    tcase_add_test(t, a_front_claims_no_more_than_there_can_be);
     tcase_add_test(t, services_keep_the_numbers_that_fronts_know);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
