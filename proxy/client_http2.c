@@ -243,7 +243,6 @@ static struct guard_verdict parse(const char *bytes, size_t n, struct http1_head
     struct guard guard;
 
     guard_init(&guard, GUARD_REQUEST);
-    *out = (struct http1_head){.minor = 1};
     if (guard_scan(&guard, bytes, n) == GUARD_REFUSED)
         return guard.verdict;
     KG_ASSERT(guard.end == n);
@@ -258,7 +257,11 @@ static void on_request(struct stream *s, const struct http2_head *head, bool end
     struct guard_verdict verdict;
 
     s->asked = true;
-    rewrite_request_id(NULL, nonce);
+    h.method_id = HTTP1_OTHER; /* until it is understood */
+    h.method = (struct kg_str){"", 0};
+    h.minor = 1;
+    if (http2_head_asks_for_tunnel(head))
+        rewrite_request_id(NULL, nonce);
     verdict = http2_head_request(head, end, nonce, text, &n);
     if (verdict.reason == PROXY_BAD_REQUEST) {
         count_malformed(s);

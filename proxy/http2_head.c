@@ -3,7 +3,6 @@
  * The difficulty: a line's end, a space or a colon inside a field would become another line or
  * another part of the start line; each is refused here although nghttp2 looks for them, too. */
 #include "base/err.h"
-#include "proxy/field.h"
 #include "proxy/http2_head_priv.h"
 
 #define BAD(words) ((struct guard_verdict){PROXY_BAD_REQUEST, (words)})
@@ -79,17 +78,31 @@ static bool is_part(struct kg_str s)
     return s.n > 0;
 }
 
-static bool is_of_connection(struct kg_str name)
+/* The names that need care here; what all others mean is asked later, of the text. */
+enum meaning { PLAIN, HOST, LENGTH, COOKIE, TE, OF_CONNECTION };
+
+static enum meaning meaning_of(struct kg_str name)
 {
-    static const struct kg_str names[] = {
-        {"connection", 10},        {"proxy-connection", 16}, {"keep-alive", 10},
-        {"transfer-encoding", 17}, {"upgrade", 7},
+    static const struct {
+        struct kg_str name;
+        enum meaning meaning;
+    } known[] = {
+        {{"te", 2}, TE},
+        {{"host", 4}, HOST},
+        {{"cookie", 6}, COOKIE},
+        {{"upgrade", 7}, OF_CONNECTION},
+        {{"connection", 10}, OF_CONNECTION},
+        {{"keep-alive", 10}, OF_CONNECTION},
+        {{"content-length", 14}, LENGTH},
+        {{"proxy-connection", 16}, OF_CONNECTION},
+        {{"transfer-encoding", 17}, OF_CONNECTION},
     };
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (kg_str_eq(names[i], name))
-            return true;
-    return false;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].name.n == name.n && known[i].name.p[0] == name.p[0] &&
+            memcmp(known[i].name.p, name.p, name.n) == 0)
+            return known[i].meaning;
+    return PLAIN;
 }
 
 /* --- reading fields ------------------------------------------------------------------------ */
@@ -129,26 +142,26 @@ static struct guard_verdict read_field(struct parts *p, const struct http2_field
         return BAD("a field name is empty, in upper case or has a byte that is not allowed");
     if (!is_value(f->value))
         return BAD("a field value begins or ends with a blank, or has a CR, LF or NUL");
-    if (is_of_connection(f->name))
+    switch (meaning_of(f->name)) {
+    case OF_CONNECTION:
         return BAD("a field that is about the connection");
-    switch (field_find(f->name)) {
-    case FIELD_TE:
+    case TE:
         if (!kg_str_eq_nocase(f->value, KG_STR("trailers")))
             return BAD("TE says something else than trailers");
         break;
-    case FIELD_HOST:
+    case HOST:
         if (p->has_host)
             return BAD("more than one Host");
         p->has_host = true;
         p->host = f->value;
         break;
-    case FIELD_CONTENT_LENGTH:
+    case LENGTH:
         p->has_length = true;
         break;
-    case FIELD_COOKIE:
+    case COOKIE:
         p->cookies++;
         break;
-    default:
+    case PLAIN:
         break;
     }
     return GUARD_FINE;
@@ -184,7 +197,7 @@ static void put_cookies(struct text *t, const struct parts *p, const struct http
     unsigned put_so_far = 0;
 
     for (unsigned i = p->first; i < head->count; i++) {
-        if (field_find(head->fields[i].name) != FIELD_COOKIE)
+        if (meaning_of(head->fields[i].name) != COOKIE)
             continue;
         put(t, put_so_far++ == 0 ? KG_STR("cookie: ") : KG_STR("; "));
         put(t, head->fields[i].value);
@@ -200,11 +213,10 @@ static void put_fields(struct text *t, const struct parts *p, const struct http2
 
     for (unsigned i = p->first; i < head->count; i++) {
         const struct http2_field *f = &head->fields[i];
-        enum field_id id = request ? field_find(f->name) : FIELD_OTHER;
-        if (id == FIELD_HOST || (id == FIELD_COOKIE && p->cookies > 1))
+        enum meaning m = request ? meaning_of(f->name) : PLAIN;
+        if (m == HOST || (m == COOKIE && p->cookies > 1))
             continue;
-        if (websocket &&
-            (kg_str_eq(f->name, KG_STR("sec-websocket-key")) || id == FIELD_CONTENT_LENGTH))
+        if (websocket && (kg_str_eq(f->name, KG_STR("sec-websocket-key")) || m == LENGTH))
             continue;
         put_line(t, f->name, f->value);
     }
@@ -255,6 +267,14 @@ static void put_key(struct text *t, const char nonce[HTTP2_NONCE_BYTES])
     PUT(t, "sec-websocket-key: ");
     put(t, (struct kg_str){key, sizeof key});
     PUT(t, "\r\nconnection: upgrade\r\nupgrade: websocket\r\n");
+}
+
+bool http2_head_asks_for_tunnel(const struct http2_head *head)
+{
+    for (unsigned i = 0; i < head->count && head->fields[i].name.p[0] == ':'; i++)
+        if (kg_str_eq(head->fields[i].name, KG_STR(":protocol")))
+            return true;
+    return false;
 }
 
 struct guard_verdict http2_head_request(const struct http2_head *head, bool end,
@@ -351,7 +371,7 @@ static unsigned add_fields(char *at, char *end, struct http2_field *out, unsigne
             *host = f.value;
             continue;
         }
-        if (is_of_connection(f.name))
+        if (meaning_of(f.name) == OF_CONNECTION)
             continue;
         KG_ASSERT(count < HTTP2_MAX_FIELDS);
         out[count++] = f;

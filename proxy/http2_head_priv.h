@@ -17,7 +17,8 @@
 
 /* A message without an end (`end`: nothing follows the head) and without a length is "chunked"
  * there. An extended CONNECT for a WebSocket (RFC 8441) becomes the GET that asks for one, with
- * `nonce` as its key. */
+ * `nonce` as its key; nobody else needs one (NULL). */
+bool http2_head_asks_for_tunnel(const struct http2_head *head);
 struct guard_verdict http2_head_request(const struct http2_head *head, bool end,
                                         const char nonce[HTTP2_NONCE_BYTES], char *out, size_t *n);
 /* The reason phrase is empty. With `end` and without a length it has "Content-Length: 0" where

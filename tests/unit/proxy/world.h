@@ -332,6 +332,7 @@ static inline void set_up(void)
         .gate = {NULL, gate_acquire, gate_cancel, gate_release, gate_suspect, gate_probed},
         .listeners = listeners,
         .listener_count = 2,
+        .protocols = PROXY_HTTP11 | PROXY_H2C,
         .max_connections = 8,
         .max_connections_per_client = 6,
         .access_log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC),

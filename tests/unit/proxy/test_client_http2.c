@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A client's HTTP/2 connection against a scripted gate and worker; after each test the books must
+ * balance. The difficulty: the frames are written by hand, so that they can come in any pieces and
+ * stop anywhere; what comes back is only looked at for the bytes that matter. */
+#include "world.h"
+
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+#define ASK                                                                                        \
+    "\x82\x86\x84\x41\x01"                                                                         \
+    "a" /* GET http / with authority a */
+#define POST                                                                                       \
+    "\x83\x86\x84\x41\x01"                                                                         \
+    "a"
+
+enum { DATA, HEADERS, RST = 3, GOAWAY = 7 };
+enum { END_STREAM = 1, END_HEADERS = 4 };
+
+static void say_frame(struct peer *p, int type, int flags, int stream, const char *payload,
+                      size_t n)
+{
+    char head[9] = {0, (char)(n >> 8), (char)n, (char)type, (char)flags, 0, 0, 0, (char)stream};
+
+    say_bytes(p, head, sizeof head);
+    say_bytes(p, payload, n);
+}
+
+static void ask(struct peer *p, int stream)
+{
+    say_frame(p, HEADERS, END_STREAM | END_HEADERS, stream, ASK, sizeof ASK - 1);
+}
+
+static struct peer speak(void)
+{
+    struct peer p = client();
+
+    say_bytes(&p, PREFACE, sizeof PREFACE - 1);
+    return p;
+}
+
+/* The head of a frame with no payload, or with one of four bytes that are given. */
+static void hear_frame(struct peer *p, int type, int flags, int stream, size_t n)
+{
+    char head[9] = {0, 0, (char)n, (char)type, (char)flags, 0, 0, 0, (char)stream};
+    uint64_t until = uv_hrtime() + WAIT_NS;
+
+    while (!(p->got.len > 0 && memmem(p->got.data, p->got.len, head, 9)) && uv_hrtime() < until) {
+        turn();
+        look(p);
+    }
+    ck_assert_msg(memmem(p->got.data, p->got.len, head, 9) != NULL, "frame %d did not come", type);
+}
+
+START_TEST(one_request)
+{
+    struct peer c = speak(), w;
+
+    ask(&c, 1);
+    w = worker();
+    hear(&w, "GET / HTTP/1.1\r\nHost: a\r\n");
+    hear(&w, "Via: 2 kipgate\r\n");
+    say(&w, OK2);
+    hear(&c, "ok");
+    ask(&c, 3); /* on the connection that was kept */
+    forget(&w);
+    hear(&w, "\r\n\r\n");
+    forget(&c);
+    say(&w, OK2);
+    hear(&c, "ok");
+    ck_assert_uint_eq(world.stats.upstream_connects, 1);
+    ck_assert_uint_eq(world.stats.services[1].broken, 0);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(in_single_bytes)
+{
+    static const char bytes[] = PREFACE "\0\0\6\1\5\0\0\0\1" ASK;
+    struct peer c = client(), w;
+
+    for (size_t i = 0; i < sizeof bytes - 1; i++)
+        say_bytes(&c, bytes + i, 1);
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, OK2);
+    hear(&c, "ok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(http1_beside_it)
+{
+    struct peer c, w = begin(&c);
+
+    say(&c, "PRI * HTTP/2.0\r\n\r\n"); /* too late */
+    hear(&c, "HTTP/1.1 505 ");
+    hear_end(&c);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(nearly_a_preface)
+{
+    struct peer c = client();
+
+    say(&c, "PRI * HTTP/2.0\r\n\r\nSN");
+    hear(&c, "HTTP/1.1 505 ");
+    bye(&c);
+}
+END_TEST
+
+START_TEST(a_body_in_pieces)
+{
+    struct peer c = speak(), w;
+
+    say_frame(&c, HEADERS, END_HEADERS, 1, POST, sizeof POST - 1);
+    say_frame(&c, DATA, 0, 1, "one", 3);
+    w = worker();
+    hear(&w, "\r\n\r\n3\r\none\r\n");
+    say_frame(&c, DATA, 0, 1, "two", 3);
+    hear(&w, "3\r\ntwo\r\n");
+    say_frame(&c, DATA, END_STREAM, 1, "", 0);
+    hear(&w, "0\r\n\r\n");
+    say(&w, OK2);
+    hear(&c, "ok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(an_early_answer_ends_the_upload)
+{
+    struct peer c = speak(), w;
+
+    say_frame(&c, HEADERS, END_HEADERS, 1, POST, sizeof POST - 1);
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, OK2);
+    hear(&c, "ok");
+    hear_frame(&c, RST, 0, 1, 4);
+    hear_end(&w); /* the connection cannot be used again */
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(reset_while_it_waits)
+{
+    struct peer c;
+
+    gate.mode = HOLD;
+    c = speak();
+    for (int stream = 1; stream < 16; stream += 2)
+        ask(&c, stream);
+    until(gate.waiting == 8);
+    for (int stream = 1; stream < 16; stream += 2)
+        say_frame(&c, RST, 0, stream, "\0\0\0\10", 4);
+    until(gate.cancelled == 8);
+    ck_assert_uint_eq(world.stats.exchanges, 0);
+    bye(&c);
+}
+END_TEST
+
+/* As many as connections could be, for each may need one to the worker. */
+START_TEST(too_many_exchanges)
+{
+    struct peer c;
+
+    gate.mode = HOLD;
+    c = speak();
+    for (int stream = 1; stream < 18; stream += 2)
+        ask(&c, stream);
+    hear_frame(&c, RST, 0, 17, 4);
+    ck_assert_uint_eq(gate.waiting, 8);
+    bye(&c);
+}
+END_TEST
+
+START_TEST(gone_while_it_waits)
+{
+    struct peer c;
+
+    gate.mode = HOLD;
+    c = speak();
+    ask(&c, 1);
+    ask(&c, 3);
+    until(gate.waiting == 2);
+    hang_up(&c);
+    until(gate.cancelled == 2);
+}
+END_TEST
+
+START_TEST(granted_late)
+{
+    struct peer c, w;
+
+    gate.mode = HOLD;
+    c = speak();
+    ask(&c, 1);
+    until(gate.waiting == 1);
+    gate_grant();
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, OK2);
+    hear(&c, "ok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(a_worker_that_breaks_off)
+{
+    struct peer c = speak(), w;
+
+    ask(&c, 1);
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    hear(&c, "half");
+    bye(&w);
+    hear_frame(&c, RST, 0, 1, 4);
+    bye(&c);
+}
+END_TEST
+
+START_TEST(drained_when_its_streams_have_ended)
+{
+    struct peer c = speak(), w;
+
+    ask(&c, 1);
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    proxy_drain(world.proxy, on_closed, &world.drained);
+    hear_frame(&c, GOAWAY, 0, 0, 8);
+    ck_assert(!world.drained);
+    say(&w, OK2);
+    hear(&c, "ok");
+    hear_end(&c);
+    bye(&c);
+    until(world.drained);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(closed_with_streams_in_every_state)
+{
+    struct peer c = speak(), held, w;
+
+    ask(&c, 1);
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    ask(&c, 3); /* connects while the first is asked */
+    say(&w, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    hear(&c, "half");
+    gate.mode = HOLD;
+    held = speak();
+    ask(&held, 1);
+    say_frame(&held, HEADERS, END_HEADERS, 3, POST, sizeof POST - 1);
+    say_frame(&held, HEADERS, 0, 5, ASK, 2); /* a head without an end */
+    until(gate.waiting == 2);
+    bye(&c); /* the loop does not turn any more before the proxy is closed */
+    bye(&held);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(garbage)
+{
+    for (int seed = 0; seed < 64; seed++) {
+        struct peer c = speak();
+        char noise[512];
+        for (size_t i = 0; i < sizeof noise; i++)
+            noise[i] = (char)((seed * 131 + (int)i * (seed | 1) * 37) >> (seed % 5));
+        ask(&c, 1);
+        say_bytes(&c, noise, sizeof noise);
+        bye(&c);
+        until(world.stats.connections == 0);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {one_request,
+                                  in_single_bytes,
+                                  http1_beside_it,
+                                  nearly_a_preface,
+                                  a_body_in_pieces,
+                                  an_early_answer_ends_the_upload,
+                                  reset_while_it_waits,
+                                  too_many_exchanges,
+                                  gone_while_it_waits,
+                                  granted_late,
+                                  a_worker_that_breaks_off,
+                                  drained_when_its_streams_have_ended,
+                                  closed_with_streams_in_every_state,
+                                  garbage};
+
+    return world_run("client http2", tests, sizeof tests / sizeof *tests);
+}
