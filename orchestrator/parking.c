@@ -153,6 +153,28 @@ void parking_engine_state(struct parking *p, bool up)
     hurry(p, SANDBOX_ENDING);
 }
 
+/* I7: a label alone is a claim. */
+static bool has_our_name(const struct engine_container *c)
+{
+    struct kg_str name = kg_str_of(c->name), prefix = KG_STR(SANDBOX_PREFIX);
+
+    return kg_str_has_prefix(name, prefix) && name.n == prefix.n + SANDBOX_SUFFIX_DIGITS &&
+           strspn(c->name + prefix.n, "0123456789abcdef") == SANDBOX_SUFFIX_DIGITS;
+}
+
+/* A last run's make, carried out after our first list: nobody would ever start it. (Before that
+ * list, it may be one that runs, and of which the engine only repeats that it was made.) */
+static void made_late(struct parking *p, const struct engine_container *c)
+{
+    struct sandbox *sb = NULL;
+
+    if (p->listed && strcmp(c->owner, p->params.owner) == 0 && has_our_name(c) &&
+        !parking_find(p, c->name))
+        sb = parking_know(p, c);
+    if (sb)
+        parking_end(sb);
+}
+
 bool parking_event(struct parking *p, const struct engine_event *event)
 {
     const struct engine_container *c = &event->container;
@@ -163,6 +185,8 @@ bool parking_event(struct parking *p, const struct engine_event *event)
         parking_lost(sb);
     else if (!sb && event->kind == ENGINE_EVENT_DESTROY)
         parking_worker_gone(p, c->id);
+    else if (!sb && event->kind == ENGINE_EVENT_CREATE && c->is_sandbox)
+        made_late(p, c);
     return sb != NULL || c->is_sandbox;
 }
 
@@ -177,15 +201,6 @@ void parking_disconnected(struct parking *p, const struct engine_container *work
 static bool runs(const struct engine_container *c)
 {
     return c->state == ENGINE_RUNNING || c->state == ENGINE_PAUSED;
-}
-
-/* I7: a label alone is a claim. */
-static bool has_our_name(const struct engine_container *c)
-{
-    struct kg_str name = kg_str_of(c->name), prefix = KG_STR(SANDBOX_PREFIX);
-
-    return kg_str_has_prefix(name, prefix) && name.n == prefix.n + SANDBOX_SUFFIX_DIGITS &&
-           strspn(c->name + prefix.n, "0123456789abcdef") == SANDBOX_SUFFIX_DIGITS;
 }
 
 /* What is not known is a last run's, or a create's whose answer did not come. */

@@ -410,6 +410,49 @@ START_TEST(what_a_last_run_was_making_is_swept)
 }
 END_TEST
 
+/* The engine had not begun with it when the next run's first list was made. */
+START_TEST(a_last_runs_make_that_comes_true_late_is_swept)
+{
+    struct engine_container *late;
+
+    tell_list(now_ms);
+    tick();
+    open_again();
+    list_now();
+    answer(MAKE, GOOD); /* to nobody */
+    late = &boxes[0];
+    ck_assert(late->is_sandbox && late->state == ENGINE_CREATED);
+    event(ENGINE_EVENT_CREATE, late);
+    calm(1000);
+    ck_assert_int_eq(late->state, ENGINE_NONE);
+    ck_assert_uint_eq(count_boxes(true), 1);
+    ck_assert_uint_eq(view().parked, 1);
+}
+END_TEST
+
+START_TEST(a_repeated_word_of_a_make_is_no_news)
+{
+    struct engine_container *one;
+
+    come_up();
+    one = parked_box();
+    if (_i == 1)
+        open_again(); /* the engine repeats its last second before the first list is in */
+    event(ENGINE_EVENT_CREATE, one);
+    list_now();
+    event(ENGINE_EVENT_CREATE, one);
+    if (_i == 2) { /* a name that only looks like ours */
+        one = &boxes[box_count++];
+        *one = boxes[0];
+        snprintf(one->id, sizeof one->id, "other");
+        snprintf(one->name, sizeof one->name, "kipgate-sandbox-of-mine");
+        event(ENGINE_EVENT_CREATE, one);
+    }
+    calm(1000);
+    ck_assert_int_eq(one->state, ENGINE_RUNNING);
+}
+END_TEST
+
 START_TEST(a_last_runs_create_may_still_come_true)
 {
     struct engine_container *w;
@@ -721,6 +764,8 @@ static Suite *make_suite(void)
     tcase_add_test(t, a_create_that_comes_true_late_finds_no_home);
     tcase_add_loop_test(t, what_a_last_run_left_is_adopted, 0, 2);
     tcase_add_test(t, what_a_last_run_was_making_is_swept);
+    tcase_add_test(t, a_last_runs_make_that_comes_true_late_is_swept);
+    tcase_add_loop_test(t, a_repeated_word_of_a_make_is_no_news, 0, 3);
     tcase_add_test(t, a_last_runs_create_may_still_come_true);
     tcase_add_loop_test(t, what_is_not_ours_is_left_alone, 0, 2);
     tcase_add_test(t, a_worker_in_a_strangers_network_has_no_address);
