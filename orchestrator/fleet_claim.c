@@ -87,7 +87,17 @@ void fleet_claims_forget(struct fleet *f, int front)
 /* Known and fit to be lent: found before the front came, for whatever reason. */
 static bool can_be_bound(const struct fleet_instance *i)
 {
-    return i && !i->stray && (i->state == INSTANCE_PROBING || instance_serves(i->state));
+    return i && !i->stray &&
+           ((i->state == INSTANCE_PROBING && !i->died) || instance_serves(i->state));
+}
+
+/* As what is found claimed: it is ready, and others that wait have its slots recalled. */
+static void bind_late(struct fleet_instance *i, struct fleet_claim *c)
+{
+    bind_it(i, c);
+    if (i->state == INSTANCE_PROBING)
+        fleet_step(i, INSTANCE_ON_PROBED, "a front is served by it");
+    fleet_attend(i->fleet, i->service);
 }
 
 /* Each container once, and no more of it than could ever be lent: a front may have been taken over.
@@ -129,7 +139,7 @@ void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name
     kg_str_copy(c->name, sizeof c->name, kg_str_of(name));
     kg_list_push_back(&f->claims, &c->link);
     if (can_be_bound(i))
-        bind_it(i, c);
+        bind_late(i, c);
     else if (i && !i->stray)
         refuse(f, c);
     fleet_leave(f);

@@ -233,6 +233,39 @@ START_TEST(a_claim_on_what_is_known_already_is_bound_at_once)
 }
 END_TEST
 
+START_TEST(a_claim_on_what_is_being_probed_makes_it_ready)
+{
+    struct rig *r = rig_closed(2);
+    uint64_t instance;
+
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    instance = hear(r, PROBE)->instance;
+    claim(r, 1, 1, 0);
+    ck_assert_uint_eq(hear_renamed(r, 1), instance);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_late_claim_is_recalled_for_those_who_wait)
+{
+    struct rig *r = rig_closed(2);
+    uint64_t instance, ticket;
+
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    instance = hear(r, PROBE)->instance;
+    ticket = ask(r, 0);
+    claim(r, 1, 1, 0);
+    ck_assert_uint_eq(hear_renamed(r, 1), instance);
+    ck_assert_int_eq(hear(r, RECALL)->front, 1);
+    give_back(r, 1, instance, 1);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, ticket);
+    rig_free(r);
+}
+END_TEST
+
 /* A front that was taken over: sums of slots must not wrap, nor memory grow without bound. */
 START_TEST(a_front_claims_each_container_once_and_no_more_than_can_be_lent)
 {
@@ -317,6 +350,8 @@ int main(void)
     tcase_add_test(t, what_is_found_paused_is_resumed_for_who_holds_it);
     tcase_add_test(t, a_dead_front_claims_nothing);
     tcase_add_test(t, a_claim_on_what_is_known_already_is_bound_at_once);
+    tcase_add_test(t, a_claim_on_what_is_being_probed_makes_it_ready);
+    tcase_add_test(t, a_late_claim_is_recalled_for_those_who_wait);
     tcase_add_test(t, a_front_claims_each_container_once_and_no_more_than_can_be_lent);
     tcase_add_test(t, a_front_claims_no_more_than_there_can_be);
     tcase_add_test(t, services_keep_the_numbers_that_fronts_know);
