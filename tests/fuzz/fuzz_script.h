@@ -35,7 +35,8 @@ enum order {
     CONFIGURE,
     FILLER, /* one more byte: so many KiB of it */
     PROBE,
-    AUTO, /* one more byte: whether the worker answers by itself */
+    AUTO,                /* one more byte: whether the worker answers by itself */
+    WORKER_CLOSE_UNSEEN, /* as soon as something is said next, before the loop turns */
     ORDERS,
     FRAMES = 0x40, /* of HTTP/2, where the script has them: see fuzz_frames.h */
     FRAMES_END = 0x4f
@@ -45,12 +46,14 @@ static struct {
     struct fuzz f;
     struct kg_buf said;
     struct peer *client, *worker;
-    bool to_worker, automatic;
+    bool to_worker, automatic, close_unseen;
     uint32_t split; /* seed: how what is said is cut */
     size_t cut_bytes;
     unsigned probes;
     void (*frame)(uint8_t order); /* appends to what is said; NULL: there are none */
 } script;
+
+static inline struct peer *worker_now(void);
 
 static inline void say_piece(struct peer *p, const char *bytes, size_t n)
 {
@@ -64,6 +67,9 @@ static inline void say_piece(struct peer *p, const char *bytes, size_t n)
             return;
         }
         tries += n > 0;
+        if (script.close_unseen && worker_now())
+            peer_close(worker_now());
+        script.close_unseen = false;
         turn();
     }
 }
@@ -215,6 +221,8 @@ static inline void obey(enum order order)
         pass(times_ms[fuzz_byte(&script.f) % 8]);
     else if (order == AUTO)
         script.automatic = fuzz_byte(&script.f) & 1;
+    else if (order == WORKER_CLOSE_UNSEEN)
+        script.close_unseen = true;
     else if (order >= GATE_MODE && order <= NEW_WORKER)
         obey_gate(order);
     else if (order == PROBE || (order >= DRAIN && order <= CONFIGURE))
@@ -257,7 +265,7 @@ static inline void script_begin(uint8_t flags, bool automatic)
 {
     script.split = flags & 0x3f;
     script.cut_bytes = 0;
-    script.to_worker = false;
+    script.to_worker = script.close_unseen = false;
     script.automatic = automatic;
     script.worker = NULL;
     kg_buf_init(&script.said, 4 * 1024 * 1024);

@@ -20,7 +20,7 @@ struct call {
     void *arg;
 };
 static struct call calls[MAX_CALLS];
-static size_t call_count, boxes;
+static size_t call_count;
 
 static inline uint64_t note_call(const char *target, bool looks, engine_done *done, void *arg)
 {
@@ -82,15 +82,19 @@ static inline int64_t clock_of_case(void *arg)
     return fuzz_now_ms;
 }
 
+/* By name or id, which go together. */
 static inline void fill_container(struct engine_container *c, const char *name, uint8_t how)
 {
     struct sockaddr_in *a = (void *)&c->address;
 
     *c = (struct engine_container){.state = (enum engine_state)(how % (ENGINE_NONE + 1))};
-    snprintf(c->id, sizeof c->id, "id-%zu", ++boxes);
+    if (strncmp(name, "id-", 3) == 0)
+        name += 3;
+    snprintf(c->id, sizeof c->id, "id-%.60s", name);
     snprintf(c->name, sizeof c->name, "%s", name);
     snprintf(c->owner, sizeof c->owner, "%s", how & 0x40 ? "other" : OWNER);
-    snprintf(c->service, sizeof c->service, "%s", how & 0x20 ? "b" : "a");
+    snprintf(c->service, sizeof c->service, "%s",
+             strstr(name, how & 0x20 ? "-a-" : "-b-") ? "b" : "a");
     snprintf(c->spec, sizeof c->spec, "spec");
     if (c->state == ENGINE_RUNNING && !(how & 0x10)) {
         *a = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = 1};
@@ -121,7 +125,7 @@ static inline void engine_answers(uint8_t code, uint8_t how)
 
 static inline struct engine_ops fake_engine(void)
 {
-    call_count = boxes = 0;
+    call_count = 0;
     return (struct engine_ops){.pull = op_service,
                                .image = op_service,
                                .create = op_create,

@@ -44,6 +44,34 @@ static struct config *load_file(void)
     return c;
 }
 
+static size_t size_of(enum config_type type)
+{
+    switch (type) {
+    case CONFIG_INT:
+    case CONFIG_TRISTATE:
+    case CONFIG_WORD:
+        return sizeof(int);
+    case CONFIG_INT64:
+    case CONFIG_DURATION:
+    case CONFIG_SIZE:
+    case CONFIG_CPUS:
+        return sizeof(int64_t);
+    case CONFIG_SHARE:
+        return sizeof(double);
+    case CONFIG_BOOL:
+        return sizeof(bool);
+    default:
+        return 0; /* not a plain value: its text is compared */
+    }
+}
+
+static void check_same(const struct config_key *keys, const void *a, const void *b)
+{
+    CONFIG_EACH_KEY(k, keys)
+    KG_ASSERT(memcmp((const char *)a + k->offset, (const char *)b + k->offset, size_of(k->type)) ==
+              0);
+}
+
 static void check_again(struct config *c)
 {
     struct kg_buf first, second;
@@ -58,8 +86,11 @@ static void check_again(struct config *c)
     KG_ASSERT(again);
     config_print(again, &second);
     KG_ASSERT(kg_str_eq(kg_buf_str(&first), kg_buf_str(&second)));
-    for (size_t i = 0; i < c->service_count; i++)
+    check_same(config_top_keys, c, again);
+    for (size_t i = 0; i < c->service_count; i++) {
+        check_same(config_service_keys, c->services[i], again->services[i]);
         KG_ASSERT(strcmp(c->services[i]->spec, again->services[i]->spec) == 0);
+    }
     config_free(again);
     kg_buf_fini(&first);
     kg_buf_fini(&second);

@@ -4,7 +4,8 @@
  * right, or nothing gets behind the first check. */
 #include "fleet_case.h"
 #include "orchestrator/fronts_priv.h"
-#include "orchestrator/listen.h"
+#include "orchestrator/listeners.h"
+#include <limits.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,7 +27,8 @@ static uint64_t admin_last;
 static void on_admin_request(void *arg, const struct admin_request *r)
 {
     (void)arg;
-    KG_ASSERT(r->body.n <= KG_LOCAL_BODY_BYTES && r->method.n < 16);
+    KG_ASSERT(r->body.n <= KG_LOCAL_BODY_BYTES);
+    KG_ASSERT(r->method.n < 16 && r->path.n < 256 && r->query.n < 512);
     admin_last = r->id;
 }
 
@@ -41,13 +43,16 @@ static void on_lost(void *arg)
     KG_ASSERT(arg == NULL); /* nobody reads so slowly here */
 }
 
-static void front_up(int i)
+/* `attached`: it has outlived an earlier control. */
+static void front_up(int i, bool attached)
 {
     struct front_session *s = &fronts->sessions[i];
     int pair[2];
 
     if (s->channel)
         return;
+    s->attached = s->alive = attached;
+    s->pid = INT_MAX; /* nobody's */
     if (ends[i] > 0)
         close(ends[i]);
     KG_ASSERT(kg_channel_pair(pair) == 0);
@@ -95,6 +100,7 @@ static void say(int front, const void *bytes, size_t n)
 
     if (s->channel)
         fronts_on_message(s, copy, n);
+    uv_timer_stop(&s->again); /* nothing is started here */
     free(copy);
 }
 
@@ -139,6 +145,23 @@ static void say_number(int front, struct fuzz *f, enum message_type type)
     say(front, &m, sizeof m);
 }
 
+static void say_claim(int front, struct fuzz *f)
+{
+    static const uint32_t slots[] = {1, 2, 3, 0, UINT32_MAX, 0x80000000, 100, 1};
+    static const char *const names[] = {"kipgate-a-0000000001", "kipgate-b-0000000001",
+                                        "kipgate-b-0000000002", "other"};
+    static const int64_t times[] = {0, -1, INT64_MAX, INT64_MIN};
+    struct message_claim m;
+    uint8_t how = fuzz_byte(f), which = fuzz_byte(f);
+
+    MESSAGE_INIT(&m, CLAIM);
+    m.instance = which >> 2 & 7;
+    m.slots = slots[how & 7];
+    m.used_ms = how & 0x10 ? fuzz_now_ms - how : times[how >> 5 & 3];
+    kg_str_copy(m.name, sizeof m.name, kg_str_of(names[which & 3]));
+    say(front, &m, sizeof m);
+}
+
 static void say_admin(int front, struct fuzz *f)
 {
     union {
@@ -153,6 +176,7 @@ static void say_admin(int front, struct fuzz *f)
         m.request.request = how >> 1 & 3;
         m.request.body_bytes = how & 0x10 ? n : how & 0x20 ? KG_LOCAL_BODY_BYTES + n : 0;
         memset(m.request.method, 'A', how & 0x40 ? 16 : 3);
+        memset(m.request.path, 'p', n == 250 ? 256 : 3);
         memset(m.request.query, 'q', how & 0x80 ? 512 : 3);
         say(front, &m, sizeof m.request);
     } else {
@@ -209,7 +233,10 @@ static void message(struct fuzz *f, uint8_t order)
         say_raw(front, f);
         break;
     default:
-        say_number(front, f, MESSAGE_ADMIN_GONE);
+        if (order & 0x10)
+            say_claim(front, f);
+        else
+            say_number(front, f, MESSAGE_ADMIN_GONE);
     }
 }
 
@@ -235,6 +262,16 @@ static void event(struct fuzz *f)
     fleet_engine_event(fleet, &e, fuzz_now_ms);
 }
 
+/* Two of ours, one of a, one of b. */
+static void list(uint8_t how)
+{
+    struct engine_container all[2];
+
+    fill_container(&all[0], "kipgate-a-0000000001", how & 0xc ? ENGINE_RUNNING : ENGINE_EXITED);
+    fill_container(&all[1], "kipgate-b-0000000001", how & 0x30 ? ENGINE_RUNNING : ENGINE_PAUSED);
+    fleet_engine_list(fleet, all, 2, fuzz_now_ms, fuzz_now_ms);
+}
+
 static void happen(struct fuzz *f, uint8_t order)
 {
     static const int64_t times_ms[] = {1, 50, 500, 1000, 2000, 5000, 10000, 70000};
@@ -255,10 +292,14 @@ static void happen(struct fuzz *f, uint8_t order)
         event(f);
         break;
     case 4:
-        front_up(order >> 7);
+        front_up(order >> 7, order & 4);
         break;
     case 5:
-        fleet_engine_state(fleet, fuzz_byte(f) & 1, "it", fuzz_now_ms);
+        how = fuzz_byte(f);
+        if (how & 2)
+            list(how);
+        else
+            fleet_engine_state(fleet, how & 1, "it", fuzz_now_ms);
         break;
     case 6:
         fronts_admin_reply(fronts, admin_last, 200, "text/plain", "xyz", 3, fuzz_byte(f) & 1);
@@ -294,7 +335,8 @@ static void no_clock(void *self)
     (void)self;
 }
 
-static void begin(void)
+/* `late`: this control has just begun; fronts of the one before come, the engine does not yet. */
+static void begin(bool late)
 {
     const struct engine_ops ops = fake_engine();
     const struct fleet_params params = {
@@ -311,9 +353,10 @@ static void begin(void)
     KG_ASSERT(fleet && fleet_configure(fleet, &config, fuzz_now_ms) == 0);
     fronts_set_fleet(fronts, fleet);
     fleet_engine_state(fleet, true, "up", fuzz_now_ms);
-    fleet_engine_list(fleet, NULL, 0, fuzz_now_ms, fuzz_now_ms);
+    if (!late)
+        fleet_engine_list(fleet, NULL, 0, fuzz_now_ms, fuzz_now_ms);
     for (int i = 0; i < FRONTS; i++)
-        front_up(i);
+        front_up(i, late);
 }
 
 static void end(void)
@@ -322,6 +365,7 @@ static void end(void)
         struct front_session *s = &fronts->sessions[i];
         if (s->channel)
             fronts_distrust(s, "the end");
+        uv_timer_stop(&s->again);
         s->run = 0;
         close(ends[i]);
         ends[i] = 0;
@@ -333,7 +377,11 @@ static void end(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+    static struct listeners listeners;
+    static struct state state = {.dir = "/nonexistent", .lock_fd = -1};
     static struct fronts_params params = {.loop = &loop,
+                                          .state = &state,
+                                          .listeners = &listeners,
                                           .config = &config,
                                           .access_log_fd = -1,
                                           .admin_request = on_admin_request,
@@ -344,6 +392,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argv;
     kg_log_setup((enum kg_log_level)(KG_LOG_ERROR + 1), KG_LOG_TEXT, "fuzz");
     uv_loop_init(&loop);
+    for (int i = 0; i < KG_MAX_FRONTS; i++)
+        listeners.attached[i].channel = -1;
     fill_service(&services[0], "a");
     fill_service(&services[1], "b");
     service_list[0] = &services[0];
@@ -359,7 +409,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct fuzz f = {data, n};
 
-    begin();
+    begin(fuzz_byte(&f) & 1);
     for (int i = 0; f.n > 0 && i < 500; i++) {
         uint8_t order = fuzz_byte(&f);
         if (order & 8)

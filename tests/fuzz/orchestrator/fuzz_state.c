@@ -98,7 +98,6 @@ static void around(const char *name, void (*recall)(const struct state *, struct
     snprintf(s.dir, sizeof s.dir, "%s", directory);
     for (int i = 0; i < 2; i++) {
         struct fleet *f = fleet(&ops);
-        boxes = 0;
         kg_buf_init(&files[i], SIZE_MAX);
         recall(&s, f);
         fleet_check(f);
@@ -116,8 +115,8 @@ static void save_clocks(struct state *s, struct fleet *f)
 {
     struct engine_container all[2];
 
-    fill_container(&all[0], "kipgate-a-1", ENGINE_RUNNING);
-    fill_container(&all[1], "kipgate-a-2", ENGINE_RUNNING);
+    fill_container(&all[0], "kipgate-a-0000000001", ENGINE_RUNNING);
+    fill_container(&all[1], "kipgate-a-0000000002", ENGINE_RUNNING);
     fleet_engine_state(f, true, "up", fuzz_now_ms);
     fleet_engine_list(f, all, 2, fuzz_now_ms, fuzz_now_ms);
     fleet_check(f);
