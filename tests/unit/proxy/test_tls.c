@@ -372,6 +372,41 @@ START_TEST(garbage_is_no_handshake)
 }
 END_TEST
 
+/* One byte of the client's is another on the way, and all comes in pieces of any size: what gets
+ * through is the beginning of what was said, and the end is told once. */
+START_TEST(spoilt_on_the_way)
+{
+    unsigned seed = 11;
+    size_t short_ = 0;
+
+    fill_big();
+    for (int round = 0; round < 300; round++) {
+        struct peer p;
+        struct end e;
+        bool said = false;
+
+        join(&e, &p, "a.test");
+        SSL_set_max_proto_version(p.ssl, round % 3 ? TLS1_3_VERSION : TLS1_2_VERSION);
+        p.spoilt_at = 1 + (size_t)rand_r(&seed) % (round % 2 ? 700 : 30000);
+        p.at_once = 1 + (size_t)rand_r(&seed) % 2000;
+        for (int i = 0; i < 3000 && e.brokens + e.eofs == 0 && e.got.len < 30000; i++) {
+            if (p.done && !said)
+                peer_say(&p, big, 30000);
+            said = p.done;
+            peer_step(&p);
+            turn();
+        }
+        short_ += e.got.len < 30000;
+        ck_assert_uint_le(e.got.len, 30000);
+        ck_assert(e.got.len == 0 || memcmp(e.got.data, big, e.got.len) == 0);
+        ck_assert_uint_le(e.brokens + e.eofs, 1);
+        part(&e, &p);
+    }
+    ck_assert_uint_gt(short_, 250);
+    ck_assert_uint_eq(world.proxy->tls->under_way, 0);
+}
+END_TEST
+
 /* A handshake that never ends has a most that it may say. */
 START_TEST(a_handshake_without_end)
 {
@@ -495,6 +530,7 @@ int main(void)
                                   an_end_without_a_word,
                                   a_forged_record,
                                   garbage_is_no_handshake,
+                                  spoilt_on_the_way,
                                   a_handshake_without_end,
                                   nothing_is_sent_before_the_handshake,
                                   handshakes_wait_for_their_turn,

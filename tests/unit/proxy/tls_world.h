@@ -108,6 +108,7 @@ struct peer {
     struct kg_buf got;
     bool done, ended, failed, deaf; /* deaf: takes no byte */
     size_t at_once;                 /* most that it writes to the socket in a turn; 0: all */
+    size_t sent, spoilt_at;         /* so far; the byte that is another on the way (0: none) */
     struct kg_buf out;
 };
 
@@ -132,9 +133,15 @@ static inline void peer_pump(struct peer *p)
         kg_buf_append(&p->out, bytes, (size_t)m);
     if (p->out.len > 0) {
         size_t most = p->at_once && p->at_once < p->out.len ? p->at_once : p->out.len;
+        if (p->spoilt_at >= p->sent && p->spoilt_at < p->sent + most && p->spoilt_at > 0) {
+            p->out.data[p->spoilt_at - p->sent] ^= 0x41;
+            p->spoilt_at = 0;
+        }
         n = send(p->fd, p->out.data, most, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n > 0)
+        if (n > 0) {
             kg_buf_drop_front(&p->out, (size_t)n);
+            p->sent += (size_t)n;
+        }
     }
     while (!p->deaf && (n = recv(p->fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0)
         BIO_write(in, bytes, (int)n);
