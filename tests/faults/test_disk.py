@@ -15,6 +15,7 @@ from harness import settings
 from harness.engine import Engine
 from harness.faults import serves, told, unharmed
 from harness.kipgate import Kipgate, problem
+from harness.waiting import wait_until
 
 DISK_BYTES = 96 << 20
 
@@ -126,7 +127,7 @@ def test_first_start_on_a_full_disk(disk, echo, kipgate):
     try:
         gate.spawn()
         assert gate.process.wait(10) in (1, 2)
-        assert "No space left" in gate.tail(), gate.tail()
+        wait_until(lambda: "No space left" in gate.tail(), 5, "the reason")
     finally:
         disk.free()
     gate.start()

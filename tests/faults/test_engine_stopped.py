@@ -114,11 +114,12 @@ def test_calls_of_a_start_slowed_by_five_seconds(engine, between, make_gate, ech
     """Pings pass, what makes a container is slow: served, after the sum of them."""
     gate = make_gate(between.host, config={"sandboxes": "off"}, cold=echo(start_timeout="30s"))
     with unharmed(gate):
-        for verb in ("create", "start"):
+        slow = ("create", "start", "look") if LONG else ("start",)
+        for verb in slow:
             between.harm(verb, "kipgate-cold-", delay=5)
         began = time.monotonic()
         assert gate.get("/cold", timeout=40).status == 200
-        assert 10 < time.monotonic() - began < 12
+        assert 0 < time.monotonic() - began - 5 * len(slow) < 2
         assert gate.admin.status("/readyz") == 200
     assert gate.witness.made("cold") == 1
 

@@ -60,32 +60,32 @@ def idle(gate, service):
     return shown if shown["reap_in_seconds"] is not None else None
 
 
-@pytest.mark.parametrize("steps", [(1, 0), (-1, 0), (24000, -24000)], ids=str)
-def test_clock_stepped(engine, shim, tmp_path, echo, steps):
+def test_clock_stepped(engine, shim, tmp_path, echo):
     """Row 27: by an hour both ways, and by a thousand days: no worker is reaped early or late, no
     request fails or times out, cold starts go on, the event stream too."""
+    steps = (1, -1, 24000, -24000)
     clock = Clock(tmp_path / "offset")
     tmp_path.chmod(0o755)
     services = {
         "warm": echo(routes=["/"], idle_timeout="10m"),
-        "brief": echo(routes=["/brief"], idle_timeout="2s"),
+        "brief": echo(routes=["/brief"], idle_timeout="1s"),
         "cold": echo(routes=["/cold"], idle_timeout="10m"),
     }
     env = {"LD_PRELOAD": str(shim), "CLOCK_SHIM": str(tmp_path / "offset")}
     with Kipgate(services, engine=engine.host, env=env) as gate:
         assert gate.get("/", timeout=20).status == 200
         with unharmed(gate):
-            slow = Background(gate.get, worker.slow(1500), timeout=20)
+            slow = Background(gate.get, worker.slow(2500), timeout=20)
             for step in steps:
                 assert gate.get("/brief", timeout=20).status == 200
                 used = time.time()
+                mark = gate.witness.events.mark()
                 clock.set(step * HOUR)
                 assert gate.get("/cold", timeout=20).status == 200
                 assert logged_hour(gate) == step, "the shim is in force"
                 assert gate.admin.sleep("cold").status == 200
-                mark = gate.witness.events.mark()
                 died = gate.witness.wait("die", 6, "brief", mark)["timeNano"] / 1e9
-                assert 1.9 < died - used < 3.5, died - used
+                assert 0.9 < died - used < 2.5, died - used
                 gate.witness.wait_none(5, "brief")
             assert slow.result(20).status == 200
         shown = wait_until(lambda: idle(gate, "warm"), 5, "the lease is back", 0.05)
