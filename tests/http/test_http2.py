@@ -17,6 +17,7 @@ from harness import echo as worker
 from harness import http2, proc, raw, settings
 from harness.http2 import DATA, GOAWAY, END_STREAM, Http2, frame, rst_stream
 from harness.kipgate import Kipgate, problem
+from harness.tls import Certificate, secure, trusting
 from harness.waiting import Background, together, wait_until
 
 MIB = 1 << 20
@@ -63,6 +64,13 @@ def no_exchange_is_left(gate, service="echo"):
         10,
         "exchanges that are over",
     )
+
+
+def run(*words):
+    """A program's output."""
+    done = subprocess.run(words, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, (words, done.returncode, done.stdout[-500:], done.stderr[-500:])
+    return done.stdout
 
 
 # --- bodies ---------------------------------------------------------------------------------------
@@ -117,7 +125,9 @@ def test_large_upload_to_a_worker_that_pauses(gate):
             if index in (20, 60):
                 for pid in pids:
                     os.kill(pid, signal.SIGSTOP)
-                waker = Background(lambda: (time.sleep(0.7), [os.kill(p, signal.SIGCONT) for p in pids]))
+                waker = Background(
+                    lambda: (time.sleep(0.7), [os.kill(p, signal.SIGCONT) for p in pids])
+                )
                 connection.upload(stream, block, end=False)
                 waker.result(5)
             else:
@@ -134,13 +144,17 @@ def test_bodies_arrive_exactly(client):
     for body in bodies:
         response = client.response(client.ask("/body", method="POST", body=body))
         assert response.status == 200 and response.body == body
-    total, digest = worker.sunk(client.response(client.ask("/sink", method="POST", body=bodies[-1])))
+    total, digest = worker.sunk(
+        client.response(client.ask("/sink", method="POST", body=bodies[-1]))
+    )
     assert (total, digest) == (len(bodies[-1]), hashlib.sha256(bodies[-1]).hexdigest())
 
 
 def test_a_waiting_upload_holds_up_nobody(gate, client):
     """A body for a worker that is still being started fills its own window only."""
-    waiting = client.headers(http2.request(worker.sink(), method="POST", authority="held.test"), end=False)
+    waiting = client.headers(
+        http2.request(worker.sink(), method="POST", authority="held.test"), end=False
+    )
     client.upload(waiting, bytes(http2.WINDOW), end=False)
     assert client.get("/next").status == 200
     client.upload(waiting, b"end")
@@ -198,7 +212,9 @@ def test_problems(gate, client):
 def test_problem_to_head_has_no_body(client):
     """But the length that it would have."""
     response = client.get("/", method="HEAD", authority="nowhere.test")
-    assert response.status == 404 and response.body == b"" and int(response.one("content-length")) > 0
+    assert (
+        response.status == 404 and response.body == b"" and int(response.one("content-length")) > 0
+    )
 
 
 def test_max_body(gate, client):
@@ -268,7 +284,11 @@ STAGES = {
     "waiting for a worker": (("/",), {"authority": "held.test"}, b""),
     "asked": ((worker.hang(),), {}, b""),
     "uploading": ((worker.sink(),), {"method": "POST"}, b"some"),
-    "uploading to nobody": ((worker.sink(),), {"method": "POST", "authority": "held.test"}, b"some"),
+    "uploading to nobody": (
+        (worker.sink(),),
+        {"method": "POST", "authority": "held.test"},
+        b"some",
+    ),
     "responding": ((worker.drip(10000, 10, 50),), {}, b""),
     "responding without a window": ((worker.zeros(10 * MIB),), {}, b""),
     "uploading and responding": (("/body",), {"method": "POST"}, b"some"),
@@ -323,6 +343,20 @@ def test_many_streams_of_many_connections(gate):
 
     assert min(together([some] * 12, 60)) >= 52
     no_exchange_is_left(gate)
+
+
+def test_connections_to_the_worker_are_kept(gate, client):
+    """Ninety at once make ninety; the next ninety make none; what is too much goes by and by."""
+
+    def connections():
+        return len(proc.sockets(gate.fronts()[0]))
+
+    for _ in range(3):
+        streams = [client.ask(worker.slow(300)) for _ in range(90)]
+        assert {client.response(stream).status for stream in streams} == {200}
+    before = connections()
+    assert before >= 90
+    wait_until(lambda: connections() <= before - 20, 10, "fewer kept connections")
 
 
 # --- drain, reload, switched off ------------------------------------------------------------------
@@ -460,14 +494,81 @@ def test_many_websockets_on_one_connection(gate, client):
     no_exchange_is_left(gate)
 
 
+# --- by TLS ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def secured(echo, tmp_path_factory):
+    """A Kipgate with a certificate for a.test and b.test; `protocols` is what it is by default."""
+    config = {"fronts": 1, "protocols": None}
+    made = Kipgate({"echo": echo(concurrency=200)}, binary=settings.sanitized_bin(), config=config)
+    made.certificate = Certificate("a.test", "b.test", common="own", ca=True)
+    with secure(made, made.certificate.write(tmp_path_factory.mktemp("tls"))) as kipgate:
+        assert kipgate.admin.wake("echo").status == 200
+        yield kipgate
+
+
+def by_tls(gate, alpn=("h2",), name="a.test"):
+    """A connection; HTTP/2 begins where that was agreed on."""
+    connection = Http2(gate.tls, begin=False, timeout=20)
+    context = trusting(gate.certificate, alpn)
+    connection.socket = context.wrap_socket(connection.socket, server_hostname=name)
+    if connection.socket.selected_alpn_protocol() == "h2":
+        connection.send(http2.PREFACE + http2.settings())
+    return connection
+
+
+def test_by_tls(secured):
+    """ALPN chooses; the worker learns of TLS; bodies arrive exactly, both ways at once."""
+    body = random.Random(3).randbytes(5 * MIB)
+    with by_tls(secured, ("h2", "http/1.1")) as connection:
+        assert connection.socket.selected_alpn_protocol() == "h2"
+        seen = connection.get("/", authority="a.test").body
+        assert b"X-Forwarded-Proto: https" in seen and b"Via: 2 kipgate" in seen
+        stream = connection.ask("/sink", method="POST", body=body, authority="a.test")
+        total, digest = worker.sunk(connection.response(stream))
+        assert (total, digest) == (len(body), hashlib.sha256(body).hexdigest())
+        response = connection.get(worker.zeros(3 * MIB), authority="a.test")
+        assert response.body == bytes(3 * MIB)
+    no_exchange_is_left(secured)
+
+
+def test_another_host_than_by_tls(secured):
+    """421, and the connection goes on."""
+    with by_tls(secured) as connection:
+        problem(Answer(connection.get("/", authority="b.test")), 421, "misdirected-request")
+        assert connection.get("/", authority="a.test").status == 200
+
+
+@pytest.mark.parametrize("alpn", [("http/1.1",), ()])
+def test_http2_that_was_not_agreed_on(secured, alpn):
+    """By TLS it is spoken where ALPN says so, and nowhere else."""
+    with by_tls(secured, alpn) as connection:
+        connection.send(http2.PREFACE + http2.settings())
+        assert connection.socket.recv(1000).startswith(b"HTTP/1.1 505 ")
+
+
+def test_http1_where_http2_was_agreed_on(secured):
+    """It is no preface."""
+    connection = Http2(secured.tls, begin=False)
+    context = trusting(secured.certificate, ("h2",))
+    connection.socket = context.wrap_socket(connection.socket, server_hostname="a.test")
+    with connection:
+        connection.send(worker.get("/"))
+        assert connection.goaway() is not None and connection.eof
+
+
+def test_curl_by_tls(secured):
+    """HTTP/2 is what it agrees on, many requests on one connection."""
+    file = secured.directory / "ca.pem"
+    file.write_bytes(secured.certificate.pem)
+    name = f"a.test:{secured.tls[1]}"
+    trust = ("--cacert", str(file), "--resolve", f"{name}:127.0.0.1")
+    form = ("-w", "%{http_code} %{http_version} ", "-o", "/dev/null")
+    assert run("curl", "-sS", *trust, *form, f"https://{name}/[1-20]") == b"200 2 " * 20
+
+
 # --- clients of others ----------------------------------------------------------------------------
-
-
-def run(*words):
-    """A program's output."""
-    done = subprocess.run(words, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 0, (words, done.returncode, done.stdout[-500:], done.stderr[-500:])
-    return done.stdout
 
 
 def test_curl(gate, tmp_path):
