@@ -15,6 +15,19 @@ static bool lost_with_engine(const struct fleet_instance *i)
     return i->epoch != i->fleet->epoch && i->state != INSTANCE_CREATING;
 }
 
+/* Adopted, not used by this run yet: the last run may have ordered its end in its last moment. */
+static bool is_inherited(const struct fleet_instance *i)
+{
+    return i->state == INSTANCE_PROBING && !i->provisioned;
+}
+
+static const char *excuse_of(const struct fleet_instance *i)
+{
+    if (lost_with_engine(i))
+        return "lost with the engine";
+    return is_inherited(i) ? "ended, perhaps by the last run's order" : NULL;
+}
+
 void fleet_lost(struct fleet_instance *i, const char *why)
 {
     i->service->inherited_deadline_ms = i->deadline_ms;
@@ -23,10 +36,11 @@ void fleet_lost(struct fleet_instance *i, const char *why)
 
 static void ended_early(struct fleet_instance *i, const struct engine_container *c)
 {
+    const char *excuse = excuse_of(i);
     char words[80];
 
-    if (lost_with_engine(i)) {
-        fleet_lost(i, "lost with the engine");
+    if (excuse) {
+        fleet_lost(i, excuse);
         return;
     }
     if (c->exit_code == KILLED && !c->oom_killed && !i->oom && !i->asked_why) {
@@ -235,9 +249,9 @@ static void vanished(struct fleet_instance *i)
     if (i->state == INSTANCE_STARTING && (!i->recreated || lost_with_engine(i))) {
         i->recreated = true;
         fleet_step(i, INSTANCE_ON_NONE, NULL);
-    } else if (lost_with_engine(i)) {
+    } else if (excuse_of(i)) {
         i->made = true; /* the removal finds out that it is not */
-        fleet_lost(i, "lost with the engine");
+        fleet_lost(i, excuse_of(i));
     } else {
         fleet_fail(i, ORCH_INSTANCE_EXITED, true, "its container vanished", NULL);
     }

@@ -175,6 +175,27 @@ START_TEST(a_former_death_of_what_was_found_paused_is_looked_into)
 }
 END_TEST
 
+/* The last run told the engine to stop it, and was killed before it could note that. */
+START_TEST(what_ends_by_the_last_runs_order_fails_nobody)
+{
+    struct rig *r = rig_finding(ENGINE_RUNNING, SECOND, false);
+
+    ask(r, 0);
+    hear(r, PROBE);
+    hear_of(r, ENGINE_EVENT_DIE);
+    if (_i == 0)
+        answer_look(r, ENGINE_EXITED);
+    else
+        answer_code(r, LOOK, KG_ENOTFOUND);
+    hear(r, PROBE_STOP);
+    hear(r, GONE);
+    hear_nothing(r); /* nobody is refused: another one is made */
+    until_ready(r);
+    hear(r, GRANT);
+    rig_free(r);
+}
+END_TEST
+
 /* --- sent to sleep before it is known what there is --- */
 
 START_TEST(a_sleep_takes_along_what_is_found_after_it)
@@ -236,6 +257,7 @@ int main(void)
     tcase_add_test(t, a_former_death_heard_during_the_look_does_not_keep_it_from_serving);
     tcase_add_loop_test(t, former_news_of_what_was_adopted_are_looked_into, 0, 2);
     tcase_add_test(t, a_former_death_of_what_was_found_paused_is_looked_into);
+    tcase_add_loop_test(t, what_ends_by_the_last_runs_order_fails_nobody, 0, 2);
     tcase_add_loop_test(t, a_sleep_takes_along_what_is_found_after_it, 0, 3);
     tcase_add_test(t, a_sleep_is_over_when_nothing_was_found);
     tcase_add_loop_test(t, what_the_last_run_was_ending_is_removed, 0, 3);
