@@ -36,7 +36,7 @@ enum order {
     FILLER, /* one more byte: so many KiB of it */
     PROBE,
     AUTO,                /* one more byte: whether the worker answers by itself */
-    WORKER_CLOSE_UNSEEN, /* as soon as something is said next, before the loop turns */
+    WORKER_CLOSE_UNSEEN, /* once the client has said something next, before the loop turns */
     ORDERS,
     FRAMES = 0x40, /* of HTTP/2, where the script has them: see fuzz_frames.h */
     FRAMES_END = 0x4f
@@ -67,9 +67,11 @@ static inline void say_piece(struct peer *p, const char *bytes, size_t n)
             return;
         }
         tries += n > 0;
-        if (script.close_unseen && worker_now())
-            peer_close(worker_now());
-        script.close_unseen = false;
+        if (script.close_unseen && p == script.client) {
+            script.close_unseen = false;
+            if (worker_now())
+                peer_close(worker_now());
+        }
         turn();
     }
 }
