@@ -313,7 +313,7 @@ class Scenario:
         if [i["id"] for i in known] != [there[0]["Id"]]:
             return None
         shelters = {c["Id"]: c["State"] for c in self.sandboxes_there()}
-        if any(state not in ("running", "created") for state in shelters.values()):
+        if any(state != "running" for state in shelters.values()):
             return None
         joined = home(there[0])
         return joined is None or shelters.get(joined) == "running"
@@ -321,7 +321,7 @@ class Scenario:
     def finish(self):
         """After the last round: nothing is left but what is to be there."""
         self.sleep()
-        wait_until(self._tidy, 45, "sandboxes are parked or gone", 0.2)
+        wait_until(self._tidy, 10, "sandboxes are parked or gone", 0.1)
         wait_until(lambda: not self.strangers(), 10, "only this run's processes", 0.1)
         files = sorted(p.name for p in pathlib.Path(self.gate.config["state_dir"]).iterdir())
         assert len([f for f in files if f.startswith("fronts-")]) <= 2, files
