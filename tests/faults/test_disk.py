@@ -26,7 +26,8 @@ class Disk:
     def __init__(self, path):
         self.path = path
         subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0755", "tmpfs", path], check=True
+            ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0755", "tmpfs", path],
+            check=True,
         )
 
     def fill(self):
@@ -98,7 +99,9 @@ def test_disk_full(small_engine, disk, echo, engine_runs, whose):
                         assert answer.status == 200, answer.body
                     else:
                         assert answer.status == 503, (answer.status, answer.body)
-                        name = "engine-unavailable" if b"engine-un" in answer.body else "backing-off"
+                        name = (
+                            "engine-unavailable" if b"engine-un" in answer.body else "backing-off"
+                        )
                         problem(answer, 503, name)
                 assert gate.admin.status("/readyz") == 200 == gate.admin.status("/healthz")
                 assert len(gate.witness.containers("cold")) == (whose == "ours")
@@ -122,7 +125,9 @@ def test_first_start_on_a_full_disk(disk, echo, kipgate):
     """Nothing can be kept: it says so and does not run."""
     own = disk.path / "kipgate"
     own.mkdir(exist_ok=True)
-    gate = kipgate({"echo": echo()}, start=False, config={"state_dir": str(own / "s"), "owner": None})
+    gate = kipgate(
+        {"echo": echo()}, start=False, config={"state_dir": str(own / "s"), "owner": None}
+    )
     disk.fill()
     try:
         gate.spawn()

@@ -75,14 +75,17 @@ GARBLED = {
     "deep nesting before": lambda data: [chunk(b"[" * 100_000 + b"\n"), data],
     "a lie before": lambda data: [chunk(LIE), data],
 }
-LIE = json.dumps(
-    {
-        "Type": "container",
-        "Action": "die",
-        "Actor": {"ID": "0" * 64, "Attributes": {"io.kipgate.owner": "somebody", "name": "x"}},
-        "timeNano": 2**62,
-    }
-).encode() + b"\n"
+LIE = (
+    json.dumps(
+        {
+            "Type": "container",
+            "Action": "die",
+            "Actor": {"ID": "0" * 64, "Attributes": {"io.kipgate.owner": "somebody", "name": "x"}},
+            "timeNano": 2**62,
+        }
+    ).encode()
+    + b"\n"
+)
 
 
 def chunk(data):

@@ -3,7 +3,6 @@
 clock jumps, descriptors run out, another Kipgate lives on the same engine."""
 import json
 import mmap
-import os
 import pathlib
 import struct
 import subprocess

@@ -16,7 +16,9 @@ def names_in(folder, pattern, form):
 
 def test_each_fault_has_its_scenario():
     """And the other way round."""
-    rows = re.findall(r"^\| (\d+|-) \| [^|]+ \| ([^|]+) \|$", (HERE / "README.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| (\d+|-) \| [^|]+ \| ([^|]+) \|$", (HERE / "README.md").read_text(), re.M
+    )
     assert {int(row) for row, _ in rows if row != "-"} == set(range(1, 36)) - ELSEWHERE
     named = {name for _, tests in rows for name in re.findall(r"`(\w+)`", tests)}
     made = names_in(HERE.parent, "test_*.py", r"^def (test_\w+)")

@@ -36,9 +36,19 @@ def container_of(gate, service="cold"):
 
 BOOTS = {
     "exits": ({"env": worker.exit_at_boot(3)}, 502, "instance-exited", 3),
-    "eats all memory": ({"env": worker.oom_at_boot(), "memory": "16MiB"}, 502, "instance-exited", 5),
+    "eats all memory": (
+        {"env": worker.oom_at_boot(), "memory": "16MiB"},
+        502,
+        "instance-exited",
+        5,
+    ),
     "never listens": ({"env": worker.never_listen()}, 504, "start-timeout", 3),
-    "cannot be run": ({"command": ["/no/such"], "entrypoint": ["/no/such"]}, 502, "instance-exited", 3),
+    "cannot be run": (
+        {"command": ["/no/such"], "entrypoint": ["/no/such"]},
+        502,
+        "instance-exited",
+        3,
+    ),
 }
 
 
@@ -105,7 +115,9 @@ HANDS = {
 
 def disconnect(api, container):
     """Takes it off its networks, and what it joined off its."""
-    joined = api.inspect_container(container)["HostConfig"]["NetworkMode"].partition("container:")[2]
+    joined = api.inspect_container(container)["HostConfig"]["NetworkMode"].partition("container:")[
+        2
+    ]
     for network in api.inspect_container(joined or container)["NetworkSettings"]["Networks"]:
         api.disconnect_container_from_network(joined or container, network)
 
@@ -121,7 +133,10 @@ def test_other_hands_on_a_warm_worker(gate, how):
             HANDS[how](gate.witness.client.api, before)
         except docker.errors.APIError as error:  # Kipgate may have removed it meanwhile
             assert how == "restarted", error
-        told(f"{how} by hand: service", serves(gate, "/cold/a", within=10) and time.monotonic() - began)
+        told(
+            f"{how} by hand: service",
+            serves(gate, "/cold/a", within=10) and time.monotonic() - began,
+        )
         for i in range(5):
             response = gate.get(f"/cold/{i}", timeout=20)
             assert response.status == 200 and Dump(response.body).first == f"GET /{i} HTTP/1.1"
@@ -264,16 +279,23 @@ BREACHES = {  # what the worker says, how it goes on, and what the client must s
     "closes within a body": (OK + b"Content-Length: 9\r\n\r\nhalf", {"close": 1}, "broken"),
     "resets within a body": (OK + b"Content-Length: 9\r\n\r\nhalf", {"reset": 1}, "broken"),
     "closes within a chunk": (
-        OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf", {"close": 1}, "broken",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+        {"close": 1},
+        "broken",
     ),
     "closes before the last chunk": (
-        OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", {"close": 1}, "broken",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        {"close": 1},
+        "broken",
     ),
     "sends garbage": (b"\x00\xff\x16\x03\x01 garbage\r\n\r\n", {}, 502),
     "sends less and stays": (OK + b"Content-Length: 9\r\n\r\nhalf", {"close": 1}, "broken"),
     "sends more": (OK + b"Content-Length: 4\r\n\r\nfull and more", {}, b"full"),
-    "sends two answers": (OK + b"Content-Length: 4\r\n\r\nfull" + OK + b"Content-Length: 1\r\n\r\n2",
-                          {}, b"full"),
+    "sends two answers": (
+        OK + b"Content-Length: 4\r\n\r\nfull" + OK + b"Content-Length: 1\r\n\r\n2",
+        {},
+        b"full",
+    ),
     "holds a half head": (OK + b"Content-Le", {"hold": 1}, 504),
 }
 
