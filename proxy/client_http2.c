@@ -387,14 +387,6 @@ static int head(struct downstream *d, const struct http1_head *h, struct rewrite
     return s->head.p ? 0 : KG_ENOMEM;
 }
 
-static int send_head(struct stream *s, struct kg_str lines, bool end)
-{
-    unsigned count = http2_fields_response((char *)lines.p, lines.n, fields);
-
-    s->head = (struct kg_str){NULL, 0};
-    return http2_respond(&s->h2, fields, count, end);
-}
-
 static int send_trailers(struct stream *s, struct kg_str lines)
 {
     KG_ASSERT(lines.n <= sizeof text);
@@ -405,17 +397,17 @@ static int send_trailers(struct stream *s, struct kg_str lines)
 static int send_piece(struct downstream *d, const struct downstream_piece *piece)
 {
     struct stream *s = stream_of_down(d);
-    bool end = piece->last && piece->payload.n + piece->trailers.n == 0;
+    struct kg_str head_lines = s->head;
     int rc = 0;
 
-    if (s->head.p) {
-        rc = send_head(s, s->head, end);
-        if (rc != 0 || end)
-            return rc;
-    }
+    s->head = (struct kg_str){NULL, 0};
     if (piece->last && piece->trailers.n > 0)
         rc = send_trailers(s, piece->trailers);
-    if (rc == 0)
+    if (rc == 0 && head_lines.p)
+        rc = http2_respond(&s->h2, fields,
+                           http2_fields_response((char *)head_lines.p, head_lines.n, fields),
+                           piece->payload, piece->last);
+    else if (rc == 0)
         rc = http2_send(&s->h2, piece->payload, piece->last);
     if (rc == 0 && http2_pending(&s->h2) > 0)
         arm_stream(s);

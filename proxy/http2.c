@@ -297,6 +297,12 @@ static int submitted(struct http2_stream *s)
     return s->queue.error;
 }
 
+/* What is submitted now becomes a frame before the verb that submits it returns. */
+static bool is_next(const struct http2 *h)
+{
+    return !is_blocked(h) && nghttp2_session_get_outbound_queue_size(h->session) == 0;
+}
+
 int http2_request(struct http2 *h, struct http2_stream *s, const struct http2_field *fields,
                   unsigned count, bool end)
 {
@@ -307,7 +313,7 @@ int http2_request(struct http2 *h, struct http2_stream *s, const struct http2_fi
         return KG_ECLOSED;
     if (http2_room(h) == 0)
         return KG_EAGAIN;
-    id = nghttp2_submit_request(h->session, NULL, http2_nva(fields, count), count,
+    id = nghttp2_submit_request(h->session, NULL, http2_nva(fields, count, is_next(h)), count,
                                 end ? NULL : &data, s);
     if (id < 0)
         return id == NGHTTP2_ERR_NOMEM ? KG_ENOMEM : KG_ECLOSED;
@@ -319,25 +325,21 @@ int http2_request(struct http2 *h, struct http2_stream *s, const struct http2_fi
 }
 
 int http2_respond(struct http2_stream *s, const struct http2_field *fields, unsigned count,
-                  bool end)
+                  struct kg_str bytes, bool last)
 {
     nghttp2_data_provider data = {.source.ptr = s, .read_callback = read_data};
+    bool end = last && bytes.n == 0 && s->trailer_count == 0;
     int rc;
 
     if (is_over(s))
         return KG_EIO;
-    rc = nghttp2_submit_response(s->session->session, s->id, http2_nva(fields, count), count,
+    rc = nghttp2_submit_response(s->session->session, s->id,
+                                 http2_nva(fields, count, is_next(s->session)), count,
                                  end ? NULL : &data);
     if (rc != 0)
         return rc == NGHTTP2_ERR_NOMEM ? KG_ENOMEM : KG_EIO;
     s->answered = s->head_waits = true;
-    s->last = end;
-    if (end) {
-        push(s->session);
-        return submitted(s);
-    }
-    http2_mark(s->session); /* goes out with the first piece of the body */
-    return 0;
+    return http2_send(s, bytes, last);
 }
 
 int http2_interim(struct http2_stream *s, const struct http2_field *fields, unsigned count)
@@ -347,7 +349,7 @@ int http2_interim(struct http2_stream *s, const struct http2_field *fields, unsi
     if (is_over(s))
         return KG_EIO;
     rc = nghttp2_submit_headers(s->session->session, NGHTTP2_FLAG_NONE, s->id, NULL,
-                                http2_nva(fields, count), count, NULL);
+                                http2_nva(fields, count, false), count, NULL);
     http2_mark(s->session);
     return rc == 0 ? 0 : rc == NGHTTP2_ERR_NOMEM ? KG_ENOMEM : KG_EIO;
 }

@@ -245,16 +245,26 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
 
 /* --- heads: out ---------------------------------------------------------------------------- */
 
-const nghttp2_nv *http2_nva(const struct http2_field *fields, unsigned count)
+/* Is different each time, so that a table of former fields is no use for it. */
+static bool is_unique(struct kg_str name)
+{
+    return name.n == 12 && memcmp(name.p, "x-request-id", 12) == 0;
+}
+
+const nghttp2_nv *http2_nva(const struct http2_field *fields, unsigned count, bool stay)
 {
     static nghttp2_nv nva[HTTP2_MAX_FIELDS];
+    uint8_t flags =
+        stay ? NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE : NGHTTP2_NV_FLAG_NONE;
 
     KG_ASSERT(count <= HTTP2_MAX_FIELDS);
     for (unsigned i = 0; i < count; i++)
         nva[i] = (nghttp2_nv){.name = (uint8_t *)fields[i].name.p,
                               .value = (uint8_t *)fields[i].value.p,
                               .namelen = fields[i].name.n,
-                              .valuelen = fields[i].value.n};
+                              .valuelen = fields[i].value.n,
+                              .flags = is_unique(fields[i].name) ? flags | NGHTTP2_NV_FLAG_NO_INDEX
+                                                                 : flags};
     return nva;
 }
 
@@ -269,8 +279,8 @@ int http2_submit_trailers(struct http2_stream *s)
         fields[i].value = kg_str_of(at);
         at += fields[i].value.n + 1;
     }
-    return nghttp2_submit_trailer(s->session->session, s->id, http2_nva(fields, s->trailer_count),
-                                  s->trailer_count);
+    return nghttp2_submit_trailer(s->session->session, s->id,
+                                  http2_nva(fields, s->trailer_count, false), s->trailer_count);
 }
 
 /* ------------------------------------------------------------------------------------------- */

@@ -136,9 +136,9 @@ void http2_wire_drained(struct http2 *h);
  * KG_ECLOSED: it takes none any more. */
 int http2_request(struct http2 *h, struct http2_stream *s, const struct http2_field *fields,
                   unsigned count, bool end);
-/* Server role. With `end` nothing follows. */
+/* Server role: the final head, and what http2_send would say behind it. */
 int http2_respond(struct http2_stream *s, const struct http2_field *fields, unsigned count,
-                  bool end);
+                  struct kg_str bytes, bool last);
 int http2_interim(struct http2_stream *s, const struct http2_field *fields, unsigned count);
 
 /* --- bodies -------------------------------------------------------------------------------- */

@@ -19,8 +19,9 @@ void http2_turn_soon(struct proxy *p);
 /* --- http2_input.c */
 void http2_set_input(nghttp2_session_callbacks *callbacks, nghttp2_option *options);
 uint32_t http2_code_of(int error); /* for a GOAWAY after mem_recv failed */
-/* Valid until the next call. */
-const nghttp2_nv *http2_nva(const struct http2_field *fields, unsigned count);
+/* Valid until the next call. `stay`: the bytes stay until the frame is made, so no copy is needed.
+ */
+const nghttp2_nv *http2_nva(const struct http2_field *fields, unsigned count, bool stay);
 /* From read_data, at the end of the data. 0 or an error of nghttp2's. */
 int http2_submit_trailers(struct http2_stream *s);
 void http2_head_done(struct http2 *h); /* gives the assembly back, if there is one */
