@@ -84,6 +84,16 @@ def test_tls_bench_prints_all_rows(tmp_path):
         assert len(numbers) == 8 and all(n > 0 for n in numbers), (row, numbers)
 
 
+def test_http2_bench_prints_all_rows(tmp_path):
+    """Both servers, with time and rate of both shapes of load; every mark with its verdict."""
+    text = run("http2.sh", tmp_path)
+    for server in ("kipgate", "nginx"):
+        for shape in ("8 connections of 32 streams", "64 connections of 1 stream"):
+            numbers = figures(text, f"{server}, {shape}")
+            assert len(numbers) >= 2 and all(n > 0 for n in numbers[-2:]), (server, numbers)
+            assert f"CPU by nginx's, {shape}" in text and f"rate by nginx's, {shape}" in text
+
+
 def test_cold_bench_prints_all_rows(tmp_path):
     """The engine's floor and every stage of sleep; the peer is left out with words."""
     text = run("cold.sh", tmp_path)
