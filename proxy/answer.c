@@ -30,16 +30,13 @@ void answer_breach(struct exchange *ex, const char *words)
 
 void answer_lost(struct exchange *ex, bool heard)
 {
-    struct proxy *p = proxy_of(ex);
-
     if (ex->state == EXCHANGE_ASKED && ex->interim == 0 && !heard) {
         struct downstream *d = ex->down;
         forward_lost(ex);
         d->kind->resume(d);
         return;
     }
-    if (!ex->worker->removed)
-        p->gate.suspect(p->gate.self, ex->worker);
+    exchange_suspect(ex);
     answer_breach(ex, "it broke off");
 }
 

@@ -279,6 +279,14 @@ static void acquire_and_send(struct exchange *ex)
     d->kind->resume(d); /* there may be room for more of the body now */
 }
 
+void exchange_suspect(struct exchange *ex)
+{
+    struct proxy *p = proxy_of(ex);
+
+    if (ex->worker && !ex->worker->removed)
+        p->gate.suspect(p->gate.self, ex->worker);
+}
+
 static void on_timer(struct kg_timer *t)
 {
     struct exchange *ex = KG_CONTAINER_OF(t, struct exchange, timer);
@@ -291,6 +299,7 @@ static void on_timer(struct kg_timer *t)
     } else if (ex->state == EXCHANGE_CONNECTING || ex->state == EXCHANGE_ASKED) {
         snprintf(words, sizeof words, "no response head within %lld ms",
                  (long long)ex->service->request_timeout_ms);
+        exchange_suspect(ex);
         exchange_refuse_worker(ex, PROXY_UPSTREAM_TIMEOUT, words);
     } else if (ex->state == EXCHANGE_TUNNEL) {
         exchange_end(ex, EXCHANGE_BROKEN); /* half-open, and silent for long */

@@ -69,6 +69,8 @@ int exchange_begin(struct downstream *d, const struct http1_head *h);
 void exchange_acquire(struct exchange *ex);
 void exchange_slot_back(struct exchange *ex);
 void exchange_drop_upstream(struct exchange *ex); /* closes its connection to the worker */
+/* Its worker may be gone or stuck: whoever knows should look at it. */
+void exchange_suspect(struct exchange *ex);
 /* Asks the gate again in a moment. */
 void exchange_pause(struct exchange *ex);
 /* How much of the body it takes now, of bytes still to be read and of bytes that are here. */

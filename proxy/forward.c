@@ -11,14 +11,6 @@ static struct proxy *proxy_of(const struct exchange *ex)
     return ex->down->proxy;
 }
 
-static void suspect(struct exchange *ex)
-{
-    struct proxy *p = proxy_of(ex);
-
-    if (ex->worker && !ex->worker->removed)
-        p->gate.suspect(p->gate.self, ex->worker);
-}
-
 /* --- a connection -------------------------------------------------------------------------- */
 
 static void attach(struct exchange *ex, struct upstream *u)
@@ -37,7 +29,7 @@ static void ask_again(struct exchange *ex)
     struct proxy *p = proxy_of(ex);
     bool removed = ex->worker->removed;
 
-    suspect(ex);
+    exchange_suspect(ex);
     exchange_slot_back(ex);
     if (ex->acquires >= EXCHANGE_MAX_ACQUIRES) {
         exchange_refuse_worker(ex, PROXY_UPSTREAM_FAILED, "the worker cannot be reached");
@@ -179,7 +171,7 @@ void forward_lost(struct exchange *ex)
     } else if (unsent && ex->replay_whole) {
         ask_again(ex);
     } else {
-        suspect(ex);
+        exchange_suspect(ex);
         exchange_refuse_worker(ex, PROXY_UPSTREAM_FAILED,
                                "the worker closed the connection before it answered");
     }
