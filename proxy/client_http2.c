@@ -218,6 +218,15 @@ static void on_end(struct http2_stream *h)
 
 /* --- heads --------------------------------------------------------------------------------- */
 
+/* The answer is given, whole; or it could not be, and must not look as if it were. */
+static void answered(struct stream *s)
+{
+    if (s->h2.last)
+        http2_stop(&s->h2);
+    else
+        http2_reset(&s->h2, HTTP2_INTERNAL_ERROR);
+}
+
 /* An answer to what has not become an exchange. */
 static void refuse(struct stream *s, struct guard_verdict verdict, const struct http1_head *h)
 {
@@ -226,7 +235,7 @@ static void refuse(struct stream *s, struct guard_verdict verdict, const struct 
 
     downstream_refused(&s->down, verdict, h, id, &problem);
     s->down.kind->problem(&s->down, &problem);
-    http2_stop(&s->h2);
+    answered(s);
 }
 
 /* RFC 9113 8.1.1: a malformed message is an error of its stream. */
@@ -476,7 +485,7 @@ static void over(struct downstream *d, enum exchange_end how)
     s->head = (struct kg_str){NULL, 0};
     kg_buf_fini(&s->held);
     if (how == EXCHANGE_DONE || how == EXCHANGE_REFUSED)
-        http2_stop(&s->h2);
+        answered(s);
     else
         http2_reset(&s->h2, how == EXCHANGE_BROKEN ? HTTP2_INTERNAL_ERROR : HTTP2_CANCEL);
 }

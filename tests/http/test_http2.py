@@ -335,13 +335,13 @@ def test_many_streams_of_many_connections(gate):
                 connection.ask(rng.choice(["/small", worker.zeros(30000), worker.slow(20)]))
                 for _ in range(60)
             ]
-            for stream in rng.sample(streams, 8):
-                connection.send(rst_stream(stream))
-                connection.response_on(stream).reset = http2.CANCEL
-            done = [connection.response(stream) for stream in streams]
+            gone = rng.sample(streams, 8)
+            for stream in gone:
+                connection.send(rst_stream(stream))  # what crossed it may still come
+            done = [connection.response(stream) for stream in streams if stream not in gone]
             return sum(response.ended for response in done)
 
-    assert min(together([some] * 12, 60)) >= 52
+    assert together([some] * 12, 60) == [52] * 12
     no_exchange_is_left(gate)
 
 
