@@ -344,7 +344,8 @@ static void open_fleet(void)
 {
     const struct fleet_params params = {
         .engine = &ops,
-        .fronts = {NULL, no_grant, no_refuse, no_instance, on_probe, no_instance, no_instance},
+        .fronts = {NULL, no_grant, no_refuse, no_instance, on_probe, no_instance, no_instance,
+                   NULL},
         .observer = {.changed = changed, .cold_start = cold_start, .reaped = reaped},
         .owner = "test",
         .max_starts = 4,
