@@ -47,7 +47,8 @@ def load(peer, port, shape, seconds):
     ).stdout
     used = peer.cpu() - before
     done, failed = re.search(r"(\d+) succeeded, (\d+) failed", said).groups()
-    if int(failed) or not int(done):
+    carried = int(re.search(r"\((\d+)\) data", said)[1])
+    if int(failed) or not int(done) or carried < int(done):
         sys.exit(f"{peer.name}: {done} requests succeeded and {failed} failed\n{said}")
     return {"rate": int(done) / seconds, "cpu_us": used * 1e6 / int(done)}
 
