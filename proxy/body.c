@@ -15,7 +15,7 @@ void body_init(struct body *b, const struct http1_head *h, bool from_worker)
     if (h->framing == HTTP1_CHUNKED) {
         kg_buf_init(&b->trailers, KG_MAX_HEAD_BYTES);
         chunk_init(&b->chunk, &b->trailers, from_worker, h->bytes, h->field_count);
-        b->chunk.drop_trailers = h->names_fields; /* whichever are named: RFC 9110 6.5.1 lets us */
+        b->chunk.dropped = h->named;
     }
 }
 

@@ -198,20 +198,25 @@ static void step(struct chunk *c, unsigned char b)
 /* --- trailers -----------------------------------------------------------------------------------
  */
 
-/* The section is whole and guarded: may these fields stand in it? */
+/* The section is whole and guarded: may these fields stand in it, and go on? */
 static enum chunk_result check_trailers(struct chunk *c)
 {
-    const char *at = c->trailers->data, *end = at + c->trailers->len;
+    char *at = c->trailers->data, *end = at + c->trailers->len;
     while (at < end) {
-        const char *colon = memchr(at, ':', (size_t)(end - at));
-        const char *lf = memchr(at, '\n', (size_t)(end - at));
+        char *colon = memchr(at, ':', (size_t)(end - at));
+        char *lf = memchr(at, '\n', (size_t)(end - at));
         KG_ASSERT(colon && lf && colon < lf); /* the guard saw to it */
-        if (field_flags(field_find((struct kg_str){at, (size_t)(colon - at)})) & FIELD_NOT_LAST)
+        struct kg_str name = {at, (size_t)(colon - at)};
+        if (field_flags(field_find(name)) & FIELD_NOT_LAST)
             return refuse(c, PROXY_BAD_REQUEST, "a trailer that only a head may carry");
-        at = lf + 1;
+        if (!field_names_have(&c->dropped, name)) {
+            at = lf + 1;
+            continue;
+        }
+        memmove(at, lf + 1, (size_t)(end - lf)); /* with the NUL */
+        end -= lf + 1 - at;
     }
-    if (c->drop_trailers)
-        kg_buf_clear(c->trailers);
+    c->trailers->len = (size_t)(end - c->trailers->data);
     c->state = END;
     return CHUNK_END;
 }

@@ -6,6 +6,7 @@
 #define PROXY_CHUNK_H
 
 #include "base/buf.h"
+#include "proxy/field.h"
 #include "proxy/guard.h"
 
 enum chunk_result {
@@ -18,7 +19,7 @@ enum chunk_result {
 /* One message's decoder. A plain value; nothing to free. */
 struct chunk {
     uint8_t state, digits, from_worker;
-    bool drop_trailers; /* to be set behind chunk_init: checked, then forgotten */
+    struct field_names dropped; /* to be set behind chunk_init: trailers that go no further */
     uint32_t ext_bytes;
     uint64_t left; /* of the current chunk */
     struct kg_buf *trailers;

@@ -131,3 +131,34 @@ unsigned field_flags(enum field_id id)
     KG_ASSERT((unsigned)id < FIELD_COUNT);
     return rows[id].flags;
 }
+
+static uint32_t hash_name(struct kg_str name)
+{
+    uint32_t h = 0x811c9dc5u; /* FNV-1a */
+
+    for (size_t i = 0; i < name.n; i++) {
+        unsigned char c = (unsigned char)name.p[i];
+        h = (h ^ (c >= 'A' && c <= 'Z' ? c | 0x20u : c)) * 0x01000193u;
+    }
+    return h;
+}
+
+void field_names_add(struct field_names *names, struct kg_str name)
+{
+    if (names->count < FIELD_NAMES_KNOWN)
+        names->hash[names->count] = hash_name(name);
+    names->count++;
+}
+
+bool field_names_have(const struct field_names *names, struct kg_str name)
+{
+    uint32_t h;
+
+    if (names->count == 0 || names->count > FIELD_NAMES_KNOWN)
+        return names->count > 0;
+    h = hash_name(name);
+    for (uint32_t i = 0; i < names->count; i++)
+        if (names->hash[i] == h)
+            return true;
+    return false;
+}

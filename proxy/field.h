@@ -71,6 +71,16 @@ enum field_id {
     FIELD_COUNT
 };
 
+/* A few names to be known again, in any case of letters, when their bytes are gone: by what is
+ * likely theirs alone. Another field is taken for one of them at worst. */
+#define FIELD_NAMES_KNOWN 4
+struct field_names {
+    uint32_t count; /* more than FIELD_NAMES_KNOWN: any name is taken for one of them */
+    uint32_t hash[FIELD_NAMES_KNOWN];
+};
+void field_names_add(struct field_names *names, struct kg_str name);
+bool field_names_have(const struct field_names *names, struct kg_str name);
+
 /* Which field this is, in any case of letters. Never fails. */
 enum field_id field_find(struct kg_str name);
 /* enum field_flag bits; FIELD_OTHER has none. FIELD_SPOOF has all that lead to a drop. */

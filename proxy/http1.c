@@ -153,7 +153,8 @@ struct options {
 
 static void name_field(struct http1_head *h, struct kg_str name)
 {
-    h->names_fields |= !(field_flags(field_find(name)) & FIELD_HOP);
+    if (!(field_flags(field_find(name)) & FIELD_HOP))
+        field_names_add(&h->named, name);
     for (unsigned i = 0; i < h->field_count; i++)
         if (kg_str_eq_nocase(h->fields[i].name, name))
             h->fields[i].named = true;

@@ -51,11 +51,11 @@ struct http1_head {
     bool websocket;           /* request: asks to upgrade, by the rules; 101 and 426: offers it */
     bool te_trailers;         /* request: takes trailers */
     bool idempotent;          /* GET HEAD OPTIONS PUT DELETE: may be sent again by the rules */
-    bool names_fields;        /* Connection names fields that are not of this hop by themselves */
     int64_t max_forwards;     /* OPTIONS: how many more may pass it on; -1: nothing is said */
     enum http1_framing framing;
     int64_t content_length; /* LENGTH: of the body. For HEAD and 304: what the field said, or -1 */
     uint32_t bytes;         /* of the whole head: a trailer section shares its limits */
+    struct field_names named; /* in Connection, beside the options and fields of this hop */
     uint32_t field_count;
     uint8_t first[FIELD_COUNT]; /* 1 + index of the first field with this id; 0 = none */
     uint8_t count[FIELD_COUNT];

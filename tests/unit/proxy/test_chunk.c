@@ -303,6 +303,38 @@ START_TEST(trailer_limits)
 }
 END_TEST
 
+/* Which ones a Connection names is known by hashes; of too many names any may be meant. */
+START_TEST(named_trailers_go_no_further)
+{
+    static const char text[] = "0\r\nX-One: 1\r\nX-Kept: 2\r\nx-oNE: 3\r\nX-Two:\r\n\r\n";
+    static const char *const names[] = {"x-one", "X-TWO", "x-3", "x-4", "x-5"};
+    static const struct {
+        size_t names;
+        const char *left;
+    } cases[] = {
+        {0, "X-One: 1\r\nX-Kept: 2\r\nx-oNE: 3\r\nX-Two:\r\n"},
+        {1, "X-Kept: 2\r\nX-Two:\r\n"},
+        {2, "X-Kept: 2\r\n"},
+        {FIELD_NAMES_KNOWN, "X-Kept: 2\r\n"},
+        {FIELD_NAMES_KNOWN + 1, ""},
+    };
+    struct kg_buf trailers;
+    struct kg_str payload;
+    struct chunk c;
+    size_t used;
+
+    kg_buf_init(&trailers, KG_MAX_HEAD_BYTES);
+    chunk_init(&c, &trailers, false, 0, 0);
+    for (size_t i = 0; i < cases[_i].names; i++)
+        field_names_add(&c.dropped, kg_str_of(names[i]));
+    ck_assert_int_eq(chunk_feed(&c, (struct kg_str){text, sizeof text - 1}, &used, &payload),
+                     CHUNK_END);
+    ck_assert_str_eq(trailers.data, cases[_i].left);
+    ck_assert_uint_eq(trailers.len, strlen(cases[_i].left));
+    kg_buf_fini(&trailers);
+}
+END_TEST
+
 START_TEST(stays_where_it_ended)
 {
     struct kg_buf trailers;
@@ -431,6 +463,7 @@ int main(void)
     tcase_add_test(t, extension_limit);
     tcase_add_test(t, size_limit);
     tcase_add_test(t, trailer_limits);
+    tcase_add_loop_test(t, named_trailers_go_no_further, 0, 5);
     tcase_add_test(t, stays_where_it_ended);
     tcase_add_test(t, writer);
     tcase_add_test(t, fuzz_good);
