@@ -194,7 +194,6 @@ def test_requests_that_were_not_processed(peer, gate, how):
             connection.send(rst_stream(request.stream, REFUSED_STREAM))
         else:
             connection.send(frame(GOAWAY, 0, 0, struct.pack(">II", 0, NO_ERROR)))
-            connection.close()
 
     peer.on_end[f"/{how}"] = begin
     assert ask(gate, f"/{how}", method="POST", body=b"ok").status == 200 and len(tries) == 2
