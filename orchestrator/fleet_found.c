@@ -43,9 +43,9 @@ static void ended_early(struct fleet_instance *i, const struct engine_container 
         fleet_lost(i, excuse);
         return;
     }
-    if (c->exit_code == KILLED && !c->oom_killed && !i->oom && !i->asked_why) {
-        i->asked_why = true; /* that it was for want of memory may be told a moment later */
-        i->todo_ms = i->fleet->now_ms + FLEET_WHY_MS;
+    if (c->exit_code == KILLED && !c->oom_killed && !i->oom && i->asked_why < FLEET_WHY_TRIES) {
+        /* That it was for want of memory may be told a moment later. */
+        i->todo_ms = i->fleet->now_ms + (FLEET_WHY_MS << i->asked_why++);
         fleet_step(i, INSTANCE_ON_UNKNOWN, NULL);
         return;
     }

@@ -26,7 +26,8 @@
 #define FLEET_ADDRESS_TRIES 8  /* questions for the address of a container found running */
 #define FLEET_MAX_FOREIGN 1024 /* containers remembered as told of */
 #define FLEET_RECALL_MS 50     /* a front that has not answered a recall by then has nothing free */
-#define FLEET_WHY_MS 30        /* after which an engine knows why a worker was killed */
+#define FLEET_WHY_MS 30        /* after which an engine knows why a worker was killed; */
+#define FLEET_WHY_TRIES 4      /* it is asked so often, after twice the time each */
 #define FLEET_FREEZER_MS 2000  /* after a resume an engine may still say or do the pause before */
 #define FLEET_PEAKS 4          /* parts of the idle timeout over which the most in use is kept */
 #define FLEET_PEAK_LEAST_MS 250
@@ -132,14 +133,14 @@ struct fleet_instance {
     bool provisioned;                  /* by this run, not adopted */
     bool held;                         /* adopted while fronts of a former run live */
     bool pulled, recreated, blamed, reaped, oom, unanswered, start_slot;
-    bool asked_why;  /* it was killed, and the engine has been asked a second time */
-    bool spare;      /* made to be kept: frozen once it is ready and nobody needs it */
-    bool keep;       /* its container is kept when it has stopped */
-    bool start_cut;  /* whether a start of it was carried out is not known */
-    bool restarted;  /* it had stopped before: found ended, it may not have been started yet */
-    bool woken;      /* the same, for good: news of a death may be of that former life */
-    bool rested;     /* paused by us before: news of a pause may be of that one */
-    bool unpausable; /* the engine would not freeze it */
+    unsigned asked_why; /* it was killed, and the engine was asked again so often */
+    bool spare;         /* made to be kept: frozen once it is ready and nobody needs it */
+    bool keep;          /* its container is kept when it has stopped */
+    bool start_cut;     /* whether a start of it was carried out is not known */
+    bool restarted;     /* it had stopped before: found ended, it may not have been started yet */
+    bool woken;         /* the same, for good: news of a death may be of that former life */
+    bool rested;        /* paused by us before: news of a pause may be of that one */
+    bool unpausable;    /* the engine would not freeze it */
     enum proxy_warmth warmth; /* what those waited for whom it served first */
     int64_t memory_bytes;     /* held while paused; 0: not known */
     /* The one call in flight, and the one that is made next. */
