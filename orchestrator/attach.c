@@ -52,7 +52,7 @@ static void close_all(const int *fds, size_t n)
         close(fds[i]);
 }
 
-/* False: it is closed, and all that came with it. */
+/* False: what came with it is closed; the channel is the caller's. */
 static bool hear_hello(int channel, size_t index, uint64_t set_up, struct attached *out)
 {
     _Alignas(8) char bytes[KG_MAX_MESSAGE_BYTES];

@@ -49,19 +49,14 @@ bool fleet_is_claimed(const struct fleet *f, const char *name)
     return false;
 }
 
-bool fleet_claims_bind(struct fleet_instance *i)
+void fleet_claims_bind(struct fleet_instance *i)
 {
-    bool any = false;
-
     KG_LIST_EACH_SAFE(it, &i->fleet->claims)
     {
         struct fleet_claim *c = KG_LIST_ENTRY(it, struct fleet_claim, link);
-        if (strcmp(c->name, i->name) != 0)
-            continue;
-        bind_it(i, c);
-        any = true;
+        if (strcmp(c->name, i->name) == 0)
+            bind_it(i, c);
     }
-    return any;
 }
 
 void fleet_claims_refuse(struct fleet *f, const char *name)

@@ -304,7 +304,7 @@ int64_t fleet_foresee_due_ms(const struct fleet_service *s); /* KG_NEVER: nothin
 
 /* --- fleet_claim.c: what fronts hold of a former control --- */
 bool fleet_is_claimed(const struct fleet *f, const char *name);
-bool fleet_claims_bind(struct fleet_instance *i); /* false: there are none */
+void fleet_claims_bind(struct fleet_instance *i);
 /* Of a container by that name; NULL: of all that are not known at all. */
 void fleet_claims_refuse(struct fleet *f, const char *name);
 void fleet_claims_forget(struct fleet *f, int front); /* the front is gone; -1: all */

@@ -98,8 +98,11 @@ static void detach(struct front_session *s)
     if (!s->fronts->ending)
         KG_LOG(KG_LOG_WARN, "front-ended", KG_FN("front", s->index));
     kill_attached(s);
-    waitpid(s->pid, NULL, 0); /* it is a child of ours where we were started anew in our place */
-    close(s->pid_fd);
+    /* It is a child of ours where we were started anew; one that could not be killed is not waited
+     * for. */
+    waitpid(s->pid, NULL, s->pid_fd >= 0 ? 0 : WNOHANG);
+    if (s->pid_fd >= 0)
+        close(s->pid_fd);
     s->pid_fd = -1;
     s->attached = false;
     gone(s);

@@ -34,43 +34,43 @@ static uint64_t set_up_of(const struct config *c)
 
 /* --- of attached fronts --------------------------------------------------------------------- */
 
+/* How many of a front's listeners are for clients: the first one has the admin listener, too. */
+static size_t public_count(const struct listeners *l, const struct config *c, size_t front)
+{
+    size_t admin = front == 0 && strcmp(c->admin, "off") != 0,
+           all = l->attached[front].listener_count;
+
+    return all > admin ? all - admin : 0;
+}
+
+/* Takes those that have as many listeners as the first: what another one says is a lie. Gives how
+ * many listeners that are; 0: there is no such front. */
 static size_t find_fronts(struct listeners *l, const struct config *c, struct state *s)
 {
-    size_t found = 0;
+    size_t count = 0;
 
     for (size_t i = 0; i < KG_MAX_FRONTS; i++) {
         l->attached[i].channel = -1;
         if (!attach_find(s, i, l->set_up, &l->attached[i]))
             continue;
-        if (i >= (size_t)c->fronts || l->attached[i].listener_count == 0) {
+        if (count == 0 && i < (size_t)c->fronts && public_count(l, c, i) <= KG_MAX_LISTEN)
+            count = public_count(l, c, i);
+        if (i >= (size_t)c->fronts || count == 0 || public_count(l, c, i) != count) {
             attached_close(&l->attached[i]);
             continue;
         }
         state_life_adopt(s, i, l->attached[i].life);
         KG_LOG(KG_LOG_INFO, "front-attached", KG_FN("front", (int64_t)i),
                KG_FN("pid", l->attached[i].pid));
-        found++;
     }
-    return found;
+    return count;
 }
 
-/* How many of a front's listeners are for clients: the first one has the admin listener, too. */
-static size_t public_count(const struct listeners *l, const struct config *c, size_t front)
-{
-    bool has_admin = front == 0 && strcmp(c->admin, "off") != 0;
-
-    return l->attached[front].listener_count - has_admin;
-}
-
-static int inherit(struct listeners *l, const struct config *c, struct kg_err *err)
+static int inherit(struct listeners *l, const struct config *c, size_t count, struct kg_err *err)
 {
     int fds[KG_MAX_FRONTS], rc = 0;
-    size_t count = 0;
 
-    for (size_t front = 0; front < (size_t)c->fronts && count == 0; front++)
-        if (l->attached[front].channel >= 0)
-            count = public_count(l, c, front);
-    for (size_t n = 0; rc == 0 && n < count && n < KG_MAX_LISTEN; n++) {
+    for (size_t n = 0; rc == 0 && n < count; n++) {
         bool secure = false;
         const char *address =
             n < c->listen.count ? config_listen_address(c->listen.items[n], &secure) : "passed";
@@ -120,10 +120,12 @@ static int open_new(struct listeners *l, const struct config *c, const struct st
 
 int listeners_open(struct listeners *l, const struct config *c, struct state *s, struct kg_err *err)
 {
+    size_t inherited;
     int rc;
 
     l->set_up = set_up_of(c);
-    rc = find_fronts(l, c, s) > 0 ? inherit(l, c, err) : open_new(l, c, s, err);
+    inherited = find_fronts(l, c, s);
+    rc = inherited > 0 ? inherit(l, c, inherited, err) : open_new(l, c, s, err);
     if (rc == 0 && l->admin.count == 0 && strcmp(c->admin, "off") != 0)
         rc = listen_patiently(s, &l->admin, c->admin, 1, err);
     for (size_t i = 0; rc == 0 && i < l->count; i++) {
