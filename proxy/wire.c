@@ -127,6 +127,17 @@ void wire_broke(struct wire *w)
     w->kind->on_broken(w);
 }
 
+/* libuv takes a hang-up behind the last bytes for an end without reading again, so it may be that
+ * of a reset: the kernel tells the difference, and by EPIPE that an end came before the reset. */
+static bool was_reset(const struct wire *w)
+{
+    int error = 0;
+    socklen_t n = sizeof error;
+
+    return getsockopt(wire_fd(w), SOL_SOCKET, SO_ERROR, &error, &n) != 0 ||
+           (error != 0 && error != EPIPE);
+}
+
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
     struct wire *w = s->data;
@@ -137,7 +148,7 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
         w->kind->on_bytes(w, buf->base, (size_t)n);
     else if (n == UV_ENOBUFS)
         wire_paused(w);
-    else if (n == UV_EOF)
+    else if (n == UV_EOF && !was_reset(w))
         wire_ended(w);
     else if (n < 0)
         wire_broke(w);

@@ -270,6 +270,32 @@ START_TEST(worker_that_breaks_off_within_a_body)
 }
 END_TEST
 
+/* Bytes and reset are found by one look at the socket: the reset must not pass for an end, unless
+ * one came before it. */
+START_TEST(reset_is_no_end_of_a_body)
+{
+    const char *all = "HTTP/1.1 200 OK\r\n\r\nabc";
+
+    for (int ended = 0; ended < 2; ended++) {
+        struct peer c, w = begin(&c);
+        say(&c, GET "\r\n");
+        forget(&w);
+        hear(&w, "\r\n\r\n");
+        ck_assert_int_eq(send(w.fd, all, strlen(all), 0), (ssize_t)strlen(all));
+        if (ended)
+            shutdown(w.fd, SHUT_WR);
+        hang_up(&w);
+        if (ended)
+            hear(&c, "\r\n0\r\n");
+        else
+            hear_end(&c);
+        ck_assert_int_eq(has(&c, "\r\n0\r\n"), ended);
+        bye(&c);
+    }
+    ck_assert_uint_eq(world.stats.services[1].broken, 1);
+}
+END_TEST
+
 START_TEST(bytes_behind_an_answer_poison_the_connection)
 {
     struct peer c = client(), w;
@@ -434,6 +460,7 @@ int main(void)
                                   unasked_101_is_a_breach,
                                   worker_that_ends_before_its_head,
                                   worker_that_breaks_off_within_a_body,
+                                  reset_is_no_end_of_a_body,
                                   bytes_behind_an_answer_poison_the_connection,
                                   stale_connection_is_tried_again_once,
                                   post_is_not_sent_twice,
