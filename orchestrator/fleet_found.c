@@ -44,7 +44,7 @@ static void ended_early(struct fleet_instance *i, const struct engine_container 
         return;
     }
     if (c->exit_code == KILLED && !c->oom_killed && !i->oom && i->asked_why < FLEET_WHY_TRIES) {
-        /* That it was for want of memory may be told a moment later. */
+        /* That it was for want of memory may be told a moment later, or never. */
         i->todo_ms = i->fleet->now_ms + (FLEET_WHY_MS << i->asked_why++);
         fleet_step(i, INSTANCE_ON_UNKNOWN, NULL);
         return;
@@ -52,7 +52,8 @@ static void ended_early(struct fleet_instance *i, const struct engine_container 
     if (c->oom_killed || i->oom)
         snprintf(words, sizeof words, "killed: out of memory");
     else
-        snprintf(words, sizeof words, "exit code %d", c->exit_code);
+        snprintf(words, sizeof words, "exit code %d%s", c->exit_code,
+                 c->exit_code == KILLED ? " (killed, perhaps out of memory)" : "");
     fleet_fail(i, ORCH_INSTANCE_EXITED, true, words, NULL);
 }
 

@@ -183,7 +183,7 @@ RIG void answer_created(struct rig *r)
     answer(expect(r, CREATE), &a);
     fleet_check(r->f);
 }
-RIG void answer_look(struct rig *r, enum engine_state state)
+RIG void answer_exit(struct rig *r, enum engine_state state, int exit_code)
 {
     struct engine_answer a = {0};
     unsigned n = r->boxes;
@@ -191,9 +191,14 @@ RIG void answer_look(struct rig *r, enum engine_state state)
     sscanf(expect(r, LOOK)->target, "id-%u", &n); /* asked by name: the one made last */
     a.container = box(r, n, r->name, state);
     if (state == ENGINE_EXITED)
-        a.container.exit_code = 3;
+        a.container.exit_code = exit_code;
     answer(expect(r, LOOK), &a);
     fleet_check(r->f);
+}
+
+RIG void answer_look(struct rig *r, enum engine_state state)
+{
+    answer_exit(r, state, 3);
 }
 
 /* --- the fronts --- */

@@ -249,6 +249,28 @@ START_TEST(oom_is_named)
 }
 END_TEST
 
+/* Docker 20.10 was seen to lose one out-of-memory notice in three. */
+START_TEST(killed_and_nobody_says_why)
+{
+    struct rig *r = rig_new(1);
+
+    ask(r, 0);
+    until_probed(r);
+    tell(r, ENGINE_EVENT_DIE);
+    for (int wait_ms = 30; wait_ms <= 240; wait_ms *= 2) {
+        answer_exit(r, ENGINE_EXITED, 137);
+        hear_nothing(r);
+        pass(r, wait_ms);
+    }
+    answer_exit(r, ENGINE_EXITED, 137);
+    hear(r, PROBE_STOP);
+    hear(r, GONE);
+    ck_assert_str_eq(hear_refusal(r, ORCH_INSTANCE_EXITED)->detail,
+                     "service a: exit code 137 (killed, perhaps out of memory)");
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(bad_command_fails_at_once_and_is_removed)
 {
     struct rig *r = rig_new(1);
@@ -565,6 +587,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, pull_timeout_ends_the_wait);
     tcase_add_test(c, death_while_probed_ends_the_wait_at_once);
     tcase_add_test(c, oom_is_named);
+    tcase_add_test(c, killed_and_nobody_says_why);
     tcase_add_test(c, bad_command_fails_at_once_and_is_removed);
     tcase_add_test(c, start_timeout_refuses_and_removes);
     tcase_add_test(c, backoff_doubles_and_is_reset_by_ready);
