@@ -187,7 +187,7 @@ def test_reload_of_what_cannot_change(gate):
 
 def test_metrics_of_the_interface(gate):
     """Every promised name is there after a life, with its labels."""
-    assert gate.get("/").status == 200
+    assert gate.get("/").status == 200 and gate.get("nowhere.test").status == 400
     gate.admin.wake("idle")
     gate.admin.sleep("idle")
     samples = gate.admin.metrics()
@@ -202,6 +202,12 @@ def test_metrics_of_the_interface(gate):
         "instances": {"service", "state"},
         "exchanges": {"service"},
         "waiting": {"service"},
+        "refused_total": {"service", "reason"},
+        "reaped_total": {"service", "action"},
+        "resumes_total": {"service"},
+        "sandboxes": {"state"},
+        "sandboxes_off": set(),
+        "starts_total": {"network"},
         "engine_up": set(),
         "engine_call_seconds_bucket": {"op", "le"},
         "build_info": {"version"},

@@ -194,7 +194,9 @@ def test_nobody_waits_for_ever_without_control(kipgate, echo):
     asked = Background(gate.get, "/waits", timeout=60)
     gate.wait_log(10, event="instance-state", to="probing")
     (front,) = gate.fronts()
+    began = time.monotonic()
     gate.kill9()
     response = asked.result(50)
     problem(response, 503, "draining")
+    assert time.monotonic() - began > 29, "another control may come for thirty seconds"
     wait_until(lambda: not proc.alive(front), 10, "the front has ended")

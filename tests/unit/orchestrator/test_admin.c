@@ -188,6 +188,16 @@ START_TEST(test_reload)
 }
 END_TEST
 
+/* What has no room is told as such, and never as an answer that ends too early. */
+START_TEST(test_an_answer_without_memory_is_a_problem)
+{
+    const uint64_t request = 77;
+
+    admin_answer_json(admin, request, 200, NULL); /* as it is when a part of it could not be had */
+    is_problem(reply_to(request), 500, "out-of-memory", "");
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -201,6 +211,7 @@ int main(void)
         test_put_and_delete,
         test_a_put_that_is_wrong,
         test_reload,
+        test_an_answer_without_memory_is_a_problem,
     };
 
     return run_cases("admin", tests, sizeof tests / sizeof *tests);

@@ -149,6 +149,49 @@ static void with_dates(int from_days, int to_days, int rsa_bits, const char *wor
     tls_case_free(&made);
 }
 
+/* A certificate file that is filled up to a size. */
+static void put_large(size_t n)
+{
+    char path[256], *text = malloc(n);
+
+    memset(text, '\n', n);
+    memcpy(text, one.chain, strlen(one.chain));
+    tls_case_file(path, dir, "one.pem", text, n);
+    free(text);
+}
+
+START_TEST(test_the_size_of_files)
+{
+    write_files();
+    for (int d = -1; d <= 0; d++) {
+        put_large((size_t)(KG_MAX_TLS_FILE_BYTES + d));
+        config_free(good(text_of(PAIR_ONLY), NULL));
+    }
+    put_large(KG_MAX_TLS_FILE_BYTES + 1);
+    bad(text_of(PAIR_ONLY), NULL, "one.pem: is larger than 524288 bytes");
+    write_files();
+}
+END_TEST
+
+START_TEST(test_limit_of_certificates)
+{
+    static char text[KG_MAX_CERTIFICATES * 200 + 400];
+
+    write_files();
+    for (int count = KG_MAX_CERTIFICATES - 1; count <= KG_MAX_CERTIFICATES + 1; count++) {
+        size_t n = (size_t)snprintf(text, sizeof text, "{\"certificates\": [");
+        for (int i = 0; i < count; i++)
+            n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", i > 0 ? ", " : "",
+                                  text_of(PAIR));
+        snprintf(text + n, sizeof text - n, "], " REST);
+        if (count <= KG_MAX_CERTIFICATES)
+            config_free(good(text, NULL));
+        else
+            bad(text, NULL, "certificates: ");
+    }
+}
+END_TEST
+
 START_TEST(test_dates_and_strength)
 {
     with_dates(-9, -2, 0, "certificates[0].certificate: /tmp/kipgate-tls-");
@@ -224,6 +267,8 @@ int main(void)
         test_words_that_are_none_of_ours,
         test_what_does_not_fit_together,
         test_files_that_cannot_be_used,
+        test_the_size_of_files,
+        test_limit_of_certificates,
         test_dates_and_strength,
         test_an_encrypted_key,
         test_responses_to_staple,

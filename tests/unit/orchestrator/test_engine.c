@@ -245,6 +245,21 @@ START_TEST(up_then_list)
 }
 END_TEST
 
+START_TEST(the_list_is_asked_for_again_and_again)
+{
+    uint64_t in_ms;
+
+    come_up();
+    for (int n = 2; n <= 3; n++) {
+        in_ms = uv_timer_get_due_in(&engine->relist);
+        ck_assert_uint_gt(in_ms, KG_ENGINE_RECONCILE_MS - 5000);
+        ck_assert_uint_le(in_ms, KG_ENGINE_RECONCILE_MS);
+        uv_timer_start(&engine->relist, engine->relist.timer_cb, 0, 0); /* it is time */
+        until(&lists, n);
+    }
+}
+END_TEST
+
 static const struct {
     const char *answer, *words;
 } bad_pings[] = {
@@ -357,11 +372,19 @@ START_TEST(a_bad_list_is_asked_for_again)
 }
 END_TEST
 
+#define OPEN8 "[[[[[[[["
+#define SHUT8 "]]]]]]]]"
+#define OPEN63 OPEN8 OPEN8 OPEN8 OPEN8 OPEN8 OPEN8 OPEN8 "[[[[[[["
+#define SHUT63 SHUT8 SHUT8 SHUT8 SHUT8 SHUT8 SHUT8 SHUT8 "]]]]]]]"
+_Static_assert(sizeof OPEN63 == KG_ENGINE_MAX_JSON_DEPTH, "so deep within an object is the most");
+
 static const struct {
     const char *answer;
     int code;
 } bad_inspects[] = {
     {OK_JSON "Content-Length: 2\r\n\r\n{}", 0},
+    {OK_JSON "Content-Length: 132\r\n\r\n{\"a\":" OPEN63 SHUT63 "}", 0},
+    {OK_JSON "Content-Length: 134\r\n\r\n{\"a\":[" OPEN63 SHUT63 "]}", KG_EPROTO},
     {OK_JSON "Content-Length: 6\r\n\r\n<html>", KG_EPROTO},
     {OK_JSON "Content-Length: 0\r\n\r\n", KG_EPROTO},
     {"HTTP/1.1 500 No\r\nContent-Length: 6\r\n\r\n<html>", KG_EIO},
@@ -672,6 +695,7 @@ static Suite *make_suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, up_then_list);
+    tcase_add_test(t, the_list_is_asked_for_again_and_again);
     tcase_add_loop_test(t, what_is_no_engine_is_down_with_words, 0,
                         sizeof bad_pings / sizeof *bad_pings);
     tcase_add_test(t, an_engine_that_is_late_is_given_longer);

@@ -670,6 +670,24 @@ START_TEST(single_settings_override_the_profile)
 }
 END_TEST
 
+START_TEST(words_and_limits_are_passed_on)
+{
+    static char flag[] = "-c", script[] = "a \"b\"", init[] = "/init";
+    char *command[] = {flag, script}, *entry[] = {init};
+    struct config_service s = plain_service();
+    struct json *n;
+
+    s.command = list_of(command, 2);
+    s.entrypoint = list_of(entry, 1);
+    s.nano_cpus = 1500000000;
+    n = body_of(&s, &plain_ground, 80);
+    has(n, "Cmd", "[\"-c\",\"a \\\"b\\\"\"]");
+    has(n, "Entrypoint", "[\"/init\"]");
+    has(n, "HostConfig.NanoCpus", "1500000000");
+    json_free(n);
+}
+END_TEST
+
 START_TEST(labels_cannot_pretend_to_be_ours)
 {
     static char a[] = "a=b\",\"x=y", b[] = "io.kipgate.owner=evil", c[] = "bare";
@@ -760,6 +778,7 @@ static void add_tests(TCase *t)
     tcase_add_test(t, the_default_profile);
     tcase_add_test(t, the_strict_profile);
     tcase_add_test(t, single_settings_override_the_profile);
+    tcase_add_test(t, words_and_limits_are_passed_on);
     tcase_add_test(t, labels_cannot_pretend_to_be_ours);
     tcase_add_test(t, published_only_where_it_must_be);
     tcase_add_test(t, a_socket_is_a_directory_of_the_hosts);

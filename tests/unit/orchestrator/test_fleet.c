@@ -61,6 +61,28 @@ START_TEST(queue_cap_is_exact)
 }
 END_TEST
 
+/* Over all its services: no front can fill control's memory. */
+START_TEST(waiting_requests_of_a_front_have_a_cap)
+{
+    struct rig *r = rig_closed(2);
+
+    r->service.queue = KG_MAX_WAITING_PER_FRONT + 10;
+    configure(r);
+    engine_up(r);
+    for (int n = 0; n < KG_MAX_WAITING_PER_FRONT; n++)
+        fleet_acquire(r->f, 0, ++r->ticket, 0, false, r->now_ms);
+    hear_nothing(r);
+    ask(r, 0); /* n+1 */
+    hear_refusal(r, PROXY_OVERLOADED);
+    ask(r, 1); /* of another front */
+    hear_nothing(r);
+    fleet_withdraw(r->f, 0, 1, r->now_ms);
+    ask(r, 0);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(ready_slots_are_granted_at_once)
 {
     struct rig *r = rig_new(1);
@@ -577,6 +599,7 @@ static void add_tests(Suite *suite)
 
     tcase_add_test(c, d5_a_thousand_cold_requests_make_one_container);
     tcase_add_test(c, queue_cap_is_exact);
+    tcase_add_test(c, waiting_requests_of_a_front_have_a_cap);
     tcase_add_test(c, ready_slots_are_granted_at_once);
     tcase_add_test(c, quiet_requests_never_wake);
     tcase_add_test(c, unknown_services_are_refused);

@@ -107,6 +107,27 @@ START_TEST(start_that_timed_out)
 }
 END_TEST
 
+/* Its own deadline, and a little for the engine's client to tell of it first. */
+START_TEST(a_start_has_longer_than_other_calls)
+{
+    struct rig *r = rig_closed(1);
+
+    r->service.start_timeout_ms = 600000;
+    configure(r);
+    engine_up(r);
+    ask(r, 0);
+    answer_created(r);
+    pass(r, KG_ENGINE_START_TIMEOUT_MS);
+    expect(r, START);
+    pass(r, 5000);
+    expect(r, LOOK);
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    hear(r, GRANT);
+    rig_free(r);
+}
+END_TEST
+
 /* Seen when an engine is killed in a start: what it left makes every further start of that
  * container fail. Who waits gets another one; only if that fails, too, is it told. */
 START_TEST(start_that_was_cut_off_and_cannot_be_repeated)
@@ -588,6 +609,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, create_that_timed_out_and_did_not_happen);
     tcase_add_test(c, create_that_happens_after_we_gave_up_is_removed);
     tcase_add_test(c, start_that_timed_out);
+    tcase_add_test(c, a_start_has_longer_than_other_calls);
     tcase_add_test(c, start_that_was_cut_off_and_cannot_be_repeated);
     tcase_add_test(c, remove_that_timed_out);
     tcase_add_test(c, a_call_that_is_never_answered_is_given_up);

@@ -3,6 +3,7 @@
  * fewer when fewer were enough, never fewer than asked for. The difficulty: the moment in which a
  * number changes must be told from the one before it. */
 #include "fleet_rig.h"
+#include "orchestrator/fleet_priv.h"
 
 #define SECOND 1000
 #define PART (75 * SECOND) /* of an idle timeout of 300 s */
@@ -538,6 +539,26 @@ END_TEST
 
 /* --- starts and failures --- */
 
+START_TEST(there_are_no_more_instances_than_the_limit)
+{
+    struct rig *r = rig_many(2, 1, 1);
+
+    r->config.service_count = 2;
+    configure(r);
+    ask_of(r, 0, 0);
+    expect(r, CREATE);
+    r->f->instance_count += KG_MAX_INSTANCES - 1; /* as many as there may be */
+    fleet_acquire(r->f, 0, ++r->ticket, 1, false, r->now_ms);
+    ck_assert_ptr_nonnull(strstr(hear_refusal(r, PROXY_OVERLOADED)->detail, "too many instances"));
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    r->f->instance_count -= KG_MAX_INSTANCES - 1;
+    pass(r, 1000);
+    ask_of(r, 1, 0);
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(the_cap_on_starts_holds_across_services)
 {
     struct rig *r = rig_many(1, 2, 1);
@@ -652,6 +673,7 @@ int main(void)
         the_least_are_not_kept_while_stopping,
         the_least_are_not_made_while_the_engine_is_away,
         the_least_rest_after_a_failure_like_all,
+        there_are_no_more_instances_than_the_limit,
         the_cap_on_starts_holds_across_services,
         what_is_started_again_counts_to_the_cap,
         several_failures_at_once_count_once,

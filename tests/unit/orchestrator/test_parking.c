@@ -150,6 +150,20 @@ START_TEST(as_many_as_the_last_bursts_needed)
 }
 END_TEST
 
+START_TEST(no_more_are_known_than_there_is_room_for)
+{
+    come_up();
+    p->counts[SANDBOX_TAKEN] += KG_SANDBOX_MAX_KNOWN - 1; /* with the one that is there: the most */
+    ck_assert(start_one(&a, "w")->sandbox[0]);
+    calm(5000);
+    ck_assert_uint_eq(count_boxes(true), 1);
+    p->counts[SANDBOX_TAKEN]--;
+    calm(KG_BACKOFF_LAST_MS);
+    ck_assert_uint_eq(count_boxes(true), 2);
+    p->counts[SANDBOX_TAKEN] -= KG_SANDBOX_MAX_KNOWN - 2;
+}
+END_TEST
+
 START_TEST(no_more_than_the_configuration_says)
 {
     come_up();
@@ -390,6 +404,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, services_that_others_find_by_name_open_their_own);
     tcase_add_loop_test(t, none_where_it_cannot_be, 0, 3);
     tcase_add_test(t, as_many_as_the_last_bursts_needed);
+    tcase_add_test(t, no_more_are_known_than_there_is_room_for);
     tcase_add_loop_test(t, no_more_than_the_configuration_says, 2, 5);
     tcase_add_test(t, demand_is_counted_by_bursts);
     tcase_add_test(t, it_stays_on_where_it_gains);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exchanges as peers see them: connections, bodies, and workers that fail.
  * The difficulty is in world.h. */
+#include "proxy/upstream_priv.h"
 #include "world.h"
 
 /* --- connections and order ----------------------------------------------------------------- */
@@ -318,6 +319,23 @@ START_TEST(bytes_behind_an_answer_poison_the_connection)
 }
 END_TEST
 
+START_TEST(idle_connections_have_a_cap)
+{
+    struct peer c, w = begin(&c);
+
+    until(world.worker->idle_count == 1);
+    world.worker->idle_count = KG_MAX_UPSTREAM_SURPLUS; /* it is the last that there may be */
+    again(&c, &w);
+    until(world.worker->idle_count == KG_MAX_UPSTREAM_SURPLUS);
+    world.worker->idle_count++;
+    again(&c, &w);
+    hear_end(&w);
+    world.worker->idle_count = 0;
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 /* The connection is kept, takes the request, and ends: as when a worker's idle time is up. */
 START_TEST(stale_connection_is_tried_again_once)
 {
@@ -462,6 +480,7 @@ int main(void)
                                   worker_that_breaks_off_within_a_body,
                                   reset_is_no_end_of_a_body,
                                   bytes_behind_an_answer_poison_the_connection,
+                                  idle_connections_have_a_cap,
                                   stale_connection_is_tried_again_once,
                                   post_is_not_sent_twice,
                                   put_is_repeated_with_its_body,

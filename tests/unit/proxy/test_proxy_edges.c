@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is around the exchanges: waiting, refusals, caps, memory, probes, local requests, the end.
  * The difficulty is in world.h. */
+#include "proxy/proxy_priv.h"
 #include "world.h"
 #include <stdlib.h>
 #include <sys/un.h>
@@ -78,6 +79,27 @@ START_TEST(client_that_hangs_up_is_cancelled)
     until(gate.waiting == 1);
     bye(&c);
     until(gate.cancelled == 3);
+}
+END_TEST
+
+START_TEST(waiting_requests_have_a_cap)
+{
+    struct peer last = client(), more = client();
+
+    gate.mode = HOLD;
+    world.proxy->waiting = KG_MAX_WAITING_PER_FRONT - 1; /* as many wait already */
+    say(&last, GET "\r\n");
+    until(gate.waiting == 1);
+    for (int i = 0; i < 20; i++)
+        turn();
+    ck_assert_uint_eq(gate.waiting, 1);
+    say(&more, GET "\r\n");
+    hear(&more, "}\n");
+    ck_assert(has(&more, "HTTP/1.1 503 ") && has(&more, "urn:kipgate:overloaded"));
+    ck_assert_uint_eq(gate.cancelled, 1);
+    world.proxy->waiting -= KG_MAX_WAITING_PER_FRONT - 1;
+    bye(&last);
+    bye(&more);
 }
 END_TEST
 
@@ -200,6 +222,32 @@ START_TEST(caps_on_connections)
     held[0] = client();
     until(proxy_connections(world.proxy) == 6);
     for (int i = 0; i < 6; i++)
+        bye(&held[i]);
+}
+END_TEST
+
+START_TEST(local_connections_have_a_cap)
+{
+    static struct peer held[256];
+    struct peer more;
+
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++) {
+        held[i] = dial(world.local_port);
+        turn();
+    }
+    say(&held[255], "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    until(local.requests == 1);
+    more = dial(world.local_port);
+    hear_end(&more);
+    ck_assert(has(&more, "HTTP/1.1 503 "));
+    bye(&more);
+    bye(&held[0]);
+    for (int i = 0; i < 20; i++)
+        turn();
+    held[0] = dial(world.local_port);
+    say(&held[0], "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    until(local.requests == 2);
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++)
         bye(&held[i]);
 }
 END_TEST
@@ -360,6 +408,39 @@ START_TEST(local_requests)
 }
 END_TEST
 
+static void put(struct peer *c, const char *framing, size_t n)
+{
+    static char body[KG_LOCAL_BODY_BYTES + 1];
+    char head[200];
+
+    memset(body, 'x', sizeof body);
+    snprintf(head, sizeof head, "PUT /x HTTP/1.1\r\nHost: localhost\r\n%s\r\n", framing);
+    say(c, head);
+    if (n > 0)
+        say_bytes(c, body, n);
+}
+
+START_TEST(local_bodies_have_a_limit)
+{
+    struct peer c = dial(world.local_port);
+
+    put(&c, "Content-Length: 262144\r\n", KG_LOCAL_BODY_BYTES);
+    until(local.requests == 1);
+    proxy_local_reply(world.proxy, local.id, 200, "x/y", "ok", 2, true);
+    hear(&c, "\r\n\r\nok");
+    put(&c, "Content-Length: 262145\r\n", 0);
+    hear_end(&c);
+    ck_assert(has(&c, "HTTP/1.1 413 "));
+    bye(&c);
+    c = dial(world.local_port);
+    put(&c, "Transfer-Encoding: chunked\r\n\r\n40001", KG_LOCAL_BODY_BYTES + 1);
+    hear_end(&c);
+    ck_assert(has(&c, "HTTP/1.1 413 "));
+    bye(&c);
+    ck_assert_uint_eq(local.requests, 1);
+}
+END_TEST
+
 START_TEST(local_requests_from_elsewhere_are_refused)
 {
     static const char *const foreign[] = {
@@ -458,6 +539,7 @@ int main(void)
     const TTest *const tests[] = {request_waits_and_is_granted,
                                   large_body_waits_outside,
                                   client_that_hangs_up_is_cancelled,
+                                  waiting_requests_have_a_cap,
                                   refusal_of_the_gate,
                                   bad_requests_close_and_cost_nothing,
                                   chunked_request_shows_its_first_chunk_before_it_costs_anything,
@@ -467,7 +549,9 @@ int main(void)
                                   probe_finds_a_late_worker_and_keeps_the_connection,
                                   probe_by_connecting_may_have_to_settle,
                                   probe_of_a_socket_waits_for_it_to_appear,
+                                  local_connections_have_a_cap,
                                   local_requests,
+                                  local_bodies_have_a_limit,
                                   local_requests_from_elsewhere_are_refused,
                                   local_client_that_does_not_read_is_cut_off,
                                   drain_lets_exchanges_finish,
