@@ -135,6 +135,7 @@ static_part() {
     check "style: shellcheck" style_shell
     check "tidy, unit tests and simulator, gcc" unit gcc
     check "the same, clang with sanitizers" unit san
+    check "the specification and its tests" /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/test_specification.py
     check "model of the lease protocol, every state" tests/model/run.sh
     check "fuzzers, ten seconds each" tests/fuzz/run.sh 10
 }
