@@ -51,6 +51,9 @@ NEVER_NAMED = {
 }
 NOT_A_NAMING = ["KG_CONTAINER_OF"]  # the macro means a struct around a member
 
+# I8: an instance's state is written in one place, this file's set_state.
+STATE_WRITER = "orchestrator/fleet_step.c"
+
 UNSAFE = ["strcpy", "strcat", "sprintf", "vsprintf", "gets", "strtok"]
 UNFINISHED = ["TODO", "FIXME", "XXX"]
 
@@ -256,7 +259,18 @@ def check_median(sources: list[Source], of: str) -> Iterator[Breach]:
                      f"(of {MAX_MEDIAN_LINES}); {longest.name} has most, {longest.lines}")
 
 
-RULES = [check_includes, check_homes, check_words, check_head, check_lines, check_sizes]
+def check_state(source: Source) -> Iterator[Breach]:
+    writes = [number for number, code in enumerate(source.code_lines, 1)
+              if re.search(r"->\s*state\s*=(?!=)", code)]
+    if not source.name.startswith("orchestrator/fleet"):
+        return
+    for number in writes[1:] if source.name == STATE_WRITER else writes:
+        yield Breach(source.name, number, "state",
+                     f"an instance's state is written in one place of {STATE_WRITER}")
+
+
+RULES = [check_includes, check_homes, check_words, check_head, check_lines, check_sizes,
+         check_state]
 
 
 def check_tree(root: Path) -> list[Breach]:
@@ -347,6 +361,8 @@ DIRTY = [
     *[("unsafe", "base/a.c", f"int a;\nx = {word} (a, b);\n", 4) for word in UNSAFE],
     ("unsafe", "base/a.c", "char c = '\"'; strcpy(a, b); c = '\"';\n", 3),
     ("unsafe", "base/a.h", "/* a */ strcpy(a, b); // strcat(\n", 3),
+    ("state", "orchestrator/fleet_a.c", "if (i->state == a)\n    i->state = b;\n", 4),
+    ("state", "orchestrator/fleet_step.c", "i->state = a;\ni -> state = b;\n", 4),
     ("file-size", "base/a.c", "x;\n" * (MAX_FILE_LINES - 1), MAX_FILE_LINES + 1),
     ("file-size", "tests/unit/base/test_a.c", "x;\n" * (MAX_FILE_LINES - 1), MAX_FILE_LINES + 1),
     ("function-size", "base/a.c", LONG_ARRAY + MISCOUNTED + LONG, 111),
@@ -386,7 +402,7 @@ def self_test() -> int:
         if places != {(rule, name, line)}:
             failures.append(f"{rule} in {name} with {text!r:.60}: found {found}")
     untested = {"arrow", "include", "private", "home", "word", "head", "columns", "blank",
-                "unfinished", "unsafe", "file-size", "function-size", "median"}
+                "unfinished", "unsafe", "state", "file-size", "function-size", "median"}
     untested -= {rule for rule, *_ in DIRTY}
     failures += [f"no bad example of {rule}" for rule in sorted(untested)]
     for failure in failures:

@@ -211,6 +211,7 @@ def test_settings_of_the_server(client):
     assert pairs[MAX_CONCURRENT_STREAMS] == 100
     assert pairs[MAX_HEADER_LIST_SIZE] == 65536
     assert pairs.get(INITIAL_WINDOW_SIZE, WINDOW) in (WINDOW, 65536)
+    assert client.get("/").status and client.windows[0] == 1 << 20, "the connection's window"
 
 
 @RFC.follows(

@@ -416,6 +416,22 @@ START_TEST(wake_tells_why_it_failed)
 }
 END_TEST
 
+START_TEST(an_end_long_after_it_was_ready_is_no_crash)
+{
+    struct rig *r = rig_new(1);
+
+    for (int n = 0; n < 9; n++) {
+        warm(r);
+        pass(r, n % 2 ? 10000 : 9999); /* each second one lived long enough */
+        tell(r, ENGINE_EVENT_DIE);
+        hear(r, GONE);
+        answer_code(r, REMOVE, 0);
+    }
+    warm(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(crashes_in_a_row_make_the_service_rest)
 {
     struct rig *r = rig_new(1);
@@ -618,6 +634,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, wake_by_hand_bypasses_backoff);
     tcase_add_test(c, wake_tells_why_it_failed);
     tcase_add_test(c, crashes_in_a_row_make_the_service_rest);
+    tcase_add_test(c, an_end_long_after_it_was_ready_is_no_crash);
     tcase_add_test(c, d3_idle_counts_from_the_end_of_the_last_exchange);
     tcase_add_test(c, unused_it_idles_from_ready);
     tcase_add_test(c, d12_a_request_in_the_instant_of_reaping_is_served);

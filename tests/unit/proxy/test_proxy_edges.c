@@ -155,6 +155,33 @@ START_TEST(bad_requests_close_and_cost_nothing)
 }
 END_TEST
 
+/* What a refused client still says is read for so long, or so much of it. */
+START_TEST(reading_on_has_limits)
+{
+    static char bytes[KG_LINGER_CLOSE_BYTES];
+    struct peer a = client(), b;
+    uint64_t began_ms;
+
+    say(&a, "GET / HTTP/1.1\r\n\r\n");
+    began_ms = uv_now(&world.loop);
+    hear_end(&a);
+    until(proxy_connections(world.proxy) == 0);
+    ck_assert_uint_ge(uv_now(&world.loop) - began_ms, KG_LINGER_CLOSE_MS - 5);
+    b = client();
+    say(&b, "GET / HTTP/1.1\r\n\r\n");
+    hear_end(&b);
+    began_ms = uv_now(&world.loop);
+    say_bytes(&b, bytes, sizeof bytes);
+    turn();
+    if (uv_now(&world.loop) < began_ms + KG_LINGER_CLOSE_MS / 2) /* unless this machine stood */
+        ck_assert_uint_eq(proxy_connections(world.proxy), 1);
+    send(b.fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    until(proxy_connections(world.proxy) == 0);
+    bye(&a);
+    bye(&b);
+}
+END_TEST
+
 START_TEST(chunked_request_shows_its_first_chunk_before_it_costs_anything)
 {
     struct peer c = client(), w;
@@ -542,6 +569,7 @@ int main(void)
                                   waiting_requests_have_a_cap,
                                   refusal_of_the_gate,
                                   bad_requests_close_and_cost_nothing,
+                                  reading_on_has_limits,
                                   chunked_request_shows_its_first_chunk_before_it_costs_anything,
                                   body_limits,
                                   caps_on_connections,

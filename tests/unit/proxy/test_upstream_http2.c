@@ -482,6 +482,32 @@ START_TEST(refused_stream_is_sent_again)
 }
 END_TEST
 
+START_TEST(largest_body_that_is_kept)
+{
+    static char body[KG_REPLAY_BODY_BYTES + 1];
+    char head[120];
+
+    speak_h2c();
+    memset(body, 'x', sizeof body);
+    for (size_t n = KG_REPLAY_BODY_BYTES - 1; n <= KG_REPLAY_BODY_BYTES + 1; n++) {
+        bool again = n <= KG_REPLAY_BODY_BYTES;
+        struct peer c = client();
+        struct http2_worker *w;
+        snprintf(head, sizeof head, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n", n);
+        say(&c, head);
+        say_bytes(&c, body, n);
+        w = http2_worker();
+        serve_until(w, w->count == 1 && w->seen[0].ended);
+        reset(w, request(w, 0), NGHTTP2_REFUSED_STREAM);
+        if (again)
+            answer_ok(w, request(w, 1), 2);
+        serve_client(w, &c, again ? "\r\nww\r\n" : "urn:kipgate:upstream-failed");
+        bye(&c);
+        worker_over(w);
+    }
+}
+END_TEST
+
 START_TEST(large_body_of_a_refused_stream_is_not)
 {
     static char body[64 * 1024];
@@ -748,6 +774,7 @@ int main(void)
                                   goaway_drains_a_session,
                                   what_a_goaway_leaves_out_is_sent_again,
                                   refused_stream_is_sent_again,
+                                  largest_body_that_is_kept,
                                   large_body_of_a_refused_stream_is_not,
                                   other_resets_are_not_repeated,
                                   kept_session_that_ends_under_a_request,

@@ -3,6 +3,7 @@
  * little known, with clocks that are set, and with records that anything may have been written
  * into. */
 #include "base/clock.h"
+#include "base/limits.h"
 #include "reaper/habit.h"
 #include <check.h>
 #include <stdlib.h>
@@ -280,6 +281,24 @@ static void learn_and_save(void)
     ck_assert(!saved.error && !saved_all.error);
 }
 
+/* As much as a record can hold, of what repeats least. */
+START_TEST(a_full_record_fits)
+{
+    struct kg_buf one, shared;
+
+    for (int i = 0; i < 30000; i++)
+        use(end_ms + 1 + random_below(1u << (10 + random_below(20))), random_below(60000));
+    kg_buf_init(&one, KG_MAX_HABIT_BYTES);
+    kg_buf_init(&shared, KG_MAX_HABIT_BYTES);
+    habit_save(&h, &one);
+    habits_save(&all, &shared);
+    ck_assert(!one.error && !shared.error);
+    ck_assert_uint_gt(one.len, 1000);
+    kg_buf_fini(&one);
+    kg_buf_fini(&shared);
+}
+END_TEST
+
 static void forget_saved(void)
 {
     kg_buf_fini(&saved);
@@ -404,6 +423,7 @@ int main(void)
     tcase_add_test(t, frozen_it_is_kept_for_longer);
     tcase_add_test(t, a_clock_that_is_set_does_not_spoil_it);
     tcase_add_test(t, what_was_learnt_is_saved_and_loaded);
+    tcase_add_test(t, a_full_record_fits);
     tcase_add_test(t, garbage_is_refused_and_changes_nothing);
     tcase_add_test(t, impossible_records_are_refused);
     suite_add_tcase(s, t);
