@@ -104,6 +104,13 @@ static void on_clock_changed(void *self)
     uv_timer_start(&c->save, on_save, SAVE_DELAY_MS, 0);
 }
 
+static void on_ending(void *self, const char *name)
+{
+    struct control *c = self;
+
+    state_save_ending(&c->state, c->fleet, name);
+}
+
 /* --- engine's callbacks
  * --------------------------------------------------------------------------- */
 
@@ -588,7 +595,8 @@ static int open_fleet(struct control *c, struct kg_err *err)
                                                .cold_start = on_cold_start,
                                                .reaped = on_reaped,
                                                .resumed = on_resumed,
-                                               .clock_changed = on_clock_changed},
+                                               .clock_changed = on_clock_changed,
+                                               .ending = on_ending},
                                   .owner = c->state.owner,
                                   .max_starts = c->config->max_starts};
     struct images_params images = {.on_news = on_image_news, .arg = c};

@@ -40,13 +40,6 @@ void fleet_retime(struct fleet_instance *i)
     reaper_set_timeout(&i->fleet->reaper, &i->idle, at.end_ms);
 }
 
-bool fleet_outlasts(const struct fleet_instance *i, int64_t used_ms)
-{
-    struct stages at = stages_of(i->service);
-
-    return at.end_ms == KG_NEVER || used_ms + at.end_ms > i->fleet->now_ms;
-}
-
 int64_t fleet_linger_ms(const struct fleet_service *s)
 {
     struct stages at = stages_of(s);

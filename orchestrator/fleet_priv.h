@@ -289,8 +289,6 @@ void fleet_refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned re
 bool fleet_expire(void *arg, struct reaper_entry *entry); /* the reaper's verb */
 void fleet_retime(struct fleet_instance *i);              /* due when its next stage is */
 void fleet_retime_kept(struct fleet_service *s);
-/* Used at that time, is it not yet to be stopped or removed? */
-bool fleet_outlasts(const struct fleet_instance *i, int64_t used_ms);
 int64_t fleet_linger_ms(const struct fleet_service *s);
 void fleet_weighed(struct fleet_instance *i, int64_t memory_bytes);
 

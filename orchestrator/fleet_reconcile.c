@@ -104,13 +104,11 @@ static enum instance_event wanted_as(const struct fleet_instance *i,
     return INSTANCE_ON_LEFTOVER;
 }
 
-/* What is due is not adopted: the last run may have told the engine to stop it, and that order may
- * still be carried out. */
-static bool is_due(const struct fleet_instance *i, enum instance_event as)
+/* The last run told the engine to end it, and that order may still be carried out. One that is only
+ * due is adopted, for it may have to stay, or be asked for first. */
+static bool is_ending(const struct fleet_instance *i)
 {
-    if (i->clock_ms == KG_NEVER)
-        return false;
-    return i->clock_ms <= 0 || (as == INSTANCE_ON_ADOPTED && !fleet_outlasts(i, i->clock_ms));
+    return i->clock_ms <= 0;
 }
 
 /* A front that holds slots of it serves by it: it is ready, or was resuming for those. */
@@ -165,7 +163,7 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     if (fleet_is_claimed(f, i->name))
         i->clock_ms = KG_NEVER; /* a front uses it */
     as = fleet_sleepers_claim(i->service, i->id) ? INSTANCE_ON_LEFTOVER : wanted_as(i, c);
-    if (as != INSTANCE_ON_LEFTOVER && !is_due(i, as) && make_way(i->service)) {
+    if (as != INSTANCE_ON_LEFTOVER && !is_ending(i) && make_way(i->service)) {
         adopt(i, as);
         return;
     }

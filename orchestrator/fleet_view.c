@@ -68,6 +68,22 @@ size_t fleet_waiting(const struct fleet *f, uint32_t service)
     return service < f->service_count ? f->services[service]->waiting : 0;
 }
 
+/* What the last run saved, while nothing is known of what there is. */
+static void each_remembered(const struct fleet *f,
+                            void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
+                            void *arg)
+{
+    struct kg_str name;
+    char text[ENGINE_NAME_BYTES];
+    size_t at = 0;
+    void *clock;
+
+    while (kg_map_next(&f->remembered, &at, &name, &clock)) {
+        kg_str_copy(text, sizeof text, name);
+        each(arg, text, *(int64_t *)clock, false);
+    }
+}
+
 void fleet_each_clock(const struct fleet *f,
                       void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
                       void *arg)
@@ -75,7 +91,10 @@ void fleet_each_clock(const struct fleet *f,
     KG_LIST_EACH(it, &f->instances)
     {
         const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_fleet);
-        if (instance_serves(i->state) || i->state == INSTANCE_PAUSED)
+        const int64_t *last = i->stray ? kg_map_get(&f->remembered, kg_str_of(i->name)) : NULL;
+        if (last)
+            each(arg, i->name, *last, false); /* not looked at yet */
+        else if (instance_serves(i->state) || i->state == INSTANCE_PAUSED)
             each(arg, i->name, i->idle.used_ms, i->out > 0 || i->held);
         else if (i->state == INSTANCE_PROBING && !i->provisioned)
             each(arg, i->name, kg_earliest(i->clock_ms, f->now_ms),
@@ -85,4 +104,6 @@ void fleet_each_clock(const struct fleet *f,
         else if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_REMOVING)
             each(arg, i->name, 0, false); /* long due: the next run must not adopt it */
     }
+    if (!f->listed)
+        each_remembered(f, each, arg);
 }

@@ -19,8 +19,9 @@ struct state {
     struct state_life {
         int fd; /* -1: the lock is the front's alone, or there is none */
         char name[STATE_LIFE_BYTES];
-    } lives[KG_MAX_FRONTS]; /* locks that fronts inherit: held while they live */
-    bool dirty;
+    } lives[KG_MAX_FRONTS];  /* locks that fronts inherit: held while they live */
+    bool dirty;              /* clocks changed since they were written */
+    bool saved;              /* the file of clocks is this run's */
     int64_t habits_saved_ms; /* monotonic */
 };
 
@@ -40,6 +41,9 @@ void state_recall_habits(const struct state *s, struct fleet *f);
 void state_save_habits(struct state *s, struct fleet *f, bool now);
 /* Writes all clocks now. A full disk costs only this: said in the log, tried again at a change. */
 void state_save(struct state *s, const struct fleet *f);
+/* Adds that `name` is being ended, whatever its clock was; kept by a crash of ours when it returns.
+ */
+void state_save_ending(struct state *s, const struct fleet *f, const char *name);
 /* The lock that front `index` inherits; made at first. -1: it cannot be made. */
 int state_life(struct state *s, size_t index);
 /* A front of an earlier run is ours now, and so is its lock. */

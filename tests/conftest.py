@@ -47,6 +47,7 @@ def kipgate():
         made.append(gate)
         return gate.start() if start else gate
 
+    make.made = made
     yield make
     errors = []
     for gate in made:
@@ -68,5 +69,6 @@ def pytest_runtest_makereport(item, call):
     report = outcome.get_result()
     if report.failed:
         for name, value in getattr(item, "funcargs", {}).items():
-            if isinstance(value, Kipgate):
-                report.sections.append((f"log of {name}", value.tail(60)))
+            for gate in getattr(value, "made", [value]):
+                if isinstance(gate, Kipgate):
+                    report.sections.append((f"log of {name}", gate.tail(60)))

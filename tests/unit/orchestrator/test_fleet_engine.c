@@ -500,20 +500,41 @@ START_TEST(d9_a_running_instance_is_adopted_with_its_clock)
 }
 END_TEST
 
-/* The last run may have told the engine to stop it in its last moment. */
-START_TEST(what_is_due_is_not_adopted)
+/* The order of the last run may still be carried out. */
+START_TEST(what_the_last_run_was_ending_is_not_adopted)
 {
     struct rig *r = rig_closed(1);
     struct engine_container c;
 
     snprintf(r->name, sizeof r->name, "kipgate-a-00000000aa");
-    fleet_remember(r->f, r->name, r->now_ms - 300000);
+    fleet_remember(r->f, r->name, r->now_ms - 100);
+    fleet_remember(r->f, r->name, 0); /* the last word counts */
     fleet_engine_state(r->f, true, "up", r->now_ms);
     c = box(r, 0, r->name, ENGINE_RUNNING);
     list(r, &c, 1);
     answer_look(r, ENGINE_RUNNING);
     answer_code(r, STOP, 0);
     answer_code(r, REMOVE, 0);
+    rig_free(r);
+}
+END_TEST
+
+/* Due, but kept by min_instances or wanted by a request: not ended only to be made again. */
+START_TEST(what_is_only_due_is_adopted)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container c;
+
+    snprintf(r->name, sizeof r->name, "kipgate-a-00000000aa");
+    fleet_remember(r->f, r->name, r->now_ms - 300000);
+    ask(r, 0);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    c = box(r, 0, r->name, ENGINE_RUNNING);
+    list(r, &c, 1);
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    give_back(r, 0, hear(r, GRANT)->instance, 1);
+    ck_assert_uint_eq(count_calls(r, CREATE), 0);
     rig_free(r);
 }
 END_TEST
@@ -629,7 +650,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, workers_that_end_with_the_engine_are_not_to_blame);
     tcase_add_test(c, failures_just_before_it_went_are_forgiven);
     tcase_add_test(c, d9_a_running_instance_is_adopted_with_its_clock);
-    tcase_add_test(c, what_is_due_is_not_adopted);
+    tcase_add_test(c, what_the_last_run_was_ending_is_not_adopted);
+    tcase_add_test(c, what_is_only_due_is_adopted);
     tcase_add_test(c, half_made_and_surplus_ones_are_removed);
     tcase_add_test(c, foreign_containers_are_never_touched);
     tcase_add_test(c, adopted_ones_are_held_while_old_fronts_live);

@@ -426,6 +426,23 @@ START_TEST(test_clocks_come_back_less_those_in_use)
 }
 END_TEST
 
+START_TEST(test_what_is_being_ended_is_known_at_once)
+{
+    struct fleet before = {.clocks = {{"kipgate-a-1", 12345, false}}, .count = 1}, after = {0};
+
+    open_state(NULL);
+    state_save_ending(&s, &before, "kipgate-a-1"); /* no file of this run yet: a whole one */
+    state_save_ending(&s, &before, "kipgate-b-2");
+    state_close(&s);
+    open_state(NULL);
+    state_recall(&s, &after);
+    ck_assert_uint_eq(after.count, 2);
+    ck_assert_int_eq(after.clocks[0].used_ms, 12345); /* as the fleet says, which knows of it */
+    ck_assert_str_eq(after.clocks[1].name, "kipgate-b-2");
+    ck_assert_int_eq(after.clocks[1].used_ms, 0);
+}
+END_TEST
+
 START_TEST(test_clocks_of_another_boot_mean_nothing)
 {
     struct fleet after = {0};
@@ -570,6 +587,7 @@ int main(void)
     tcase_add_test(t, test_a_lock_that_cannot_be_asked_counts_as_held);
     tcase_add_test(t, test_without_descriptors_old_fronts_count_as_alive);
     tcase_add_test(t, test_clocks_come_back_less_those_in_use);
+    tcase_add_test(t, test_what_is_being_ended_is_known_at_once);
     tcase_add_test(t, test_clocks_of_another_boot_mean_nothing);
     tcase_add_test(t, test_half_written_clocks_cost_only_themselves);
     tcase_add_test(t, test_what_was_learnt_comes_back);
