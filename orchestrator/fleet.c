@@ -88,6 +88,7 @@ static int64_t system_clock(void *arg)
 void fleet_service_init(struct fleet_service *s)
 {
     *s = (struct fleet_service){.inherited_deadline_ms = KG_NEVER,
+                                .unserved_ms = KG_NEVER,
                                 .peak_until_ms = KG_NEVER,
                                 .used_ms = KG_NEVER,
                                 .wake_ms = KG_NEVER};

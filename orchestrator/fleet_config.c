@@ -110,6 +110,20 @@ static void drain_all(struct fleet_service *s, const char *why)
     }
 }
 
+/* A start begins anew with each change, and its time too: changes that come faster than a worker
+ * starts must not keep those who wait for ever. */
+static void refuse_starved(struct fleet *f, struct fleet_service *s)
+{
+    char detail[FLEET_DETAIL_BYTES];
+
+    if (s->unserved_ms > f->now_ms - s->config->start_timeout_ms)
+        return;
+    snprintf(detail, sizeof detail,
+             "service %s: not ready in time: its configuration changed before it had started",
+             s->name);
+    fleet_refuse_hopeless(f, s, ORCH_START_TIMEOUT, 0, detail);
+}
+
 /* What was in use is replaced before it is asked for; what was idle is not. */
 static void respec(struct fleet *f, struct fleet_service *s)
 {
@@ -120,6 +134,7 @@ static void respec(struct fleet *f, struct fleet_service *s)
     s->backoff_until_ms = 0;
     s->cause[0] = '\0';
     drain_all(s, "its configuration changed");
+    refuse_starved(f, s);
     fleet_attend(f, s);
     if (in_use && !f->stopping)
         (void)fleet_succeed(f, s);

@@ -20,6 +20,8 @@ void fleet_waiter_end(struct fleet_waiter *w)
     s->waiting--;
     s->waiting_from[w->front]--;
     front->waiting--;
+    if (s->waiting == 0)
+        s->unserved_ms = KG_NEVER;
     if (s->waiting == 0 && s->need_count > 0)
         fleet_attend(f, s); /* what it needs may be needed no more */
     free(w);

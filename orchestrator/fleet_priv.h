@@ -85,6 +85,7 @@ struct fleet_service {
     int64_t exit_ms;                /* when a worker's exit last counted against the service */
     char cause[FLEET_DETAIL_BYTES]; /* of the last failure */
     int64_t inherited_deadline_ms;  /* for the next instance; KG_NEVER: it gets its own */
+    int64_t unserved_ms;            /* since when some wait and none serves; KG_NEVER: not so */
     int64_t start_ms;               /* what the last start took; 0: not known */
     bool asleep;                    /* sent to sleep by hand: nothing is kept ready until demand */
     bool kept;                      /* an instance is due, and stays because it is needed */

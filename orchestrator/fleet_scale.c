@@ -462,6 +462,16 @@ static void arm(struct fleet *f, struct fleet_service *s)
         KG_ASSERT(kg_heap_set(&f->service_timers, &s->timer, due_ms) == 0);
 }
 
+/* Pulls have their own time. */
+static void note_unserved(struct fleet *f, struct fleet_service *s)
+{
+    bool served = s->waiting == 0 || fleet_count(s).serving > 0;
+
+    KG_LIST_EACH(it, &s->instances)
+    served |= KG_LIST_ENTRY(it, struct fleet_instance, in_service)->state == INSTANCE_PULLING;
+    s->unserved_ms = served ? KG_NEVER : kg_earliest(s->unserved_ms, f->now_ms);
+}
+
 void fleet_settle(struct fleet *f, struct fleet_service *s)
 {
     if (s->waiting == 0 && !fleet_has_waker(s))
@@ -486,5 +496,6 @@ void fleet_settle(struct fleet *f, struct fleet_service *s)
     fleet_retime_kept(s);
     hold_needs(f, s);
     attend_dependents(f, s);
+    note_unserved(f, s);
     arm(f, s);
 }

@@ -247,6 +247,40 @@ START_TEST(a_changed_spec_drains_and_replaces)
 }
 END_TEST
 
+/* Each change begins the start anew, with a time of its own; the wait ends all the same. */
+START_TEST(changes_faster_than_a_start_end_the_wait)
+{
+    struct rig *r = rig_with(1, 1);
+    struct config_service changed[3];
+
+    ask(r, 0);
+    for (int i = 0; i < 3; i++) {
+        until_probed(r);
+        pass(r, 10000);
+        if (i == 2)
+            ask(r, 0);
+        hear_nothing(r);
+        changed[i] = r->service;
+        snprintf(changed[i].spec, sizeof changed[i].spec, "spec-%d", i);
+        r->services[0] = &changed[i];
+        configure(r);
+        hear(r, PROBE_STOP);
+        hear(r, GONE);
+        if (i == 2)
+            break;
+        answer_code(r, REMOVE, 0);
+    }
+    hear_refusal(r, ORCH_START_TIMEOUT);
+    hear_refusal(r, ORCH_START_TIMEOUT);
+    answer_code(r, REMOVE, 0);
+    ask(r, 0); /* the next has its own time */
+    until_probed(r);
+    pass(r, 29999);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(an_unchanged_spec_keeps_instance_and_clock)
 {
     struct rig *r = rig_with(1, 1);
@@ -332,6 +366,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, another_front_takes_over_the_probe);
     tcase_add_test(c, a_ticket_said_twice_is_one);
     tcase_add_test(c, a_changed_spec_drains_and_replaces);
+    tcase_add_test(c, changes_faster_than_a_start_end_the_wait);
     tcase_add_test(c, an_unchanged_spec_keeps_instance_and_clock);
     tcase_add_test(c, a_removed_service_refuses_and_drains);
     tcase_add_test(c, fewer_slots_are_recalled);
