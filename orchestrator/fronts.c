@@ -5,6 +5,7 @@
 #include "orchestrator/certificates.h"
 #include "orchestrator/front.h"
 #include "orchestrator/fronts_priv.h"
+#include "orchestrator/sandbox.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -199,8 +200,10 @@ static int spawn(struct front_session *s, int channel)
                                     .env = environment(variables, text, sizeof text),
                                     .stdio = fds,
                                     .stdio_count = gather_fds(s, channel, fds)};
-    int rc = uv_spawn(s->fronts->params.loop, &s->process, &options);
+    int rc;
 
+    sandbox_close_on_exec();
+    rc = uv_spawn(s->fronts->params.loop, &s->process, &options);
     s->process.data = s;
     s->alive = true; /* also when it failed: its handle must be closed */
     if (rc == 0)

@@ -14,4 +14,8 @@
  * serve then. */
 int sandbox_enter(const char *root, bool unix_sockets, struct kg_err *err);
 
+/* In control, before another program is executed: of what is open here nothing passes to it but
+ * what it is given. Libraries open descriptors of their own without a word about that. */
+void sandbox_close_on_exec(void);
+
 #endif

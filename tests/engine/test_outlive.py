@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -166,6 +167,39 @@ def test_a_replaced_program_is_run(kipgate, echo, tmp_path):
     assert os.stat(f"/proc/{gate.process.pid}/exe").st_ino != old
     assert gate.get("/").status == 200
     assert len(gate.witness.actions("create")) == 1
+
+
+def pairs_of_its_own(gate, pid):
+    """Unix sockets of a process that lead to no other process of this Kipgate: both ends are its own,
+    or were a former program's."""
+    out = subprocess.run(["ss", "-xapnH"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split() for line in out.splitlines() if "pid=" in line]
+    holders = {int(row[5]): row[-1] for row in rows if row[1] == "ESTAB"}
+    mine = [row for row in rows if row[1] == "ESTAB" and f"pid={pid}," in row[-1]]
+    return [row for row in mine if f"pid={pid}," in holders.get(int(row[7]), "")]
+
+
+def test_no_descriptor_passes_to_another_program(kipgate, echo):
+    """What libraries opened in control (a pair of sockets, each) is neither a front's nor that of the
+    program that replaces it."""
+    gate = kipgate({"echo": echo()})
+    before = len(pairs_of_its_own(gate, gate.process.pid))
+    for _ in range(3):
+        mark = gate.logs.mark()
+        gate.process.send_signal(signal.SIGUSR2)
+        gate.wait_log(20, mark, event="engine-up")
+        gate.wait_ready()
+    gate.spawned = 0
+    assert len(pairs_of_its_own(gate, gate.process.pid)) == before
+    fronts = gate.fronts()
+    for pid in fronts:
+        subprocess.run(["kill", "-9", str(pid)], check=True)
+    wait_until(
+        lambda: len(gate.fronts()) == 2 and not set(gate.fronts()) & set(fronts), 20, "successors"
+    )
+    for pid in gate.fronts():
+        wait_until(lambda: "kipgate-counters" in str(proc.files(pid)), 10, "a front that runs")
+        assert pairs_of_its_own(gate, pid) == []
 
 
 def test_a_program_that_is_gone_costs_nothing(kipgate, echo, tmp_path):
