@@ -25,10 +25,10 @@ static struct {
     int64_t port, start_delay_ms, slow_accept_ms, exit_at_boot, health_after_ms;
     int64_t close_after, idle_close_ms, eat_mib;
     bool never_listen, accept_only, ignore_term;
-    const char *socket;
+    const char *socket, *service;
 } settings;
 
-static char common_lines[300];
+static char common_lines[400];
 
 static void die(const char *what)
 {
@@ -66,6 +66,7 @@ static void read_settings(void)
     settings.accept_only = number_of("ACCEPT_ONLY", 0) != 0;
     settings.ignore_term = number_of("IGNORE_TERM", 0) != 0;
     settings.socket = getenv("SOCKET");
+    settings.service = getenv("SERVICE");
 }
 
 /* --- connections --- */
@@ -218,7 +219,9 @@ static void know_itself(void)
     for (size_t i = 0; i < sizeof random; i++)
         snprintf(worker.id + 2 * i, 3, "%02x", random[i]);
     worker.healthy_ms = task_now_ms() + settings.health_after_ms;
-    snprintf(common_lines, sizeof common_lines, "X-Echo-Host: %s\r\n", worker.hostname);
+    snprintf(common_lines, sizeof common_lines, "X-Echo-Host: %s\r\n%s%.64s%s", worker.hostname,
+             settings.service ? "X-Echo-Service: " : "", settings.service ? settings.service : "",
+             settings.service ? "\r\n" : "");
     answer_common(common_lines);
 }
 

@@ -377,12 +377,24 @@ void answer_common(const char *lines)
     common_lines = lines;
 }
 
+/* The request's own mark comes back, so that its client knows whose answer this is. */
+static void nonce_line(const struct request *r, char *line, size_t cap)
+{
+    size_t n = 0;
+    const char *nonce = request_field(r, "X-Nonce", &n);
+
+    if (nonce)
+        snprintf(line, cap, "X-Echo-Nonce: %.*s\r\n", n < 64 ? (int)n : 64, nonce);
+}
+
 /* flags: MSG_MORE when the body follows at once. */
 static bool begin(struct request *r, int status, const char *type, int64_t length, int flags)
 {
-    char head[1024], framing[64] = "";
+    char head[1024], framing[64] = "", nonce[96] = "";
     const char *kept = r->is_1_0 ? "Connection: keep-alive\r\n" : "";
     int n;
+
+    nonce_line(r, nonce, sizeof nonce);
 
     r->chunked_answer = length < 0 && !r->is_1_0;
     if (r->chunked_answer)
@@ -391,8 +403,8 @@ static bool begin(struct request *r, int status, const char *type, int64_t lengt
         r->conn->over = true;
     else if (status != 204 && status != 304)
         snprintf(framing, sizeof framing, "Content-Length: %lld\r\n", (long long)length);
-    n = snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s%s%s\r\n", status,
-                 status_words(status), type, framing, common_lines,
+    n = snprintf(head, sizeof head, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%s%s%s%s\r\n", status,
+                 status_words(status), type, framing, common_lines, nonce,
                  r->conn->over ? "Connection: close\r\n" : kept);
     return send_all(r->conn, head, (size_t)n, flags);
 }

@@ -46,13 +46,17 @@ class Mailbox:
 
     def wait(self, wanted, timeout, what, since=0):
         """The first item from `since` on for which wanted(item) holds."""
+        return self.find(wanted, timeout, what, since)[0]
+
+    def find(self, wanted, timeout, what, since=0):
+        """The same, with the mark behind it: from there the next one is found."""
         deadline = time.monotonic() + timeout
         seen = since
         with self._changed:
             while True:
-                for item in self._items[seen:]:
+                for at, item in enumerate(self._items[seen:], seen):
                     if wanted(item):
-                        return item
+                        return item, at + 1
                 seen = len(self._items)
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
