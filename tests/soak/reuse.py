@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Workers of several services are killed and made again on a network with 13 addresses, so that
+addresses go from one service to another all the time, while all are asked (reuse.sh): not one
+answer may be another service's. Half of it with parked network namespaces, half without.
+The difficulty: the engine, not we, decides who gets an address; what moved is counted, and a run
+in which none moved has shown nothing."""
+import argparse
+import collections
+import hashlib
+import ipaddress
+import random
+import sys
+import threading
+import time
+
+import docker
+
+import rig
+from harness.kipgate import Kipgate
+from harness.witness import OWNER
+
+SERVICES = [f"s{number}" for number in range(6)]
+NETWORKS = [f"10.126.{n // 16}.{n % 16 * 16}" for n in range(64)]
+SPARE_SANDBOXES = 3
+
+
+def small_network(gate):
+    """The network that this Kipgate would make for itself, with few addresses."""
+    client = docker.DockerClient(base_url=gate.host, version="auto")
+    name = "kipgate-" + hashlib.sha256(gate.owner.encode()).hexdigest()[:8]
+    for address in NETWORKS:
+        gateway = str(ipaddress.ip_address(address) + 1)
+        pool = docker.types.IPAMPool(subnet=f"{address}/28", gateway=gateway)
+        try:
+            client.networks.create(
+                name,
+                driver="bridge",
+                ipam=docker.types.IPAMConfig(pool_configs=[pool]),
+                labels={OWNER: gate.owner},
+                options={"com.docker.network.bridge.enable_icc": "false"},
+            )
+            return
+        except docker.errors.APIError as error:  # another network has these addresses
+            last = error
+    raise AssertionError(f"no network could be made: {last}")
+
+
+class Cycles:
+    """Kills and recreations of all services, each on a thread of its own that follows the service's
+    instances. Three that end in a row soon after they were ready make a service rest, so after two
+    kills a worker is left alone until it was reaped."""
+
+    def __init__(self, gate, seed, wanted, until):
+        self.gate, self.wanted, self.until = gate, wanted, until
+        self.lock = threading.Lock()
+        self.done, self.reaped = 0, 0
+        self.moved, self.same = 0, 0
+        self.holder = {}  # address -> the service that had it last
+        self.killers = {name: rig.Killer(gate, seed + n) for n, name in enumerate(SERVICES)}
+        self.errors = []
+
+    def run(self):
+        """Until there are enough of them, or the time is over."""
+        threads = [
+            threading.Thread(target=self._guarded, args=(name,), daemon=True) for name in SERVICES
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.errors:
+            raise self.errors[0]
+
+    def _guarded(self, name):
+        try:
+            self._follow(name, self.killers[name])
+        except BaseException as error:  # told by `run`
+            self.errors.append(error)
+
+    def _follow(self, name, killer):
+        mark, kills, killed = 0, 0, False
+        while self.done < self.wanted and time.monotonic() < self.until and not self.errors:
+            line, mark = self.gate.logs.find(
+                lambda line: line.get("service") == name
+                and line.get("to") in ("ready", "stopping"),
+                120,
+                f"an instance of {name} that is ready or goes",
+                mark,
+            )
+            if line["to"] == "stopping":
+                kills = 0
+                self._count(reaped=1)
+                continue
+            self._note(name, done=killed)
+            killed = kills < 2 and self._kill(name, killer)
+            kills += killed
+
+    @staticmethod
+    def _kill(name, killer):
+        time.sleep(killer.random.uniform(0, 0.1))
+        return killer.kill_one(name, ("worker", "container", "container")) is not None
+
+    def _count(self, done=0, reaped=0):
+        with self.lock:
+            self.done += done
+            self.reaped += reaped
+
+    def _note(self, name, done):
+        """Where it is now, and who was there before."""
+        self._count(done=done)
+        for found in self.gate.admin.instances(name):
+            if found["state"] == "ready":
+                with self.lock:
+                    before = self.holder.get(found["address"])
+                    self.moved += before is not None and before != name
+                    self.same += before == name
+                    self.holder[found["address"]] = name
+
+    def kills(self):
+        """All windows."""
+        return [kill for killer in self.killers.values() for kill in killer.kills]
+
+
+def one_pass(cycles, seed, seconds, sandboxes):
+    """One Kipgate, with or without sandboxes; its figures, and what is wrong."""
+    services = {n: rig.service(n, idle_timeout="100ms", queue=1000) for n in SERVICES}
+    config = {"log_level": "info", "sandboxes": SPARE_SANDBOXES if sandboxes else "off"}
+    gate = Kipgate(services, config=config)
+    small_network(gate)
+    with gate:
+        loads = [f"{name}:4:300:100:300:10" for name in SERVICES]
+        prober = rig.Prober(gate.front[1], seed, 1 << 60, seconds + 3600, loads)
+        try:
+            run = Cycles(gate, seed, cycles, time.monotonic() + seconds)
+            saying = threading.Event()
+            threading.Thread(target=say, args=(run, prober, saying), daemon=True).start()
+            run.run()
+            saying.set()
+        finally:
+            prober.end()
+        kills = run.kills()
+        wrong = [f"unexplained: {line}" for line in prober.odd if not allowed(line, kills)]
+        wrong += [str(miscount) for miscount in rig.miscounts(prober.services, gate)]
+        addresses = {address.rsplit(":", 1)[0] for address in run.holder}
+        return run, prober, addresses, wrong
+
+
+def allowed(line, kills):
+    """Visibly broken, by a kill."""
+    return line.kind in ("failed", "cut") and rig.explained(line, kills)
+
+
+def say(run, prober, over):
+    """Progress, now and then."""
+    while not over.wait(30):
+        print(
+            f"{run.done} cycles, {run.reaped} reaps, {run.moved} moves: {prober.progress}",
+            flush=True,
+        )
+
+
+def run_all(cycles, seed, seconds):
+    """Both passes; what is wrong."""
+    wrong, figures = [], collections.Counter()
+    addresses = set()
+    began = time.monotonic()
+    for number, sandboxes in enumerate((True, False)):
+        run, prober, used, bad = one_pass(cycles // 2, seed + 1000 * number, seconds / 2, sandboxes)
+        wrong += bad
+        addresses |= used
+        figures.update(
+            cycles=run.done,
+            reaped=run.reaped,
+            moved=run.moved,
+            same=run.same,
+            kills=len(run.kills()),
+        )
+        figures.update(prober.totals)
+    rig.table(
+        "reuse of addresses",
+        [
+            ("kill-and-recreate cycles", figures["cycles"]),
+            ("reap-and-recreate cycles beside them", figures["reaped"]),
+            ("addresses used", f"{len(addresses)}"),
+            ("taken over from another service", figures["moved"]),
+            ("taken over from the same service", figures["same"]),
+            ("requests", figures["sent"]),
+            ("answered right", figures["right"]),
+            ("broken by a kill, visibly", f"{figures['failed']} 502, {figures['cut']} cut"),
+            ("dropped, refused", f"{figures['dropped']}, {figures['refused']}"),
+            ("wrong, of the wrong service among them", figures["wrong"]),
+            ("seconds", f"{time.monotonic() - began:.0f}"),
+        ],
+    )
+    if figures["moved"] == 0:
+        wrong.append("no address went from one service to another: nothing was shown")
+    return wrong
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cycles", type=int, nargs="?", default=10000)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--seconds", type=float, default=4 * 3600.0, help="at most")
+    words = parser.parse_args()
+    print(f"seed {words.seed}", flush=True)
+    wrong = run_all(words.cycles, words.seed, words.seconds)
+    for text in wrong[:50]:
+        print(f"WRONG: {text}")
+    print(f"{len(wrong)} things are wrong" if wrong else "all is well")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
