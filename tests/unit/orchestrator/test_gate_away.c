@@ -3,6 +3,8 @@
  * before may have been heard or not, and its numbers may come again. */
 #include "gate_rig.h"
 
+#define OVER_MS (1 + 2 * KG_WHEEL_SLOT_MS) /* a linger of 1 ms is over, as coarse as it is */
+
 START_TEST(test_what_is_held_serves_on_while_control_is_away)
 {
     struct waiter a, b, c;
@@ -18,7 +20,7 @@ START_TEST(test_what_is_held_serves_on_while_control_is_away)
     give_back(&workers[0]);
     give_back(&workers[0]);
     sent_count = sent_read = 0;
-    pass_ms(5); /* the linger ends, and nothing goes back */
+    pass_ms(OVER_MS); /* the linger ends, and nothing goes back */
     said_nothing();
     ck_assert_ptr_eq(ask(&b), &workers[0]);
 }
@@ -63,7 +65,10 @@ START_TEST(test_a_claim_is_not_returned_before_it_is_answered)
     gate_client_attached(gate);
     said_claim(1, 1);
     give_back(&workers[0]);
-    pass_ms(5);
+    pass_ms(OVER_MS);
+    said_nothing();
+    ck_assert_ptr_eq(ask(&a), &workers[0]);
+    door.release(door.self, &workers[0], true); /* nor after a monitor */
     said_nothing();
     rename_to(1, 2);
     pass_ms(2 * LINGER_MS);
@@ -106,6 +111,24 @@ START_TEST(test_numbers_of_two_controls_do_not_meet)
 }
 END_TEST
 
+START_TEST(test_the_next_control_may_use_the_same_number)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant(&a, 1, 2);
+    rename_to(1, 5); /* nothing was claimed: it is no answer */
+    gate_client_control_away(gate);
+    gate_client_attached(gate);
+    said_claim(1, 2);
+    rename_to(1, 1);
+    ck_assert(!workers[0].removed);
+    ck_assert_ptr_eq(ask(&b), &workers[0]);
+    tell(MESSAGE_RECALL, 1);
+    said_recalled(1, 0);
+}
+END_TEST
+
 START_TEST(test_who_waits_is_refused_when_no_control_comes)
 {
     struct waiter a;
@@ -132,6 +155,7 @@ int main(void)
     tcase_add_test(t, test_a_claim_is_not_returned_before_it_is_answered);
     tcase_add_test(t, test_a_claim_that_fails_ends_the_worker);
     tcase_add_test(t, test_numbers_of_two_controls_do_not_meet);
+    tcase_add_test(t, test_the_next_control_may_use_the_same_number);
     tcase_add_test(t, test_who_waits_is_refused_when_no_control_comes);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
