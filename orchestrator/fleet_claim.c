@@ -32,7 +32,7 @@ static void bind_it(struct fleet_instance *i, struct fleet_claim *c)
     struct fleet *f = i->fleet;
 
     fleet_lend(i, c->front, c->slots);
-    if (i->idle.watched && c->used_ms > 0 && c->used_ms <= f->now_ms)
+    if (c->used_ms > 0 && c->used_ms <= f->now_ms)
         reaper_touch(&f->reaper, &i->idle, c->used_ms);
     f->door.renamed(f->door.self, c->front, c->known_as, i->id,
                     i->service->config ? fleet_linger_ms(i->service) : 0);

@@ -199,7 +199,7 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
 static void after_return(struct fleet_instance *i)
 {
     fleet_peak_note(i->fleet, i->service);
-    if (i->service->waiting > 0 || i->service->peak_until_ms != KG_NEVER || i->spare)
+    if (i->service->waiting > 0 || i->service->peak_until_ms != KG_NEVER)
         fleet_attend(i->fleet, i->service);
     fleet_check_emptied(i);
 }

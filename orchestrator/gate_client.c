@@ -419,7 +419,7 @@ static void on_grant(struct gate_client *g, const struct message_grant *m)
     l->linger_ms = m->linger_ms;
     if (!w || !w->quiet) /* a monitor's slot goes back when it is done: it is no use */
         arm_linger(l);
-    if (w && free_slots(l) > 0)
+    if (w)
         answer_granted(w, l, warmth);
     serve_waiters(g, s, warmth);
 }
@@ -509,7 +509,7 @@ void gate_client_message(struct gate_client *g, const struct message_head *head)
         on_recall(l);
     else if (head->type == MESSAGE_PROBE_STOP)
         proxy_worker_probe_stop(l->worker);
-    else if (head->type == MESSAGE_GONE)
+    else /* GONE: of what control says, a front hands nothing else to us */
         on_gone(l);
 }
 
@@ -543,8 +543,7 @@ static void on_handle_closed(struct gate_client *g)
     if (--g->open_handles > 0)
         return;
     kg_map_fini(&g->leases);
-    if (g->on_closed)
-        g->on_closed(g->closed_arg);
+    g->on_closed(g->closed_arg);
     free(g);
 }
 

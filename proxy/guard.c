@@ -278,7 +278,7 @@ static size_t step_last_lf(struct guard *g, const unsigned char *b, size_t i)
 
 static inline size_t step(struct guard *g, const unsigned char *b, size_t i, size_t n)
 {
-    switch ((enum state)g->state) {
+    switch (g->state) {
     case FIRST:
         return step_first(g, b, i);
     case EMPTY_LF:
@@ -304,13 +304,9 @@ static inline size_t step(struct guard *g, const unsigned char *b, size_t i, siz
     case PHRASE:
     case VALUE:
         return step_value(g, b, i, n);
-    case LAST_LF:
+    default: /* LAST_LF: with DONE and REFUSED there is nothing more to step */
         return step_last_lf(g, b, i);
-    case DONE:
-    case REFUSED:
-        break;
     }
-    return n;
 }
 
 void guard_init(struct guard *g, enum guard_kind kind)

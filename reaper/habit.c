@@ -318,7 +318,7 @@ void habit_arrival(struct habits *all, struct habit *h, int64_t wall_ms, int64_t
 
     h->known++;
     catch_up(all, h, last, minute);
-    if (h->next != minute || minute == last)
+    if (h->next != minute)
         return; /* within the minute of the last use, or the clock was set back */
     look(all, &(struct moment){h, minute, last, h->first}, &v);
     learn(all, &v, true);

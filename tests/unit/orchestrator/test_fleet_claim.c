@@ -5,6 +5,7 @@
 
 #define SECOND 1000
 #define FOUND "kipgate-a-0123456789"
+#define SECOND_ONE "kipgate-a-9999999999"
 #define OLD 77 /* the instance's number under the former control */
 
 static struct engine_container found(struct rig *r, enum engine_state state)
@@ -305,6 +306,121 @@ START_TEST(a_front_claims_no_more_than_there_can_be)
 }
 END_TEST
 
+/* Looked at already, but not known yet: the claim waits for that. */
+START_TEST(a_claim_waits_for_the_look_that_is_under_way)
+{
+    struct rig *r = rig_closed(1);
+
+    list(r, ENGINE_RUNNING);
+    claim(r, 0, 1, r->now_ms + 999 * SECOND); /* a use in the future moves no clock */
+    hear_nothing(r);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    give_back(r, 0, hear_renamed(r, 0), 1);
+    pass(r, 300 * SECOND);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(what_is_no_longer_fit_is_not_lent)
+{
+    struct rig *r = rig_closed(1);
+
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    r->said_read = r->said_count; /* the front is told that it is gone */
+    claim(r, 0, 1, 0);
+    hear_gone(r, 0);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+/* It was said to have died: whether it did is not known before it is looked at. */
+START_TEST(what_may_be_dead_is_not_lent)
+{
+    struct rig *r = rig_closed(1);
+
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    tell(r, ENGINE_EVENT_DIE);
+    claim(r, 0, 1, 0);
+    hear_gone(r, 0);
+    ck_assert_str_eq(state_of(r, 0), "probing");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(no_slots_are_no_claim)
+{
+    struct rig *r = rig_closed(1);
+
+    claim(r, 0, 0, 0);
+    hear_gone(r, 0);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE); /* nobody is served by it */
+    ck_assert_str_eq(state_of(r, 0), "probing");
+    rig_free(r);
+}
+END_TEST
+
+/* What one front claims, and of one container, says nothing of others. */
+START_TEST(claims_are_told_apart)
+{
+    struct rig *r = rig_closed(2);
+    struct engine_container two[2];
+
+    r->service.max_instances = 2;
+    configure(r);
+    fleet_claim(r->f, 0, OLD + 1, SECOND_ONE, 1, 0, r->now_ms);
+    claim(r, 0, 1, 0);
+    fleet_claim(r->f, 1, OLD + 1, SECOND_ONE, 1, 0, r->now_ms);
+    fleet_front_down(r->f, 1, r->now_ms);
+    two[0] = found(r, ENGINE_RUNNING);
+    two[1] = box(r, 2, SECOND_ONE, ENGINE_RUNNING);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, two, 2, r->now_ms, r->now_ms);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    hear_renamed(r, 0);
+    hear_nothing(r);
+    answer(expect(r, LOOK), &(const struct engine_answer){.container = two[1]});
+    hear(r, PROBE);
+    ck_assert_uint_eq(hear(r, RENAMED)->ticket, OLD + 1); /* and none for front 1 */
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+/* Its service is configured no more: what is open may end, and nothing lingers. */
+START_TEST(what_no_service_has_may_end_its_exchanges)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container c = box(r, 1, "kipgate-gone-0123456789", ENGINE_RUNNING);
+    const struct said *s;
+
+    snprintf(c.service, sizeof c.service, "gone");
+    fleet_claim(r->f, 0, OLD, c.name, 1, 0, r->now_ms);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &c, 1, r->now_ms, r->now_ms);
+    answer(expect(r, LOOK), &(const struct engine_answer){.container = c});
+    fleet_check(r->f);
+    s = hear(r, RENAMED);
+    ck_assert_int_eq(s->ms, 0);
+    ck_assert_uint_eq(hear(r, RECALL)->instance, s->instance);
+    ck_assert_uint_eq(count_calls(r, STOP), 0);
+    answer_recall(r, 0, s->instance, 1);
+    ck_assert_uint_eq(count_calls(r, STOP), 1);
+    rig_free(r);
+}
+END_TEST
+
 static void note_service(void *arg, const char *name, uint32_t id)
 {
     ck_assert_str_eq(name, "a");
@@ -354,6 +470,12 @@ int main(void)
     tcase_add_test(t, a_late_claim_is_recalled_for_those_who_wait);
     tcase_add_test(t, a_front_claims_each_container_once_and_no_more_than_can_be_lent);
     tcase_add_test(t, a_front_claims_no_more_than_there_can_be);
+    tcase_add_test(t, a_claim_waits_for_the_look_that_is_under_way);
+    tcase_add_test(t, what_is_no_longer_fit_is_not_lent);
+    tcase_add_test(t, what_may_be_dead_is_not_lent);
+    tcase_add_test(t, no_slots_are_no_claim);
+    tcase_add_test(t, claims_are_told_apart);
+    tcase_add_test(t, what_no_service_has_may_end_its_exchanges);
     tcase_add_test(t, services_keep_the_numbers_that_fronts_know);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);

@@ -351,6 +351,41 @@ START_TEST(fewer_slots_are_recalled)
 }
 END_TEST
 
+/* It gave back what was recalled, but not as the answer: with it goes what was waited for. */
+START_TEST(a_front_that_dies_owing_an_answer_owes_no_more)
+{
+    struct rig *r = rig_with(2, 1);
+    uint64_t instance;
+
+    r->service.max_instances = 2;
+    configure(r);
+    ask(r, 0);
+    instance = until_ready(r);
+    hear(r, GRANT);
+    ask(r, 1);
+    ck_assert_int_eq(hear(r, RECALL)->front, 0);
+    give_back(r, 0, instance, 1);
+    ck_assert_int_eq(hear(r, GRANT)->front, 1);
+    ask(r, 1); /* no slot is left; front 0 might still say that it has one */
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    fleet_front_down(r->f, 0, r->now_ms);
+    fleet_check(r->f);
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(a_probe_of_nothing_changes_nothing)
+{
+    struct rig *r = rig_with(1, 1);
+
+    fleet_probed(r->f, 0, 12345, r->now_ms);
+    fleet_check(r->f);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *c = tcase_create("leases");
@@ -370,6 +405,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, an_unchanged_spec_keeps_instance_and_clock);
     tcase_add_test(c, a_removed_service_refuses_and_drains);
     tcase_add_test(c, fewer_slots_are_recalled);
+    tcase_add_test(c, a_front_that_dies_owing_an_answer_owes_no_more);
+    tcase_add_test(c, a_probe_of_nothing_changes_nothing);
     suite_add_tcase(suite, c);
 }
 

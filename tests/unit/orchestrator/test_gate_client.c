@@ -294,6 +294,87 @@ START_TEST(test_a_second_instance_serves_when_the_first_is_full)
 }
 END_TEST
 
+START_TEST(test_the_least_loaded_instance_is_taken_first)
+{
+    struct waiter a, b, c;
+
+    wait_cold(&a);
+    grant(&a, 1, 3);
+    ask(&b);
+    grant(&a, 2, 3);                        /* more than it waits for: free slots */
+    ck_assert_ptr_eq(ask(&b), &workers[1]); /* none of three, against two of three */
+    ck_assert_ptr_eq(ask(&b), &workers[1]);
+    give_back(&workers[0]);
+    ck_assert_ptr_eq(ask(&c), &workers[0]); /* one of three, against two of three */
+    ck_assert_ptr_eq(ask(&c), &workers[0]); /* two each: the older one */
+    said_nothing();
+}
+END_TEST
+
+/* The recall has taken what would return when the linger ends. */
+START_TEST(test_nothing_returns_twice)
+{
+    struct waiter a;
+
+    wait_cold(&a);
+    grant_for(a.w.ticket, 1, 1, LINGER_MS);
+    give_back(&workers[0]);
+    tell(MESSAGE_RECALL, 1);
+    said_recalled(1, 1);
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    said_nothing();
+}
+END_TEST
+
+START_TEST(test_a_quiet_end_beside_an_exchange_returns_nothing)
+{
+    struct waiter a, b;
+
+    wait_cold(&a);
+    grant_for(a.w.ticket, 1, 2, LINGER_MS);
+    ck_assert_ptr_nonnull(ask(&b));
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    door.release(door.self, b.worker, true);
+    said_nothing(); /* the other slot is in use */
+    give_back(&workers[0]);
+    pass_ms(LINGER_MS + 2 * KG_WHEEL_SLOT_MS);
+    said_return(1, 2);
+}
+END_TEST
+
+/* A monitor that waited for its slot: the slot does not linger, for it was no use. */
+START_TEST(test_a_slot_for_a_quiet_waiter_does_not_linger)
+{
+    struct waiter a = {.w = {.service = SERVICE, .on_answer = on_answer, .quiet = true}};
+
+    ck_assert_ptr_null(door.acquire(door.self, &a.w));
+    ck_assert(((const struct message_acquire *)said(MESSAGE_ACQUIRE))->quiet);
+    grant_for(a.w.ticket, 1, 1, LONG_MS);
+    ck_assert_int_eq(a.answers, 1);
+    door.release(door.self, a.worker, true);
+    ck_assert_int_eq(said_return(1, 1)->used_ms, 0);
+}
+END_TEST
+
+START_TEST(test_an_unknown_warmth_is_warm)
+{
+    struct waiter a;
+    struct message_grant m;
+
+    wait_cold(&a);
+    MESSAGE_INIT(&m, GRANT);
+    m.ticket = a.w.ticket;
+    m.instance = 1;
+    m.service = SERVICE;
+    m.slots = 1;
+    m.warmth = 77;
+    m.where = somewhere();
+    gate_client_message(gate, &m.head);
+    ck_assert_int_eq(a.answers, 1);
+    ck_assert_int_eq(a.warmth, PROXY_WARM);
+}
+END_TEST
+
 START_TEST(test_a_refusal_names_its_reason)
 {
     struct waiter a, b;
@@ -378,6 +459,9 @@ START_TEST(test_a_grant_without_memory_goes_straight_back)
     ck_assert_int_eq(a.answers, 1);
     ck_assert_uint_eq(a.reason, PROXY_OVERLOADED);
     ck_assert_int_eq(said_return(1, 3)->used_ms, 0);
+    grant(&a, 1, 2); /* of a ticket that waits no longer */
+    ck_assert_int_eq(a.answers, 1);
+    said_return(1, 2);
     probe(2); /* goes unanswered; control has a deadline */
     said_nothing();
 }
@@ -426,6 +510,11 @@ static void add_leases(TCase *t)
     tcase_add_test(t, test_a_lease_never_used_returns_without_a_time_of_use);
     tcase_add_test(t, test_quiet_use_is_no_use);
     tcase_add_test(t, test_quiet_use_at_the_end_of_a_linger_returns_the_lease);
+    tcase_add_test(t, test_the_least_loaded_instance_is_taken_first);
+    tcase_add_test(t, test_nothing_returns_twice);
+    tcase_add_test(t, test_a_quiet_end_beside_an_exchange_returns_nothing);
+    tcase_add_test(t, test_a_slot_for_a_quiet_waiter_does_not_linger);
+    tcase_add_test(t, test_an_unknown_warmth_is_warm);
 }
 
 static void add_ends(TCase *t)

@@ -214,6 +214,42 @@ START_TEST(what_nobody_comes_back_to_is_not_woken_for)
 }
 END_TEST
 
+/* Nothing is to be kept: neither until the minute is over, nor again later, though it is known
+ * when.
+ */
+START_TEST(what_may_not_be_kept_is_not_woken_for)
+{
+    const struct habit_goal none = {.goal = 0.5};
+
+    for (int i = 0; i < 20; i++)
+        use(MONDAY + i * 15 * MINUTE, 60 * SECOND); /* ends with the minute */
+    ck_assert_int_eq(plan_at(&none, 0).keep_ms, 0);
+    ck_assert_int_eq(plan_at(&none, 0).wake_after_ms, KG_NEVER);
+    ck_assert_int_ne(plan_removal(&usual).wake_after_ms, KG_NEVER);
+}
+END_TEST
+
+START_TEST(a_plan_says_which_bound_it_met)
+{
+    for (int i = 0; i < 20; i++)
+        use(MONDAY + i * 15 * MINUTE, MINUTE);
+    ck_assert_ptr_nonnull(strstr(plan_at(&usual, 0).why, "at least idle_min"));
+    const struct habit_goal short_one = {.idle_min_ms = 0, .idle_max_ms = SECOND, .goal = 1};
+    ck_assert_ptr_nonnull(strstr(plan_at(&short_one, 0).why, "at most idle_max"));
+}
+END_TEST
+
+START_TEST(a_chance_is_one_at_any_time)
+{
+    for (int i = 0; i < 20; i++)
+        use(MONDAY + i * 15 * MINUTE, SECOND);
+    for (int64_t after = 0; after < 100; after++) {
+        float chance = habit_chance(&all, &h, end_ms / MINUTE, end_ms / MINUTE + after);
+        ck_assert(chance >= 0 && chance <= 1);
+    }
+}
+END_TEST
+
 /* --- the goal, and freezing --- */
 
 START_TEST(a_higher_goal_keeps_for_longer)
@@ -359,6 +395,7 @@ START_TEST(garbage_is_refused_and_changes_nothing)
     ck_assert_int_ne(load_either("habit0 5", 8), 0);
     ck_assert_int_ne(load_either("habit1 0123456789abcdef zff", 27), 0);
     ck_assert_int_ne(load_either("habit1 0123456789abcdef z00z00z00", 33), 0);
+    ck_assert_int_ne(load_either("habit1 0123456789abcdef \0\0\0\0", 28), 0);
     for (size_t n = 0; n < saved.len; n++) /* cut anywhere */
         ck_assert_int_ne(load_either(saved.data, n), 0);
     text = malloc(saved.len + 1);
@@ -377,6 +414,28 @@ START_TEST(garbage_is_refused_and_changes_nothing)
 }
 END_TEST
 
+/* Two zeros are written as such: in a run they would be shorter than what is written of them. */
+START_TEST(a_record_has_one_form)
+{
+    struct habit odd = h;
+    struct kg_buf text;
+    char *zeros;
+
+    odd.gap[0] = odd.gap[2] = 0x0101;
+    odd.gap[1] = 0;
+    kg_buf_init(&text, 64 * 1024);
+    habit_save(&odd, &text);
+    ck_assert_int_eq(habit_load(&h, kg_buf_str(&text)), 0);
+    kg_buf_append(&text, "", 1);
+    zeros = strstr(text.data, "010100000101");
+    ck_assert_ptr_nonnull(zeros);
+    memcpy(zeros + 4, "z02", 3);
+    memmove(zeros + 7, zeros + 8, strlen(zeros + 8) + 1);
+    ck_assert_int_ne(habit_load(&h, kg_str_of(text.data)), 0);
+    kg_buf_fini(&text);
+}
+END_TEST
+
 /* A right sum over numbers that habit.c could not have written. */
 START_TEST(impossible_records_are_refused)
 {
@@ -385,18 +444,30 @@ START_TEST(impossible_records_are_refused)
     struct kg_buf text;
 
     kg_buf_init(&text, 64 * 1024);
-    bad.next = -1;
-    habit_save(&bad, &text);
-    ck_assert_int_ne(habit_load(&loaded, kg_buf_str(&text)), 0);
     for (int i = 0; i < 4; i++) {
+        bad = h;
+        bad.first = i == 0 ? -1 : h.first;
+        bad.next = i == 1 ? h.first - 1 : i == 2 ? HABIT_LAST_MINUTE + INT64_C(1) : h.next;
+        bad.form = i == 3 ? HABIT_FORM + 1 : HABIT_FORM;
+        kg_buf_clear(&text);
+        habit_save(&bad, &text);
+        ck_assert_int_ne(habit_load(&loaded, kg_buf_str(&text)), 0);
+    }
+    for (int i = 0; i < 6; i++) {
         habits_init(&bad_all);
-        float *place[] = {&bad_all.weight[0][0], &bad_all.cell[1][2].chance,
-                          &bad_all.cell[4][0].seen, &bad_all.weight[7][5]};
-        *place[i] = i % 2 ? strtof("nan", NULL) : -1000;
+        float *place[] = {&bad_all.weight[0][0],      &bad_all.cell[1][2].chance,
+                          &bad_all.cell[4][0].seen,   &bad_all.weight[7][5],
+                          &bad_all.cell[2][3].chance, &bad_all.cell[0][1].seen};
+        *place[i] = i > 3 ? 1000 : i % 2 ? strtof("nan", NULL) : -1000;
         kg_buf_clear(&text);
         habits_save(&bad_all, &text);
         ck_assert_int_ne(habits_load(&loaded_all, kg_buf_str(&text)), 0);
     }
+    habits_init(&bad_all);
+    bad_all.form++;
+    kg_buf_clear(&text);
+    habits_save(&bad_all, &text);
+    ck_assert_int_ne(habits_load(&loaded_all, kg_buf_str(&text)), 0);
     kg_buf_fini(&text);
 }
 END_TEST
@@ -419,12 +490,16 @@ int main(void)
     tcase_add_test(t, a_daily_job_is_woken_for);
     tcase_add_test(t, office_hours_are_learnt);
     tcase_add_test(t, what_nobody_comes_back_to_is_not_woken_for);
+    tcase_add_test(t, what_may_not_be_kept_is_not_woken_for);
+    tcase_add_test(t, a_plan_says_which_bound_it_met);
+    tcase_add_test(t, a_chance_is_one_at_any_time);
     tcase_add_test(t, a_higher_goal_keeps_for_longer);
     tcase_add_test(t, frozen_it_is_kept_for_longer);
     tcase_add_test(t, a_clock_that_is_set_does_not_spoil_it);
     tcase_add_test(t, what_was_learnt_is_saved_and_loaded);
     tcase_add_test(t, a_full_record_fits);
     tcase_add_test(t, garbage_is_refused_and_changes_nothing);
+    tcase_add_test(t, a_record_has_one_form);
     tcase_add_test(t, impossible_records_are_refused);
     suite_add_tcase(s, t);
     runner = srunner_create(s);

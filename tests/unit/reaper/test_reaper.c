@@ -34,6 +34,7 @@ static bool expire(void *arg, struct reaper_entry *e)
     ck_assert_ptr_eq(arg, &script);
     ck_assert(e->watched && e->holds == 0 && e->node.place == 0);
     ck_assert_int_le(e->used_ms + e->idle_timeout_ms, script.now_ms);
+    ck_assert_int_eq(reaper_entry_due_ms(e), e->used_ms + e->idle_timeout_ms);
     script.entry[script.asked++] = e;
     switch (script.answer) {
     case TAKE:
