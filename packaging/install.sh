@@ -10,7 +10,7 @@ packages_of() {
     build) echo gcc libc6-dev cmake make pkg-config libuv1-dev libcurl4-openssl-dev libcjson-dev \
         libssl-dev libseccomp-dev libnghttp2-dev node-llhttp check ;;
     engine) echo docker.io iptables mmdebstrap ca-certificates iproute2 procps curl ;;
-    test) echo clang clang-format clang-tidy libclang-rt-14-dev python3 python3-pytest \
+    test) echo clang clang-format clang-tidy libclang-rt-14-dev llvm python3 python3-pytest \
         python3-pytest-xdist python3-docker python3-jsonschema python3-yaml python3-grpcio python3-websocket python3-hpack python3-cryptography openssl \
         testssl.sh curl nghttp2-client docker-registry docker-compose shellcheck universal-ctags procps strace spin valgrind \
         libh2o-dev libhttp-parser-dev ;;

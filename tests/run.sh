@@ -119,6 +119,7 @@ engine_part() {
     check "image of the gRPC worker" build_image "$KIPGATE_GRPC_WORKER" examples/grpc-worker
     check "image of Kipgate" build_image "$KIPGATE_IMAGE" .
     check "HTTP and engine tests" black_box "$@"
+    [ -z "${KIPGATE_FULL_COVERAGE:-}" ] || check "coverage by all tests" tests/coverage.sh --full
 }
 
 # --- the whole -------------------------------------------------------------------------------------
@@ -136,6 +137,7 @@ static_part() {
     check "tidy, unit tests and simulator, gcc" unit gcc
     check "the same, clang with sanitizers" unit san
     check "the specification and its tests" /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/test_specification.py
+    check "coverage by unit tests and simulator" tests/coverage.sh
     check "model of the lease protocol, every state" tests/model/run.sh
     check "fuzzers, ten seconds each" tests/fuzz/run.sh 10
 }

@@ -82,8 +82,10 @@ START_TEST(what_drains_is_resumed)
         ck_assert_str_eq(state_of(r, 0), "draining");
         answer_code(r, PAUSE, refused ? KG_EIO : 0);
         ck_assert_str_eq(state_of(r, 0), "draining");
+        if (refused) /* who used it goes first: it is stopped, resumed or not */
+            give_back(r, 0, r->said[r->said_count - 1].instance, 1);
         answer_code(r, UNPAUSE, 0);
-        check_replaced(r, "draining");
+        check_replaced(r, refused ? "stopping" : "draining");
     }
 }
 END_TEST
