@@ -436,18 +436,21 @@ START_TEST(sockets_are_close_on_exec)
 }
 END_TEST
 
-/* 0 ms of libcurl's stay 0: a call costs far less than a timer's millisecond. */
+/* 0 ms of libcurl's stay 0: a call costs far less than a timer's millisecond. The quickest tells:
+ * others may have waited for their turn on this machine. */
 START_TEST(no_millisecond_is_lost)
 {
-    int64_t began = kg_clock_mono_us();
+    int64_t least_us = INT64_MAX;
 
     answer_with(OK_HEAD "Content-Length: 0\r\n\r\n");
     for (int i = 1; i <= 50; i++) {
+        int64_t began = kg_clock_mono_us();
         ask(1000, 100);
         while (answers < i)
             uv_run(&loop, UV_RUN_ONCE);
+        least_us = kg_earliest(least_us, kg_clock_mono_us() - began);
     }
-    ck_assert_int_lt((kg_clock_mono_us() - began) / 50, 900);
+    ck_assert_int_lt(least_us, 900);
 }
 END_TEST
 
