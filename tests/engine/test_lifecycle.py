@@ -90,6 +90,8 @@ def test_container_is_named_and_labelled(kipgate, echo):
     assert host["Memory"] == 64 << 20 and host["PidsLimit"] == 100 and not host["Privileged"]
     assert not host["PortBindings"] and host["RestartPolicy"]["Name"] in ("", "no")
     assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"])
+    assert "host" not in (host["NetworkMode"], host["PidMode"], host["IpcMode"], host["UTSMode"])
+    assert not host["Binds"]
     assert "PORT=8080" in found["Config"]["Env"]
 
 

@@ -241,12 +241,13 @@ def refuses(gate):
         return True
 
 
-def test_sigterm_lets_an_exchange_finish(kipgate, echo):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_an_exchange_finish(kipgate, echo, number):
     """A download of two seconds is whole."""
     gate = kipgate({"echo": echo()})
     asked = Background(gate.get, worker.drip(2000, 100, 100), timeout=20)
     wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 1, 10, "under way")
-    gate.process.send_signal(signal.SIGTERM)
+    gate.process.send_signal(number)
     response = asked.result(20)
     assert response.status == 200 and len(response.body) == 2000
     assert gate.process.wait(10) == 0

@@ -171,6 +171,34 @@ START_TEST(the_first_key)
 }
 END_TEST
 
+static void find_rotation(uv_handle_t *h, void *arg)
+{
+    uv_timer_t **found = arg;
+
+    if (h->type == UV_TIMER && uv_timer_get_due_in((uv_timer_t *)h) > 3500 * 1000)
+        *found = (uv_timer_t *)h;
+}
+
+START_TEST(another_key_each_hour)
+{
+    struct tls_ticket_key before;
+    uv_timer_t *rotation = NULL;
+
+    watch("a.pem", "a.key");
+    uv_walk(&loop, find_rotation, &rotation);
+    ck_assert_ptr_nonnull(rotation);
+    ck_assert_uint_eq(uv_timer_get_repeat(rotation), 3600 * 1000);
+    for (unsigned n = 2; n < 6; n++) {
+        before = newest;
+        uv_timer_start(rotation, rotation->timer_cb, 0, 3600 * 1000); /* it is time */
+        uv_run(&loop, UV_RUN_NOWAIT);
+        ck_assert_uint_eq(tickets, n);
+        ck_assert_uint_eq(count, n < TLS_TICKET_KEYS ? n : TLS_TICKET_KEYS);
+        ck_assert_mem_ne(&before, &newest, sizeof before);
+    }
+}
+END_TEST
+
 int main(void)
 {
     static const char *const names[] = {"a.pem", "a.key",     "v1/a.pem",   "v2/a.pem",
@@ -190,6 +218,7 @@ int main(void)
     tcase_add_test(t, a_change_without_end);
     tcase_add_test(t, nothing_there);
     tcase_add_test(t, the_first_key);
+    tcase_add_test(t, another_key_each_hour);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
