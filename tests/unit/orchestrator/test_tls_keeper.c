@@ -187,6 +187,7 @@ START_TEST(another_key_each_hour)
     watch("a.pem", "a.key");
     uv_walk(&loop, find_rotation, &rotation);
     ck_assert_ptr_nonnull(rotation);
+    ck_assert_uint_le(uv_timer_get_due_in(rotation), 3600 * 1000);
     ck_assert_uint_eq(uv_timer_get_repeat(rotation), 3600 * 1000);
     for (unsigned n = 2; n < 6; n++) {
         before = newest;

@@ -322,14 +322,17 @@ END_TEST
 START_TEST(idle_connections_have_a_cap)
 {
     struct peer c, w = begin(&c);
+    uint64_t began_ms;
 
     until(world.worker->idle_count == 1);
     world.worker->idle_count = KG_MAX_UPSTREAM_SURPLUS; /* it is the last that there may be */
     again(&c, &w);
     until(world.worker->idle_count == KG_MAX_UPSTREAM_SURPLUS);
     world.worker->idle_count++;
+    began_ms = uv_now(&world.loop);
     again(&c, &w);
     hear_end(&w);
+    ck_assert_uint_lt(uv_now(&world.loop) - began_ms, KG_UPSTREAM_SURPLUS_MS); /* it was not kept */
     world.worker->idle_count = 0;
     bye(&c);
     bye(&w);

@@ -177,6 +177,7 @@ START_TEST(reading_on_has_limits)
         ck_assert_uint_eq(proxy_connections(world.proxy), 1);
     send(b.fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
     until(proxy_connections(world.proxy) == 0);
+    ck_assert_uint_lt(uv_now(&world.loop) - began_ms, KG_LINGER_CLOSE_MS);
     bye(&a);
     bye(&b);
 }

@@ -495,9 +495,11 @@ START_TEST(largest_body_that_is_kept)
         struct http2_worker *w;
         snprintf(head, sizeof head, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n", n);
         say(&c, head);
-        say_bytes(&c, body, n);
+        say_bytes(&c, body, n / 2);
         w = http2_worker();
-        serve_until(w, w->count == 1 && w->seen[0].ended);
+        serve_until(w, w->count == 1 && w->seen[0].body_bytes == n / 2);
+        say_bytes(&c, body, n - n / 2);
+        serve_until(w, w->seen[0].ended);
         reset(w, request(w, 0), NGHTTP2_REFUSED_STREAM);
         if (again)
             answer_ok(w, request(w, 1), 2);
