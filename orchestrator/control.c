@@ -4,12 +4,12 @@
 #include "orchestrator/control.h"
 #include "base/clock.h"
 #include "orchestrator/certificates.h"
+#include "orchestrator/confine.h"
 #include "orchestrator/digest.h"
 #include "orchestrator/fronts.h"
 #include "orchestrator/images.h"
 #include "orchestrator/listeners.h"
 #include "orchestrator/parking.h"
-#include "orchestrator/sandbox.h"
 #include "orchestrator/tls_keeper.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -490,7 +490,7 @@ static void start_anew(struct control *c)
     KG_LOG(KG_LOG_INFO, "starting-anew");
     state_save(&c->state, c->fleet);
     state_save_habits(&c->state, c->fleet, true);
-    sandbox_close_on_exec();
+    confine_close_on_exec();
     unsetenv("LISTEN_PID"); /* fronts bring the sockets that were passed */
     if (uv_exepath(program, &n) == 0 && find_program(program) == 0)
         execv(program, args);

@@ -4,9 +4,9 @@
 #include "orchestrator/front.h"
 #include "base/log.h"
 #include "orchestrator/attach.h"
+#include "orchestrator/confine.h"
 #include "orchestrator/front_tls.h"
 #include "orchestrator/gate_client.h"
-#include "orchestrator/sandbox.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -480,7 +480,7 @@ static int open_all(struct front *f, struct kg_err *err)
     f->channel = kg_channel_open(&f->loop, FRONT_FD_CHANNEL, on_message, on_control_lost, f);
     if (!f->channel)
         return kg_fail(err, KG_ENOMEM, "channel to control");
-    return sandbox_enter(f->setup.root, f->setup.unix_workers, err);
+    return confine_enter(f->setup.root, f->setup.unix_workers, err);
 }
 
 int front_run(void)

@@ -3,9 +3,9 @@
  * its sockets, leases or counters with it. */
 #include "base/clock.h"
 #include "orchestrator/certificates.h"
+#include "orchestrator/confine.h"
 #include "orchestrator/front.h"
 #include "orchestrator/fronts_priv.h"
-#include "orchestrator/sandbox.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -202,7 +202,7 @@ static int spawn(struct front_session *s, int channel)
                                     .stdio_count = gather_fds(s, channel, fds)};
     int rc;
 
-    sandbox_close_on_exec();
+    confine_close_on_exec();
     rc = uv_spawn(s->fronts->params.loop, &s->process, &options);
     s->process.data = s;
     s->alive = true; /* also when it failed: its handle must be closed */

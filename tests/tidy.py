@@ -39,7 +39,7 @@ HOMES = {
                  "tests/unit/orchestrator/test_front_tls.c"],
     "curl/": ["orchestrator/transport.c"],
     "cjson/": ["orchestrator/json.c"],
-    "seccomp.h": ["orchestrator/sandbox.c"],
+    "seccomp.h": ["orchestrator/confine.c"],
 }
 
 # What a room never names, in code or comments, also in the plural and as a part of an identifier.
@@ -299,7 +299,7 @@ CLEAN = {
     "orchestrator/digest.c": HEAD + "#include <openssl/evp.h>\n",
     "orchestrator/transport.c": HEAD + "#include <curl/curl.h>\n",
     "orchestrator/json.c": HEAD + "#include <cjson/cJSON.h>\n",
-    "orchestrator/sandbox.c": HEAD + "#include <seccomp.h>\n",
+    "orchestrator/confine.c": HEAD + "#include <seccomp.h>\n",
     "base/sizes.c": HEAD + "".join(SHORT.format(i) for i in range(9))
                     + "int at_limit(void)\n{\n" + "    x();\n" * 67 + "}\n",
     "base/full.c": HEAD + "x;\n" * (MAX_FILE_LINES - 2),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a front can no longer do. Each case runs in a child, for there is no way back.
  * The difficulty: within a sanitizer's build, which needs them, system calls are not limited. */
-#include "orchestrator/sandbox.h"
+#include "orchestrator/confine.h"
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +41,7 @@ static char dir[64];
 
 static void set_up(void)
 {
-    snprintf(dir, sizeof dir, "/tmp/kipgate-sandbox-XXXXXX");
+    snprintf(dir, sizeof dir, "/tmp/kipgate-confine-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(dir));
     ck_assert_int_eq(chmod(dir, 0755), 0);
 }
@@ -62,7 +62,7 @@ static int status_within(const char *root, bool unix_sockets, int (*check)(void)
     child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0)
-        _exit(sandbox_enter(root, unix_sockets, &err) == 0 ? check() : NOT_ENTERED);
+        _exit(confine_enter(root, unix_sockets, &err) == 0 ? check() : NOT_ENTERED);
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     return status;
 }
@@ -255,7 +255,7 @@ START_TEST(test_a_root_that_is_not_there_is_an_error)
 
     if (geteuid() != 0)
         return;
-    ck_assert_int_eq(sandbox_enter("/nowhere/at/all", false, &err), KG_EIO);
+    ck_assert_int_eq(confine_enter("/nowhere/at/all", false, &err), KG_EIO);
     ck_assert_ptr_nonnull(strstr(err.words, "/nowhere/at/all"));
 }
 END_TEST
@@ -298,7 +298,7 @@ static void enter_and_wait(const char *root, bool as_user, int said, int heard)
     struct kg_err err = {0};
     char byte = 'x';
 
-    if ((as_user && become_user_with_capability() != 0) || sandbox_enter(root, false, &err) != 0)
+    if ((as_user && become_user_with_capability() != 0) || confine_enter(root, false, &err) != 0)
         _exit(NOT_ENTERED);
     _exit(write(said, &byte, 1) == 1 && read(heard, &byte, 1) == 0 ? 0 : 1);
 }
@@ -366,8 +366,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("sandbox");
-    TCase *t = tcase_create("sandbox");
+    Suite *s = suite_create("confine");
+    TCase *t = tcase_create("confine");
     SRunner *r = srunner_create(s);
     int failed;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A front's confinement. The difficulty: the list of system calls must hold for libuv and libc of
  * other builds too, so what is not on it fails with EPERM rather than killing a proxy at work. */
-#include "orchestrator/sandbox.h"
+#include "orchestrator/confine.h"
 #include "base/log.h"
 #include <errno.h>
 #include <grp.h>
@@ -171,7 +171,7 @@ static int filter_system_calls(bool unix_sockets, struct kg_err *err)
 }
 #endif
 
-int sandbox_enter(const char *root, bool unix_sockets, struct kg_err *err)
+int confine_enter(const char *root, bool unix_sockets, struct kg_err *err)
 {
     int rc = geteuid() == 0 ? drop_root(root, err) : 0;
 
@@ -185,7 +185,7 @@ int sandbox_enter(const char *root, bool unix_sockets, struct kg_err *err)
 }
 
 /* A kernel that cannot (before 5.11) leaves them as they are: harmless ones, as far as is known. */
-void sandbox_close_on_exec(void)
+void confine_close_on_exec(void)
 {
     (void)close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
 }

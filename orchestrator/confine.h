@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Takes from a front every power it does not need. libseccomp's home.
  * The difficulty: what cannot be dropped on this machine must be said, not passed over. */
-#ifndef ORCHESTRATOR_SANDBOX_H
-#define ORCHESTRATOR_SANDBOX_H
+#ifndef ORCHESTRATOR_CONFINE_H
+#define ORCHESTRATOR_CONFINE_H
 
 #include "base/err.h"
 #include <stdbool.h>
@@ -12,10 +12,10 @@
  * no new privileges, not dumpable, and system calls limited to those of a proxy at work.
  * `unix_sockets`: may connect to workers' Unix sockets. 0, or KG_EIO with words: the front must not
  * serve then. */
-int sandbox_enter(const char *root, bool unix_sockets, struct kg_err *err);
+int confine_enter(const char *root, bool unix_sockets, struct kg_err *err);
 
 /* In control, before another program is executed: of what is open here nothing passes to it but
  * what it is given. Libraries open descriptors of their own without a word about that. */
-void sandbox_close_on_exec(void);
+void confine_close_on_exec(void);
 
 #endif
