@@ -440,9 +440,9 @@ uint32_t engine_settle_ms(const struct engine *e)
 
 const struct kg_histogram *engine_call_times(const struct engine *e, size_t index, const char **op)
 {
-    static const char *const names[KINDS] = {"ping",  "list",    "create", "start", "inspect",
-                                             "stop",  "kill",    "remove", "pull",  "image",
-                                             "pause", "unpause", "weigh",  "park"};
+    static const char *const names[KINDS] = {"ping",    "list",   "create", "start", "inspect",
+                                             "stop",    "remove", "pull",   "image", "pause",
+                                             "unpause", "weigh",  "park"};
 
     if (index >= KINDS)
         return NULL;

@@ -86,7 +86,6 @@ struct engine_ops {
     /* TERM, then KILL after the grace (the engine's own stop). 404 and "not running" are success.
      */
     uint64_t (*stop)(void *self, const char *id, int64_t grace_ms, engine_done *done, void *arg);
-    uint64_t (*kill)(void *self, const char *id, engine_done *done, void *arg);
     uint64_t (*remove)(void *self, const char *id, engine_done *done, void *arg); /* force */
     /* Already so: success, with `already`. KG_ECONFLICT where it does not run. */
     uint64_t (*pause)(void *self, const char *id, engine_done *done, void *arg);

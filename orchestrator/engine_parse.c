@@ -345,8 +345,6 @@ static bool is_already(enum engine_kind kind, int status, const char *words)
         return status == 304;
     if (kind == KIND_PAUSE)
         return status >= 400 && strstr(words, "already paused");
-    if (kind == KIND_KILL)
-        return status == 404 || (status == 409 && strstr(words, "not running"));
     return kind == KIND_REMOVE &&
            (status == 404 || (status == 409 && strstr(words, "already in progress")));
 }

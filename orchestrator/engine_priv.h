@@ -38,7 +38,6 @@ enum engine_kind {
     KIND_START,
     KIND_INSPECT,
     KIND_STOP,
-    KIND_KILL,
     KIND_REMOVE,
     KIND_PULL,
     KIND_IMAGE,

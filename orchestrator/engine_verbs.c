@@ -416,11 +416,6 @@ static uint64_t verb_stop(void *self, const char *id, int64_t grace_ms, engine_d
                  done, arg);
 }
 
-static uint64_t verb_kill(void *self, const char *id, engine_done *done, void *arg)
-{
-    return about(self, KIND_KILL, id, KG_ENGINE_CALL_TIMEOUT_MS, "POST", "/kill", done, arg);
-}
-
 static uint64_t verb_remove(void *self, const char *id, engine_done *done, void *arg)
 {
     return about(self, KIND_REMOVE, id, KG_ENGINE_CALL_TIMEOUT_MS, "DELETE", "?force=1&v=1", done,
@@ -529,7 +524,6 @@ void engine_verbs_init(struct engine *e)
                                  .start = verb_start,
                                  .inspect = verb_inspect,
                                  .stop = verb_stop,
-                                 .kill = verb_kill,
                                  .remove = verb_remove,
                                  .pause = verb_pause,
                                  .unpause = verb_unpause,

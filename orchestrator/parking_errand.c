@@ -440,11 +440,6 @@ static uint64_t verb_stop(void *self, const char *id, int64_t grace_ms, engine_d
     return engine_at(self)->stop(engine_at(self)->self, id, grace_ms, done, arg);
 }
 
-static uint64_t verb_kill(void *self, const char *id, engine_done *done, void *arg)
-{
-    return engine_at(self)->kill(engine_at(self)->self, id, done, arg);
-}
-
 static uint64_t verb_pause(void *self, const char *id, engine_done *done, void *arg)
 {
     return engine_at(self)->pause(engine_at(self)->self, id, done, arg);
@@ -523,7 +518,6 @@ void parking_errands_init(struct parking *p)
                                  .start = verb_start,
                                  .inspect = verb_inspect,
                                  .stop = verb_stop,
-                                 .kill = verb_kill,
                                  .remove = verb_remove,
                                  .pause = verb_pause,
                                  .unpause = verb_unpause,

@@ -574,11 +574,6 @@ static uint64_t op_stop(void *self, const char *id, int64_t grace_ms, engine_don
     return call_new(self, VERB_STOP, NULL, id, done, arg);
 }
 
-static uint64_t op_kill(void *self, const char *id, engine_done *done, void *arg)
-{
-    return call_new(self, VERB_STOP, NULL, id, done, arg);
-}
-
 static uint64_t op_remove(void *self, const char *id, engine_done *done, void *arg)
 {
     return call_new(self, VERB_REMOVE, NULL, id, done, arg);
@@ -624,7 +619,6 @@ const struct engine_ops *engine_fake_ops(struct world *w)
                                     .start = op_start,
                                     .inspect = op_inspect,
                                     .stop = op_stop,
-                                    .kill = op_kill,
                                     .remove = op_remove,
                                     .pause = op_pause,
                                     .unpause = op_unpause,

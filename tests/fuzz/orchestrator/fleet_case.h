@@ -132,7 +132,6 @@ static inline struct engine_ops fake_engine(void)
                                .start = op_id,
                                .inspect = op_inspect,
                                .stop = op_stop,
-                               .kill = op_id,
                                .remove = op_id,
                                .pause = op_id,
                                .unpause = op_id,

@@ -139,7 +139,6 @@ static const struct engine_ops ops = {
     .start = op_start,
     .inspect = op_inspect,
     .stop = op_stop,
-    .kill = op_start,
     .remove = op_remove,
     .cancel = op_cancel,
 };

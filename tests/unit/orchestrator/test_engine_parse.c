@@ -293,8 +293,6 @@ static const struct {
     {KIND_START, 404, "{\"message\":\"No such container\"}", KG_ENOTFOUND, false},
     {KIND_STOP, 304, "", 0, true},
     {KIND_STOP, 404, "{\"message\":\"No such container\"}", 0, true},
-    {KIND_KILL, 409, "{\"message\":\"Container x is not running\"}", 0, true},
-    {KIND_KILL, 409, "{\"message\":\"other\"}", KG_ECONFLICT, false},
     {KIND_REMOVE, 404, "{}", 0, true},
     {KIND_REMOVE, 409, "{\"message\":\"removal of container x is already in progress\"}", 0, true},
     {KIND_REMOVE, 409, "{\"message\":\"other\"}", KG_ECONFLICT, false},
