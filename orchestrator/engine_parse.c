@@ -399,7 +399,8 @@ static bool is_plain(const char *image)
                              "_.-/:@[]");
 
     return n > 0 && image[n] == '\0' && n <= ENGINE_MAX_REFERENCE_BYTES && !strstr(image, "..") &&
-           !strstr(image, "//") && !strstr(image, "/./") && image[0] != '/' && image[n - 1] != '/';
+           !strstr(image, "//") && !strstr(image, "/.") && image[0] != '/' && image[0] != '.' &&
+           image[n - 1] != '/';
 }
 
 /* The first component is a registry when it looks like a host. */
