@@ -4,16 +4,23 @@
 #include "orchestrator/confine.h"
 #include "base/log.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pwd.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NOBODY 65534
@@ -25,13 +32,18 @@ static void drop_capability_bounds(void)
         prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); /* EINVAL past the last that the kernel has */
 }
 
+static int change_root(const char *root)
+{
+    return chroot(root) == 0 && chdir("/") == 0 ? 0 : -1;
+}
+
 static int drop_root(const char *root, struct kg_err *err)
 {
     const struct passwd *user = getpwnam("kipgate"); /* before the file system is out of reach */
     uid_t uid = user ? user->pw_uid : NOBODY;
     gid_t gid = user ? user->pw_gid : NOBODY;
 
-    if (root[0] && (chroot(root) < 0 || chdir("/") < 0))
+    if (root[0] && change_root(root) != 0)
         return kg_fail(err, KG_EIO, "confine a front to %s: %s", root, strerror(errno));
     drop_capability_bounds();
     if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
@@ -39,7 +51,36 @@ static int drop_root(const char *root, struct kg_err *err)
     return 0;
 }
 
-/* Also where not started as root: a unit file may have given control some, for its ports. */
+/* --- not started as root ------------------------------------------------------------------ */
+
+/* In a user namespace of its own anybody may change root. Others are known there by the numbers
+ * that are mapped, and control must be: who attaches is told by its user. */
+static int enter_namespace(void)
+{
+    char map[64];
+    uid_t uid = geteuid();
+    int n = snprintf(map, sizeof map, "%u %u 1", uid, uid), fd, rc;
+
+    if (unshare(CLONE_NEWUSER) != 0)
+        return -1;
+    fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    rc = write(fd, map, (size_t)n) == n ? 0 : -1;
+    close(fd);
+    return rc;
+}
+
+/* By a capability that a unit file gave, or in a namespace. */
+static bool try_root(const char *root)
+{
+    bool confined = change_root(root) == 0 || (enter_namespace() == 0 && change_root(root) == 0);
+
+    drop_capability_bounds();
+    return confined;
+}
+
+/* Also where not started as root: a unit file gives control some, and a namespace all. */
 static int drop_capabilities(struct kg_err *err)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -50,99 +91,119 @@ static int drop_capabilities(struct kg_err *err)
     return 0;
 }
 
+/* --- system calls ------------------------------------------------------------------------- */
+
 #ifndef KG_SANITIZE /* the sanitizers' runtimes fork, trace and read /proc when they report */
 #define DUMPABLE 0
+/* With any arguments. Those that a machine does not have are passed over by libseccomp. */
 static const int allowed[] = {
     /* bytes in, bytes out */
     SCMP_SYS(read),
     SCMP_SYS(write),
-    SCMP_SYS(readv),
-    SCMP_SYS(writev),
+    SCMP_SYS(writev), /* libuv: what is queued */
     SCMP_SYS(recvfrom),
-    SCMP_SYS(recvmsg),
     SCMP_SYS(sendto),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(sendmmsg),
+    SCMP_SYS(sendmsg), /* a head with its body; and descriptors, to the next control */
     SCMP_SYS(close),
     SCMP_SYS(shutdown),
-    SCMP_SYS(lseek),
-    SCMP_SYS(fstat),
-    SCMP_SYS(newfstatat),
-    /* connections */
-    SCMP_SYS(accept),
+    /* connections: from a listener that was given, or to a worker */
     SCMP_SYS(accept4),
     SCMP_SYS(connect),
-    SCMP_SYS(listen),
-    SCMP_SYS(getsockopt),
-    SCMP_SYS(setsockopt),
-    SCMP_SYS(getsockname),
-    SCMP_SYS(getpeername),
-    SCMP_SYS(fcntl),
-    SCMP_SYS(dup),
-    SCMP_SYS(dup3),
-    SCMP_SYS(pipe2),
-    /* the loop */
-    SCMP_SYS(epoll_create1),
+    SCMP_SYS(getsockopt),  /* how a connect ended; who a new control is */
+    SCMP_SYS(getsockname), /* libuv: what kind of socket it is */
+    /* the loop; which of them is libuv's and libc's choice */
     SCMP_SYS(epoll_ctl),
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait),
-    SCMP_SYS(eventfd2),
-    SCMP_SYS(poll),
+    SCMP_SYS(poll), /* libuv: may this be polled; ours: is there room */
     SCMP_SYS(ppoll),
-    SCMP_SYS(timerfd_create),
-    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(restart_syscall), /* after a stop and continue */
+    /* clocks, where the machine's cannot be read without a call */
     SCMP_SYS(clock_gettime),
-    SCMP_SYS(clock_getres),
     SCMP_SYS(gettimeofday),
-    SCMP_SYS(nanosleep),
-    SCMP_SYS(clock_nanosleep),
-    /* memory, randomness, signals, the end */
-    SCMP_SYS(mmap),
+    /* memory */
     SCMP_SYS(munmap),
     SCMP_SYS(mremap),
-    SCMP_SYS(mprotect),
     SCMP_SYS(madvise),
     SCMP_SYS(brk),
+    /* locks of libc and OpenSSL when they are contended; randomness; whose it is after a fork */
     SCMP_SYS(futex),
     SCMP_SYS(getrandom),
+    SCMP_SYS(getpid),
+    SCMP_SYS(gettid),
+    /* signals that control sends, and the end; aborting too */
     SCMP_SYS(rt_sigaction),
     SCMP_SYS(rt_sigprocmask),
     SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(sigaltstack),
-    SCMP_SYS(getpid),
-    SCMP_SYS(gettid),
-    SCMP_SYS(sched_yield),
-    SCMP_SYS(restart_syscall),
     SCMP_SYS(exit),
     SCMP_SYS(exit_group),
 };
 
-/* Where the low half of an argument is that; libc may fill the high one as it likes. */
-static int allow_if(scmp_filter_ctx ctx, int call, unsigned argument, scmp_datum_t value)
+/* One argument's low half, where an int is: libc may fill the high one as it likes. */
+static struct scmp_arg_cmp is(unsigned argument, scmp_datum_t value)
 {
-    struct scmp_arg_cmp is = {
+    return (struct scmp_arg_cmp){
         .arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = UINT32_MAX, .datum_b = value};
-
-    return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, call, 1, &is);
 }
 
-/* A proxy makes sockets to workers, and aborts itself when an assertion fails. What else ioctl can
- * do (type into the terminal that our log goes to) is no part of its work. */
-static int add_limited(scmp_filter_ctx ctx, bool unix_sockets)
+static struct scmp_arg_cmp has_not(unsigned argument, scmp_datum_t bits)
 {
-    static const unsigned long controls[] = {FIONBIO, FIOCLEX, FIONCLEX, FIONREAD};
-    int rc = allow_if(ctx, SCMP_SYS(socket), 0, AF_INET);
+    return (struct scmp_arg_cmp){
+        .arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = bits, .datum_b = 0};
+}
 
-    rc |= allow_if(ctx, SCMP_SYS(socket), 0, AF_INET6);
+static int allow_one(scmp_filter_ctx ctx, int call, struct scmp_arg_cmp arg)
+{
+    return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, call, 1, &arg);
+}
+
+static int allow_two(scmp_filter_ctx ctx, int call, struct scmp_arg_cmp a, struct scmp_arg_cmp b)
+{
+    const struct scmp_arg_cmp both[] = {a, b};
+
+    return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, call, 2, both);
+}
+
+/* A new socket is a stream: flags are its type's higher bits. */
+static int allow_stream(scmp_filter_ctx ctx, int family)
+{
+    struct scmp_arg_cmp type = {.arg = 1,
+                                .op = SCMP_CMP_MASKED_EQ,
+                                .datum_a = UINT32_MAX & ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK),
+                                .datum_b = SOCK_STREAM};
+
+    return allow_two(ctx, SCMP_SYS(socket), is(0, (scmp_datum_t)family), type);
+}
+
+static int allow_sockets(scmp_filter_ctx ctx, bool unix_sockets)
+{
+    static const int options[][2] = {
+        {SOL_SOCKET, SO_LINGER}, {IPPROTO_TCP, TCP_NODELAY}, {IPPROTO_TCP, TCP_CONGESTION}};
+    int rc = allow_stream(ctx, AF_INET) | allow_stream(ctx, AF_INET6);
+
     if (unix_sockets) { /* and to see them appear */
-        rc |= allow_if(ctx, SCMP_SYS(socket), 0, AF_UNIX);
+        rc |= allow_stream(ctx, AF_UNIX);
         rc |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(inotify_init1), 0);
         rc |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(inotify_add_watch), 0);
         rc |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(inotify_rm_watch), 0);
     }
-    for (size_t i = 0; i < sizeof controls / sizeof *controls; i++)
-        rc |= allow_if(ctx, SCMP_SYS(ioctl), 1, controls[i]);
-    return rc | allow_if(ctx, SCMP_SYS(tgkill), 0, (scmp_datum_t)getpid());
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        rc |= allow_two(ctx, SCMP_SYS(setsockopt), is(1, (scmp_datum_t)options[i][0]),
+                        is(2, (scmp_datum_t)options[i][1]));
+    return rc;
+}
+
+/* What else ioctl and fcntl can do (type into the terminal that our log goes to, have the kernel
+ * send signals to others) is no part of a proxy's work, and no memory is ever code. */
+static int allow_limited(scmp_filter_ctx ctx)
+{
+    int rc = allow_one(ctx, SCMP_SYS(ioctl), is(1, FIONBIO));
+
+    rc |= allow_one(ctx, SCMP_SYS(fcntl), is(1, F_GETFL));
+    rc |= allow_one(ctx, SCMP_SYS(fcntl), is(1, F_SETFL));
+    rc |= allow_one(ctx, SCMP_SYS(mmap), has_not(2, PROT_EXEC));
+    rc |= allow_one(ctx, SCMP_SYS(mprotect), has_not(2, PROT_EXEC));
+    return rc | allow_one(ctx, SCMP_SYS(tgkill), is(0, (scmp_datum_t)getpid())); /* to abort */
 }
 
 static int filter_system_calls(bool unix_sockets, struct kg_err *err)
@@ -153,7 +214,7 @@ static int filter_system_calls(bool unix_sockets, struct kg_err *err)
     for (size_t i = 0; rc == 0 && i < sizeof allowed / sizeof *allowed; i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
     if (rc == 0)
-        rc = add_limited(ctx, unix_sockets);
+        rc = allow_sockets(ctx, unix_sockets) | allow_limited(ctx);
     if (rc == 0)
         rc = seccomp_load(ctx);
     if (ctx)
@@ -171,17 +232,28 @@ static int filter_system_calls(bool unix_sockets, struct kg_err *err)
 }
 #endif
 
-int confine_enter(const char *root, bool unix_sockets, struct kg_err *err)
+void confine_memory(void)
 {
-    int rc = geteuid() == 0 ? drop_root(root, err) : 0;
+    prctl(PR_SET_DUMPABLE, DUMPABLE, 0, 0, 0);
+}
 
+int confine_enter(const char *root, bool *confined, struct kg_err *err)
+{
+    int rc = 0;
+
+    tzset(); /* libc reads its file with the first time stamp */
+    *confined = root[0];
+    if (geteuid() == 0)
+        rc = drop_root(root, err);
+    else if (root[0])
+        *confined = try_root(root);
     if (rc == 0)
         rc = drop_capabilities(err);
     if (rc != 0)
         return rc;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, DUMPABLE, 0, 0, 0) < 0)
         return kg_fail(err, KG_EIO, "no new privileges: %s", strerror(errno));
-    return filter_system_calls(unix_sockets, err);
+    return filter_system_calls(*confined, err);
 }
 
 /* A kernel that cannot (before 5.11) leaves them as they are: harmless ones, as far as is known. */

@@ -7,12 +7,15 @@
 #include "base/err.h"
 #include <stdbool.h>
 
-/* In a front, once all its descriptors are open, never undone. Started as root: confined to `root`
- * (a directory; "" = none), no groups, user and group "kipgate" or 65534. Always: no capabilities,
- * no new privileges, not dumpable, and system calls limited to those of a proxy at work.
- * `unix_sockets`: may connect to workers' Unix sockets. 0, or KG_EIO with words: the front must not
- * serve then. */
-int confine_enter(const char *root, bool unix_sockets, struct kg_err *err);
+/* In a front, once all its descriptors are open, never undone. Always: no capabilities, no new
+ * privileges, not dumpable, and system calls limited to those of a proxy at work. Started as root:
+ * confined to `root` (a directory; "" = none), no groups, user and group "kipgate" or 65534. Else
+ * confined where the machine allows it: `confined` tells. Unix sockets can be made only then: any
+ * path could lead to the engine's. 0, or KG_EIO with words: the front must not serve then. */
+int confine_enter(const char *root, bool *confined, struct kg_err *err);
+
+/* In control: keys are in its memory, which is neither dumped nor traced by others of its user. */
+void confine_memory(void);
 
 /* In control, before another program is executed: of what is open here nothing passes to it but
  * what it is given. Libraries open descriptors of their own without a word about that. */

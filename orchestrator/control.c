@@ -717,6 +717,7 @@ int control_run(int argc, char **argv)
     struct kg_err err = {0};
 
     signal(SIGPIPE, SIG_IGN);
+    confine_memory();
     kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
     if (!c || !(c->config = config_load(argc, argv, &errors))) {
         fputs(errors.text.data ? errors.text.data : "out of memory\n", stderr);

@@ -35,6 +35,7 @@ struct front {
     struct proxy_stats *stats;
     struct proxy_service service; /* being told, with its quiet patterns to come */
     bool service_begun, configured, ready_told, draining, closing, orphan;
+    bool confined, told_unconfined;
 };
 
 static void front_send(void *arg, const void *message)
@@ -231,6 +232,26 @@ static void on_admin_reply(struct front *f, const struct message_admin_reply *m)
     front_send(f, &gone);
 }
 
+/* Control names a worker's socket by its path on the machine. */
+static void on_worker(struct front *f, struct message_head *head)
+{
+    void *m = head;
+    struct message_address *where = head->type == MESSAGE_GRANT
+                                        ? &((struct message_grant *)m)->where
+                                        : &((struct message_probe *)m)->where;
+
+    if (f->confined && !message_address_within(where, f->setup.root))
+        KG_LOG(KG_LOG_ERROR, "worker-elsewhere", KG_F("root", f->setup.root));
+    if (f->setup.root[0] && !f->confined && where->storage.ss_family == AF_UNIX &&
+        !f->told_unconfined) {
+        f->told_unconfined = true;
+        KG_LOG(KG_LOG_ERROR, "front-not-confined",
+               KG_F("why", "neither root, nor CAP_SYS_CHROOT, nor user namespaces"),
+               KG_F("then", "Unix sockets are out of reach: services with \"socket\" fail"));
+    }
+    gate_client_message(f->gate, head);
+}
+
 static void on_config(struct front *f, const struct message_head *head)
 {
     const void *m = head;
@@ -274,6 +295,10 @@ static void on_message(void *arg, const void *bytes, size_t n)
     case MESSAGE_TLS_COMMIT:
     case MESSAGE_TLS_TICKETS:
         front_tls_message(f->tls, f->proxy, (struct message_head *)(uintptr_t)head);
+        return;
+    case MESSAGE_GRANT:
+    case MESSAGE_PROBE:
+        on_worker(f, (struct message_head *)(uintptr_t)head);
         return;
     case MESSAGE_ADMIN_REPLY:
         on_admin_reply(f, (const void *)head);
@@ -480,7 +505,7 @@ static int open_all(struct front *f, struct kg_err *err)
     f->channel = kg_channel_open(&f->loop, FRONT_FD_CHANNEL, on_message, on_control_lost, f);
     if (!f->channel)
         return kg_fail(err, KG_ENOMEM, "channel to control");
-    return confine_enter(f->setup.root, f->setup.unix_workers, err);
+    return confine_enter(f->setup.root, &f->confined, err);
 }
 
 int front_run(void)

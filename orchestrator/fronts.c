@@ -308,8 +308,7 @@ struct fronts *fronts_new(const struct fronts_params *params, struct kg_err *err
     f->config = params->config;
     f->count = count;
 #ifndef KG_SANITIZE /* the sanitizers' runtime reads /proc */
-    if (geteuid() == 0)
-        state_sockets_dir(params->state, f->root, sizeof f->root);
+    state_sockets_dir(params->state, f->root, sizeof f->root);
 #endif
     size = sizeof f->program;
     if (uv_exepath(f->program, &size) != 0)

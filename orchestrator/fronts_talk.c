@@ -19,14 +19,6 @@ void fronts_send(struct front_session *s, const void *message)
 /* --- set-up and configuration
  * --------------------------------------------------------------------- */
 
-static bool any_socket_service(const struct config *c)
-{
-    for (size_t i = 0; i < c->service_count; i++)
-        if (c->services[i]->socket)
-            return true;
-    return false;
-}
-
 void fronts_tell_setup(struct front_session *s)
 {
     const struct fronts *f = s->fronts;
@@ -54,7 +46,6 @@ void fronts_tell_setup(struct front_session *s)
     m.log_format = f->config->log_format == KG_LOG_JSON;
     m.max_connections_per_client = (uint32_t)f->config->max_connections_per_client;
     m.protocols = (uint8_t)config_protocols(f->config);
-    m.unix_workers = f->root[0] || any_socket_service(f->config);
     kg_str_copy(m.root, sizeof m.root, kg_str_of(f->root));
     fronts_send(s, &m);
 }
@@ -158,20 +149,6 @@ static struct front_session *session_of(void *self, int front)
     return &f->sessions[front];
 }
 
-/* A confined front sees the sockets' directory as its root. */
-static bool set_address(const struct fronts *f, struct message_address *to,
-                        const struct engine_container *where)
-{
-    struct sockaddr_storage seen = where->address;
-    struct sockaddr_un *un = (void *)&seen;
-    size_t n = strlen(f->root);
-
-    if (seen.ss_family == AF_UNIX && n > 0 && strncmp(un->sun_path, f->root, n) == 0 &&
-        un->sun_path[n] == '/')
-        memmove(un->sun_path, un->sun_path + n, sizeof un->sun_path - n);
-    return message_set_address(to, &seen, where->address_length);
-}
-
 static void door_grant(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
                        unsigned slots, enum proxy_warmth warmth,
                        const struct engine_container *where, int64_t linger_ms)
@@ -185,7 +162,7 @@ static void door_grant(void *self, int front, uint64_t ticket, uint32_t service,
     m.slots = slots;
     m.warmth = warmth;
     m.linger_ms = linger_ms;
-    KG_ASSERT(set_address(self, &m.where, where));
+    KG_ASSERT(message_set_address(&m.where, &where->address, where->address_length));
     memcpy(m.name, where->name, sizeof m.name);
     fronts_send(session_of(self, front), &m);
 }
@@ -230,7 +207,7 @@ static void door_probe(void *self, int front, uint64_t instance, const struct co
     m.service = id >= 0 ? (uint32_t)id : 0;
     m.health = c->health;
     m.health.settle_ms = f->params.settle_ms;
-    KG_ASSERT(set_address(f, &m.where, where));
+    KG_ASSERT(message_set_address(&m.where, &where->address, where->address_length));
     memcpy(m.name, where->name, sizeof m.name);
     fronts_send(session_of(self, front), &m);
 }

@@ -174,3 +174,16 @@ bool message_set_address(struct message_address *to, const struct sockaddr_stora
     to->length = from->ss_family == AF_UNIX ? sizeof(struct sockaddr_un) : length;
     return address_ok(to);
 }
+
+bool message_address_within(struct message_address *where, const char *root)
+{
+    struct sockaddr_un *un = (void *)&where->storage;
+    size_t n = strlen(root);
+
+    if (where->storage.ss_family != AF_UNIX)
+        return true;
+    if (strncmp(un->sun_path, root, n) != 0 || un->sun_path[n] != '/')
+        return false;
+    memmove(un->sun_path, un->sun_path + n, sizeof un->sun_path - n);
+    return true;
+}

@@ -12,7 +12,7 @@
 #include "proxy/tls.h"
 #include <sys/socket.h>
 
-#define MESSAGE_VERSION 1
+#define MESSAGE_VERSION 2
 #define MESSAGE_MAX_PIECE 1536 /* bytes of an admin body in one message */
 #define MESSAGE_DETAIL_BYTES 256
 
@@ -69,14 +69,13 @@ struct message_setup { /* the first a front gets: what its inherited descriptors
     uint32_t listeners;
     uint8_t local[KG_MAX_LISTEN + 1], unix_socket[KG_MAX_LISTEN + 1], secure[KG_MAX_LISTEN + 1];
     uint8_t access_log, log_level, log_format;
-    uint8_t unix_workers; /* may connect to workers' Unix sockets */
-    uint8_t protocols;    /* enum proxy_protocol */
-    uint8_t door;         /* there is a socket to accept another control from */
+    uint8_t protocols; /* enum proxy_protocol */
+    uint8_t door;      /* there is a socket to accept another control from */
     uint32_t max_connections_per_client;
     uint32_t control_user; /* who alone may be our control */
     uint64_t set_up;       /* a digest of all this and of what the descriptors are */
     char life[64];         /* name of the lock that is held while we live */
-    char root[256]; /* the only directory it may see, where it can be confined to one; else "" */
+    char root[256];        /* the only directory it may see, where that can be; "": any */
 };
 struct message_service {
     struct message_head head;
@@ -222,5 +221,8 @@ const struct message_head *message_check(const void *bytes, size_t n, bool from_
  */
 bool message_set_address(struct message_address *to, const struct sockaddr_storage *from,
                          socklen_t length);
+/* As it is seen by a front whose root is `root`: the path of a socket in there begins at it. False
+ * for one that is elsewhere. */
+bool message_address_within(struct message_address *where, const char *root);
 
 #endif

@@ -35,6 +35,7 @@ class Kipgate:
         admin_tcp=False,
         engine=None,
         witness=None,
+        user=None,
     ):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kg"))
         self.directory.chmod(0o755)
@@ -52,6 +53,9 @@ class Kipgate:
         self.env = settings.clean_environment(**(env or {}))
         self.flags = list(flags)
         self.nofile = nofile
+        self.user = user  # (uid, gid) of an ordinary user to run as
+        if user:
+            os.chown(self.directory, *user)
         self.logs = Mailbox()
         self.stderr = []
         self.process = None
@@ -124,9 +128,16 @@ class Kipgate:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             preexec_fn=limit,
+            **self._identity(),
         )
         threading.Thread(target=self._read_logs, args=(self.process.stderr,), daemon=True).start()
         return self
+
+    def _identity(self):
+        """Of the process, for subprocess."""
+        if not self.user:
+            return {}
+        return {"user": self.user[0], "group": self.user[1], "extra_groups": []}
 
     def start(self, ready=True, timeout=20):
         """Starts and waits until it is ready (or only alive)."""

@@ -83,6 +83,24 @@ START_TEST(test_a_unix_path_must_end)
 }
 END_TEST
 
+START_TEST(test_a_confined_front_sees_its_root_only)
+{
+    struct message_address where;
+    struct sockaddr_storage at = {.ss_family = AF_UNIX};
+    struct sockaddr_un *un = (void *)&at, *seen = (void *)&where.storage;
+    struct sockaddr_storage inet = {.ss_family = AF_INET};
+
+    strcpy(un->sun_path, "/state/sockets/0a/w.sock");
+    ck_assert(message_set_address(&where, &at, sizeof *un));
+    ck_assert(!message_address_within(&where, "/state/socket"));
+    ck_assert(!message_address_within(&where, "/other"));
+    ck_assert(message_address_within(&where, "/state/sockets"));
+    ck_assert_str_eq(seen->sun_path, "/0a/w.sock");
+    ck_assert(message_set_address(&where, &inet, sizeof(struct sockaddr_in)));
+    ck_assert(message_address_within(&where, "/state/sockets"));
+}
+END_TEST
+
 START_TEST(test_strings_must_end)
 {
     struct message_admin_request *a = (void *)bytes;
@@ -188,6 +206,7 @@ int main(void)
     tcase_add_test(t, test_direction_version_type_and_size_are_checked);
     tcase_add_test(t, test_a_grant_names_the_service_of_its_ticket);
     tcase_add_test(t, test_a_unix_path_must_end);
+    tcase_add_test(t, test_a_confined_front_sees_its_root_only);
     tcase_add_test(t, test_strings_must_end);
     tcase_add_test(t, test_body_pieces_say_their_length);
     tcase_add_test(t, test_an_admin_body_has_a_cap);
