@@ -111,17 +111,40 @@ static void put_in_force(struct admin *a, uint64_t request, struct config *next,
     admin_answer_json(a, request, status, s ? service_json(a, s, now_ms) : json_new_object());
 }
 
+/* Fronts hand on what comes here, and one may have been taken over: what reaches out of a container
+ * (the host's files and devices, capabilities) is the configuration file's to give. */
+static bool is_looser(struct admin *a, uint64_t request, const struct config *next)
+{
+    struct kg_buf more;
+    bool looser;
+
+    kg_buf_init(&more, KG_MAX_CONFIG_BYTES);
+    if (next)
+        config_print_looser(next, a->params.config(a->params.self), &more);
+    looser = more.len > 0 || more.error;
+    if (looser)
+        admin_problem(a, request, 403, "only-by-file",
+                      "What is looser than the profile comes from the configuration file",
+                      more.data ? more.data : "");
+    kg_buf_fini(&more);
+    return looser;
+}
+
 static void put_one(struct admin *a, const struct admin_request *r, const char *name,
                     int64_t now_ms)
 {
     const struct config *base = a->params.config(a->params.self);
     struct config_errors errors = {0};
+    struct config *next;
     int status = config_find(base, name) ? 200 : 201;
     char at[300];
 
     snprintf(at, sizeof at, "PUT /v1/services/%s", name);
-    put_in_force(a, r->id, config_with_service(base, name, r->body, at, &errors), name, status,
-                 &errors, now_ms);
+    next = config_with_service(base, name, r->body, at, &errors);
+    if (is_looser(a, r->id, next))
+        config_free(next);
+    else
+        put_in_force(a, r->id, next, name, status, &errors, now_ms);
     config_errors_fini(&errors);
 }
 

@@ -139,5 +139,7 @@ void config_print(const struct config *c, struct kg_buf *out);
 void config_print_service(const struct config_service *s, struct kg_buf *out);
 /* What is looser than the service's profile, one line each ("service a: cap_add NET_ADMIN"). */
 void config_print_loosened(const struct config *c, struct kg_buf *out);
+/* The same, without what was so in `than` already. */
+void config_print_looser(const struct config *c, const struct config *than, struct kg_buf *out);
 
 #endif

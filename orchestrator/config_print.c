@@ -295,3 +295,36 @@ void config_print_loosened(const struct config *c, struct kg_buf *out)
     for (size_t i = 0; i < c->service_count; i++)
         loosened_service(c->services[i], out);
 }
+
+static bool has_line(struct kg_str text, struct kg_str line)
+{
+    while (text.n >= line.n) {
+        const char *end = memchr(text.p, '\n', text.n);
+        if (!end || memcmp(text.p, line.p, line.n) == 0)
+            return end;
+        text = (struct kg_str){end + 1, text.n - (size_t)(end + 1 - text.p)};
+    }
+    return false;
+}
+
+void config_print_looser(const struct config *c, const struct config *than, struct kg_buf *out)
+{
+    struct kg_buf now, before;
+    struct kg_str text;
+
+    kg_buf_init(&now, KG_MAX_CONFIG_BYTES);
+    kg_buf_init(&before, KG_MAX_CONFIG_BYTES);
+    config_print_loosened(c, &now);
+    config_print_loosened(than, &before);
+    text = kg_buf_str(&now);
+    if (now.error || before.error)
+        text = KG_STR("it is not known what: out of memory\n");
+    for (const char *end; (end = memchr(text.p, '\n', text.n)) != NULL; text.p = end + 1) {
+        struct kg_str line = {text.p, (size_t)(end + 1 - text.p)};
+        if (!has_line(kg_buf_str(&before), line))
+            kg_buf_append(out, line.p, line.n);
+        text.n -= line.n;
+    }
+    kg_buf_fini(&now);
+    kg_buf_fini(&before);
+}

@@ -179,6 +179,47 @@ START_TEST(test_a_put_that_is_wrong)
 }
 END_TEST
 
+/* Else whoever reaches the admin API, a front that was taken over among them, were root. */
+START_TEST(test_a_put_cannot_reach_out_of_its_container)
+{
+    static const char *const grants[] = {
+        "\"volumes\": [\"/:/host\"]",
+        "\"devices\": [\"/dev/sda\"]",
+        "\"cap_add\": [\"SYS_ADMIN\"]",
+        "\"init\": false",
+        "\"profile\": \"strict\", \"user\": \"0\"",
+    };
+    char body[200];
+
+    for (size_t i = 0; i < sizeof grants / sizeof *grants; i++) {
+        snprintf(body, sizeof body, "{\"image\": \"y\", \"routes\": [\"/c\"], %s}", grants[i]);
+        is_problem(ask("PUT", "/v1/services/c", body), 403, "only-by-file", "service c: ");
+    }
+    ck_assert_uint_eq(config->service_count, 2);
+    ck_assert_ptr_null(config_find(config, "c"));
+}
+END_TEST
+
+#define C_IS(more) "{\"image\": \"y\", \"routes\": [\"/c\"], " more "}"
+
+START_TEST(test_what_the_file_gave_may_be_put_again)
+{
+    static const char given[] = C_IS("\"volumes\": [\"/d:/d\"]");
+    struct config_errors errors = {0};
+    struct config *next =
+        config_with_service(config, "c", kg_str_of(given), "kipgate.json", &errors);
+
+    ck_assert_int_eq(apply(NULL, next, &errors), 0);
+    ck_assert_int_eq(
+        ask("PUT", "/v1/services/c", C_IS("\"volumes\": [\"/d:/d\"], \"queue\": 9"))->status, 200);
+    is_problem(ask("PUT", "/v1/services/c", C_IS("\"volumes\": [\"/d:/d\"], \"init\": false")), 403,
+               "only-by-file", "service c: init false");
+    is_problem(ask("PUT", "/v1/services/c", C_IS("\"volumes\": [\"/e:/d\"]")), 403, "only-by-file",
+               "volumes /e:/d");
+    config_errors_fini(&errors);
+}
+END_TEST
+
 START_TEST(test_reload)
 {
     ck_assert_int_eq(ask("POST", "/v1/reload", "")->status, 200);
@@ -210,6 +251,8 @@ int main(void)
         test_an_asker_may_leave,
         test_put_and_delete,
         test_a_put_that_is_wrong,
+        test_a_put_cannot_reach_out_of_its_container,
+        test_what_the_file_gave_may_be_put_again,
         test_reload,
         test_an_answer_without_memory_is_a_problem,
     };
