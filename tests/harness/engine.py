@@ -132,7 +132,7 @@ class Engine:
 
     def copy_image(self, source_host, image):
         """Brings an image over from another engine."""
-        data = client(source_host).images.get(image).save(named=True)
+        data = client(source_host).images.get(image).save(named=image)
         self.client().images.load(b"".join(data))
 
     def stop(self):

@@ -7,7 +7,6 @@ The difficulty: what may break must be known without asking who broke it, so kil
 import argparse
 import random
 import signal
-import sys
 import threading
 import time
 
@@ -187,14 +186,7 @@ def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("requests", type=int, nargs="?", default=1000000)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    words = parser.parse_args()
-    print(f"seed {words.seed}", flush=True)
-    wrong = run(words.requests, words.seed)
-    for text in wrong[:50]:
-        print(f"WRONG: {text}")
-    print(f"{len(wrong)} things are wrong" if wrong else "all is well")
-    sys.exit(1 if wrong else 0)
+    rig.main(parser, lambda words: run(words.requests, words.seed))
 
 
 if __name__ == "__main__":

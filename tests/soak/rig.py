@@ -2,8 +2,8 @@
 """What the prober, the reuse of addresses and the soak share: the compiled client, who kills
 workers and remembers when, and the judge who says whether what broke had to break.
 The difficulty: a kill is not an instant. Its window opens before the order is given and closes when
-the kernel says that the container's first process, and with it its sockets, has ended; the clock
-is the client's own (monotonic), so that windows and requests can be compared."""
+the container's first process, and with it its sockets, has ended and the engine says so: before
+that nobody can know. The clock is the client's own (monotonic): windows and requests compare."""
 import collections
 import os
 import pathlib
@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import docker  # noqa: E402
 
 from harness import settings  # noqa: E402  (needs the path above)
+from harness.waiting import wait_until  # noqa: E402
 
 # A front may have a request on its way to a worker whose end it has not read yet.
 NOTICE_S = 0.25
@@ -30,6 +31,20 @@ CLASSES = ("right", "failed", "cut", "dropped", "refused", "wrong")
 
 Line = collections.namedtuple("Line", "kind service nonce begin end method host status why")
 Kill = collections.namedtuple("Kill", "service begin end how host")
+
+
+def main(parser, run):
+    """What the three have in common: a seed that is told, what is wrong, the exit status. Ended by
+    SIGTERM they clean up, as by Ctrl-C."""
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    words = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(f"seed {words.seed}", flush=True)
+    wrong = run(words)
+    for text in wrong[:50]:
+        print(f"WRONG: {text}")
+    print(f"{len(wrong)} things are wrong" if wrong else "all is well")
+    sys.exit(1 if wrong else 0)
 
 
 def now_us():
@@ -150,7 +165,8 @@ class Killer:
         self.gate, self.random = gate, random.Random(seed)
         self.client = docker.DockerClient(base_url=gate.host, version="auto", timeout=60)
         self.kills, self.lock = [], threading.Lock()
-        self.row, self.mark = collections.Counter(), 0
+        self.ended, self.killed = collections.Counter(), collections.defaultdict(set)
+        self.mark = 0
 
     def ready(self, service):
         """Ids of a service's ready instances, by Kipgate's own word."""
@@ -158,18 +174,30 @@ class Killer:
         return [i["id"] for i in found if i["state"] == "ready" and i["id"]]
 
     def kill_any(self, services):
-        """Kills a ready worker of one of them. Three that end in a row soon after they were ready
-        make a service rest, as they should: after two a worker is left alone until it was reaped.
-        """
+        """Kills a ready worker of one of them."""
+        names = [name for name in services if self.may_kill(name) and self.ready(name)]
+        if names:
+            self.kill_one(self.random.choice(names))
+
+    def may_kill(self, service):
+        """Three that end in a row soon after they were ready make a service rest, as they should:
+        after two a worker is left alone until it was reaped. It is counted as Kipgate counts, by
+        what its log says happened, and what it has still to say."""
         lines = self.gate.logs.all()[self.mark :]
         self.mark += len(lines)
         for line in lines:
-            if line.get("to") == "stopping":
-                self.row[line["service"]] = 0
-        names = [name for name in services if self.row[name] < 2 and self.ready(name)]
-        if names:
-            name = self.random.choice(names)
-            self.row[name] += self.kill_one(name) is not None
+            if line.get("event") != "instance-state" or line["to"] not in ("removing", "stopping"):
+                continue
+            self.killed[line["service"]].discard(line["instance"])
+            if line["from"] == "ready":
+                self.ended[line["service"]] += 1
+            if line["to"] == "stopping":
+                self.ended[line["service"]] = 0
+        return self.ended[service] + len(self.killed[service]) < 2
+
+    def forget(self):
+        """Another control counts anew; what was ordered under the last one it may never tell."""
+        self.killed.clear()
 
     def kill_one(self, service, ways=WAYS):
         """Kills a ready worker of the service; None when there is none (any more)."""
@@ -194,6 +222,7 @@ class Killer:
             os.close(pidfd)
 
     def _kill(self, service, target, pid, pidfd, seen, how):
+        self.killed[service].add(seen["Name"].lstrip("/"))
         begin = now_us()
         try:
             if how == "worker":
@@ -207,10 +236,17 @@ class Killer:
         except (ProcessLookupError, docker.errors.APIError):
             pass  # it went by itself meanwhile
         assert await_end(pidfd, 20), f"a killed container lives on: {target} ({how})"
+        wait_until(lambda: not self._runs(target), 60, f"the engine's word that {target} has ended")
         kill = Kill(service, begin, now_us(), how, seen["Config"]["Hostname"])
         with self.lock:
             self.kills.append(kill)
         return kill
+
+    def _runs(self, target):
+        try:
+            return self.client.api.inspect_container(target)["State"]["Running"]
+        except docker.errors.NotFound:
+            return False
 
 
 # --- the judge ------------------------------------------------------------------------------------
