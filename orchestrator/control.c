@@ -3,6 +3,7 @@
  * is asked when it is due, so that every path that changed it is covered by one line. */
 #include "orchestrator/control.h"
 #include "base/clock.h"
+#include "base/loop.h"
 #include "orchestrator/certificates.h"
 #include "orchestrator/confine.h"
 #include "orchestrator/digest.h"
@@ -541,6 +542,8 @@ static int open_loop(struct control *c)
     uv_timer_t *timers[] = {&c->tick, &c->save, &c->old_fronts, &c->end};
     int rc = uv_loop_init(&c->loop);
 
+    if (rc == 0)
+        rc = kg_loop_reserve(&c->loop, KG_CONTROL_DESCRIPTORS);
     if (rc != 0)
         return rc;
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
@@ -718,6 +721,7 @@ int control_run(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     confine_memory();
+    kg_loop_end_exhausted();
     kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
     if (!c || !(c->config = config_load(argc, argv, &errors))) {
         fputs(errors.text.data ? errors.text.data : "out of memory\n", stderr);
