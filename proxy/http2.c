@@ -4,11 +4,14 @@
  * tells of streams meanwhile is noted and told at the end of the turn. */
 #include "base/err.h"
 #include "proxy/http2_session_priv.h"
+#include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #define OUT_BYTES (128 * 1024) /* gathered before they are written */
 #define CUT_BYTES 2048         /* a payload from this size on is written from where it lies */
 #define MAX_CUTS 8
+#define MOST_STREAMS 1024 /* of a session, whatever the peer would take */
 
 /* Payloads that are written from where they lie: behind byte `at` of the session's `out`. Only of
  * the call under way. */
@@ -455,11 +458,99 @@ uint32_t http2_most_streams(const struct http2 *h)
 
 size_t http2_room(const struct http2 *h)
 {
-    uint32_t most = http2_most_streams(h);
+    uint32_t told = http2_most_streams(h), most = told < MOST_STREAMS ? told : MOST_STREAMS;
 
     if (h->failed || h->ending || h->goaway_come || h->goaway_sent)
         return 0;
     return most > h->stream_count ? most - h->stream_count : 0;
+}
+
+/* --- memory --------------------------------------------------------------------------------- */
+
+/* Where nghttp2 (1.48 to 1.52 at least) cannot queue a stream's data, because its queue cannot
+ * grow, it frees what the stream still points at, and frees it again with the session. So a queue
+ * always grows: in want, into one of these, and that session ends. What is larger is a buffer, not
+ * a queue. */
+#define SPARES 4
+#define SPARE_BYTES (MOST_STREAMS * sizeof(void *))
+static struct {
+    bool used;
+    _Alignas(16) char bytes[SPARE_BYTES];
+} spares[SPARES];
+
+static void *frames_malloc(size_t n, void *user)
+{
+    (void)user;
+    return malloc(n);
+}
+
+static void *frames_calloc(size_t count, size_t n, void *user)
+{
+    (void)user;
+    return calloc(count, n);
+}
+
+/* -1: it is none. */
+static int spare_at(const void *p)
+{
+    for (int i = 0; i < SPARES; i++)
+        if (p == spares[i].bytes)
+            return i;
+    return -1;
+}
+
+static void frames_free(void *p, void *user)
+{
+    int spare = spare_at(p);
+
+    (void)user;
+    if (spare >= 0)
+        spares[spare].used = false;
+    else
+        free(p);
+}
+
+/* Nothing is left at all: an end with words, where the process has asked for that (base/loop.h). */
+static _Noreturn void give_up(void)
+{
+    errno = ENOMEM;
+    abort();
+}
+
+static void *frames_spare(void *p, size_t n)
+{
+    size_t had = p ? malloc_usable_size(p) : 0;
+    int i = 0;
+
+    while (i < SPARES && spares[i].used)
+        i++;
+    if (i == SPARES)
+        give_up();
+    if (had > 0)
+        memcpy(spares[i].bytes, p, had < n ? had : n);
+    free(p);
+    spares[i].used = true;
+    return spares[i].bytes;
+}
+
+static void *frames_realloc(void *p, size_t n, void *user)
+{
+    int spare = spare_at(p);
+    void *more;
+
+    if (spare >= 0 && n <= SPARE_BYTES)
+        return p;
+    more = spare >= 0 ? malloc(n) : realloc(p, n);
+    if (more && spare >= 0) {
+        memcpy(more, p, SPARE_BYTES);
+        frames_free(p, user);
+    }
+    if (more)
+        return more;
+    if (n > SPARE_BYTES)
+        return NULL;
+    fail(user);
+    return frames_spare(p, n);
 }
 
 static bool make_callbacks(void)
@@ -506,6 +597,7 @@ static int submit_settings(struct http2 *h)
 
 int http2_open(struct http2 *h, struct wire *wire, bool client, const struct http2_kind *kind)
 {
+    nghttp2_mem memory = {h, frames_malloc, frames_free, frames_calloc, frames_realloc};
     int rc;
 
     *h = (struct http2){.kind = kind, .wire = wire, .client = client};
@@ -516,8 +608,8 @@ int http2_open(struct http2 *h, struct wire *wire, bool client, const struct htt
     http2_flood_init(&h->flood, client, proxy_now(wire->proxy));
     if (!make_callbacks())
         return KG_ENOMEM;
-    rc = client ? nghttp2_session_client_new2(&h->session, callbacks, h, options)
-                : nghttp2_session_server_new2(&h->session, callbacks, h, options);
+    rc = client ? nghttp2_session_client_new3(&h->session, callbacks, h, options, &memory)
+                : nghttp2_session_server_new3(&h->session, callbacks, h, options, &memory);
     if (rc != 0)
         return KG_ENOMEM;
     if (submit_settings(h) == 0) {
