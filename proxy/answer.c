@@ -15,17 +15,27 @@ static struct proxy *proxy_of(const struct exchange *ex)
 
 /* --- breaches ------------------------------------------------------------------------------ */
 
-void answer_breach(struct exchange *ex, const char *words)
+static void break_off(struct exchange *ex, enum proxy_reason reason, const char *text)
 {
-    char text[WORDS_BYTES];
-
     if (ex->state == EXCHANGE_RESPONDING && !ex->head_held) {
         exchange_end(ex, EXCHANGE_BROKEN);
         return;
     }
     ex->state = EXCHANGE_ASKED; /* a head that is not sent yet is forgotten */
+    exchange_refuse_worker(ex, reason, text);
+}
+
+void answer_breach(struct exchange *ex, const char *words)
+{
+    char text[WORDS_BYTES];
+
     snprintf(text, sizeof text, "the worker's response: %s", words);
-    exchange_refuse_worker(ex, PROXY_UPSTREAM_FAILED, text);
+    break_off(ex, PROXY_UPSTREAM_FAILED, text);
+}
+
+void answer_out_of_memory(struct exchange *ex)
+{
+    break_off(ex, PROXY_OVERLOADED, "out of memory");
 }
 
 void answer_lost(struct exchange *ex, bool heard)

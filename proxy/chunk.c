@@ -32,7 +32,8 @@ enum state {
 static enum chunk_result refuse(struct chunk *c, enum proxy_reason reason, const char *words)
 {
     c->state = REFUSED;
-    c->verdict.reason = c->from_worker ? PROXY_UPSTREAM_FAILED : reason;
+    c->verdict.reason =
+        c->from_worker && reason != PROXY_OVERLOADED ? PROXY_UPSTREAM_FAILED : reason;
     c->verdict.words = words;
     return CHUNK_REFUSED;
 }
@@ -226,7 +227,9 @@ static enum chunk_result feed_trailers(struct chunk *c, struct kg_str in, size_t
     size_t before = c->trailers->len, room = c->guard.max_bytes - before;
     size_t n = in.n < room ? in.n : room;
     *consumed = n;
-    if (kg_buf_append(c->trailers, in.p, n))
+    if (kg_buf_append(c->trailers, in.p, n) == KG_ENOMEM)
+        return refuse(c, PROXY_OVERLOADED, "out of memory");
+    if (c->trailers->error)
         return refuse(c, PROXY_HEAD_TOO_LARGE, "the trailers are larger than there is room for");
     switch (guard_scan(&c->guard, c->trailers->data, c->trailers->len)) {
     case GUARD_MORE:

@@ -117,6 +117,8 @@ bool answer_body(struct exchange *ex, struct kg_str payload, struct kg_str trail
 bool answer_flush(struct exchange *ex); /* nothing more follows at once: the head goes out alone */
 /* The worker broke a rule, in static words. The exchange is over. */
 void answer_breach(struct exchange *ex, const char *words);
+/* The same for want of our own memory. */
+void answer_out_of_memory(struct exchange *ex);
 /* It ended or broke off too early. `heard`: there was something of a response. */
 void answer_lost(struct exchange *ex, bool heard);
 size_t answer_room(const struct exchange *ex); /* bytes of a body that are wanted now */

@@ -70,6 +70,10 @@ static enum step take_body(struct upstream_conn *c, char *in, size_t n, size_t *
         return STEP_OVER;
     }
     result = body_take(body, in, n, used, &payload);
+    if (result == BODY_REFUSED && body->chunk.verdict.reason == PROXY_OVERLOADED) {
+        answer_out_of_memory(ex);
+        return STEP_OVER;
+    }
     if (result == BODY_REFUSED) {
         answer_breach(ex, body->chunk.verdict.words);
         return STEP_OVER;
