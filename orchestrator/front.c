@@ -3,6 +3,7 @@
  * channel; and it may be told to stop at any point of its start. */
 #include "orchestrator/front.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "orchestrator/attach.h"
 #include "orchestrator/confine.h"
 #include "orchestrator/front_tls.h"
@@ -167,6 +168,15 @@ static void on_control_lost(void *arg)
     uv_timer_start(&f->alone, on_alone, KG_CONTROL_AWAY_MS, 0);
 }
 
+/* Without it every answer could be wrong, and it is told once to a front: to the next one again.
+ * Control keeps the sockets, and whoever waits in them. */
+static _Noreturn void end_without(const char *what)
+{
+    KG_LOG(KG_LOG_ERROR, "exhausted", KG_F("why", "out of memory"), KG_F("missing", what),
+           KG_F("then", "end"));
+    _exit(1);
+}
+
 /* --- configuration ------------------------------------------------------------------------------
  */
 
@@ -209,7 +219,7 @@ static void on_commit(struct front *f)
 
     flush_service(f);
     if (proxy_config_commit(f->proxy) != 0)
-        KG_LOG(KG_LOG_ERROR, "configuration-not-taken", KG_F("why", "out of memory"));
+        end_without("configuration");
     f->configured = true;
     if (f->ready_told)
         return;
@@ -294,7 +304,9 @@ static void on_message(void *arg, const void *bytes, size_t n)
     case MESSAGE_TLS_PIECE:
     case MESSAGE_TLS_COMMIT:
     case MESSAGE_TLS_TICKETS:
-        front_tls_message(f->tls, f->proxy, (struct message_head *)(uintptr_t)head);
+        if (front_tls_message(f->tls, f->proxy, (struct message_head *)(uintptr_t)head) ==
+            KG_ENOMEM)
+            end_without("certificates");
         return;
     case MESSAGE_GRANT:
     case MESSAGE_PROBE:
@@ -492,6 +504,8 @@ static int open_all(struct front *f, struct kg_err *err)
     if (uv_loop_init(&f->loop) != 0 || !(f->tls = front_tls_new()) ||
         !(f->gate = gate_client_new(&f->loop, front_send, f)))
         return kg_fail(err, KG_ENOMEM, "out of memory");
+    if (kg_loop_reserve(&f->loop, KG_LOOP_DESCRIPTORS) != 0)
+        return kg_fail(err, KG_ENOMEM, "no room to watch descriptors");
     open_reserve(f);
     uv_timer_init(&f->loop, &f->alone);
     f->alone.data = f->door.data = f;
@@ -514,6 +528,7 @@ int front_run(void)
     struct kg_err err = {0};
 
     signal(SIGPIPE, SIG_IGN);
+    kg_loop_end_exhausted();
     if (!f || open_all(f, &err) != 0) {
         KG_LOG(KG_LOG_ERROR, "front-not-started", KG_F("why", err.words));
         _exit(1); /* nothing was begun: no need to unwind */

@@ -11,6 +11,7 @@ struct whole {
 };
 
 struct front_tls {
+    bool out_of_memory; /* since the last commit: a piece had no room */
     struct whole parts[KG_MAX_CERTIFICATES][TLS_CLIENT_CA], client_ca;
 };
 
@@ -51,6 +52,7 @@ static void on_piece(struct front_tls *t, const struct message_tls_piece *m)
         forget(w);
         w->bytes = malloc((size_t)m->total + 1);
         w->total = m->total;
+        t->out_of_memory |= !w->bytes;
     }
     if (!w->bytes || m->at != w->n || m->n > w->total - w->n)
         return; /* the commit finds it too short: an authority that is missing is not none */
@@ -65,7 +67,7 @@ static bool whole_str(const struct whole *w, struct kg_str *out)
     return w->n == w->total;
 }
 
-static void on_commit(struct front_tls *t, struct proxy *p, const struct message_tls_commit *m)
+static int on_commit(struct front_tls *t, struct proxy *p, const struct message_tls_commit *m)
 {
     struct tls_certificate list[KG_MAX_CERTIFICATES];
     struct tls_material material = {.certificates = list, .count = m->certificates};
@@ -82,18 +84,24 @@ static void on_commit(struct front_tls *t, struct proxy *p, const struct message
     if (!whole || proxy_tls_set(p, &material, &err) != 0)
         KG_LOG(KG_LOG_ERROR, "certificates-not-taken", KG_F("why", err.words));
     forget_all(t);
+    if (t->out_of_memory)
+        err.code = KG_ENOMEM;
+    t->out_of_memory = false;
+    return err.code;
 }
 
-void front_tls_message(struct front_tls *t, struct proxy *p, struct message_head *head)
+int front_tls_message(struct front_tls *t, struct proxy *p, struct message_head *head)
 {
     const void *m = head;
     const struct message_tls_tickets *tickets = m;
+    int rc = 0;
 
     if (head->type == MESSAGE_TLS_PIECE)
         on_piece(t, m);
     else if (head->type == MESSAGE_TLS_COMMIT)
-        on_commit(t, p, m);
+        rc = on_commit(t, p, m);
     else if (head->type == MESSAGE_TLS_TICKETS)
         proxy_tls_tickets(p, tickets->keys, tickets->count);
     tls_wipe(head, head->size);
+    return rc;
 }

@@ -52,6 +52,15 @@ int proxy_config_begin(struct proxy *p)
     return p->next ? 0 : KG_ENOMEM;
 }
 
+/* What is not whole is never committed: requests for what is missing would be told that there is no
+ * such route. */
+static int out_of_memory(struct proxy *p)
+{
+    generation_unref(p->next);
+    p->next = NULL;
+    return KG_ENOMEM;
+}
+
 int proxy_config_service(struct proxy *p, const struct proxy_service *s)
 {
     struct generation *c = p->next;
@@ -63,18 +72,21 @@ int proxy_config_service(struct proxy *p, const struct proxy_service *s)
     if (!c->services[s->id])
         c->services[s->id] = malloc(sizeof *s);
     if (!c->services[s->id])
-        return KG_ENOMEM;
+        return out_of_memory(p);
     *c->services[s->id] = *s;
     return 0;
 }
 
 int proxy_config_route(struct proxy *p, struct kg_str host, struct kg_str prefix, uint32_t service)
 {
+    int rc;
+
     if (!p->next)
         return KG_ENOMEM;
     if (service >= KG_MAX_SERVICES)
         return KG_ELIMIT;
-    return route_table_add(p->next->routes, host, prefix, service);
+    rc = route_table_add(p->next->routes, host, prefix, service);
+    return rc == KG_ENOMEM ? out_of_memory(p) : rc;
 }
 
 int proxy_config_commit(struct proxy *p)

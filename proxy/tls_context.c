@@ -213,11 +213,13 @@ static int set_clients(SSL_CTX *ctx, struct kg_str ca, struct kg_err *err)
     all = tls_parse_certificates(ca, err);
     if (!all)
         return KG_EINVAL;
-    for (int i = 0; i < sk_X509_num(all); i++) {
-        X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), sk_X509_value(all, i));
-        SSL_CTX_add_client_CA(ctx, sk_X509_value(all, i));
-    }
+    for (int i = 0; i < sk_X509_num(all); i++)
+        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), sk_X509_value(all, i)) != 1 ||
+            SSL_CTX_add_client_CA(ctx, sk_X509_value(all, i)) != 1)
+            kg_fail(err, KG_ENOMEM, "out of memory");
     sk_X509_pop_free(all, X509_free);
+    if (err->code != 0)
+        return err->code;
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     return 0;
 }
