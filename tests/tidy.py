@@ -34,11 +34,12 @@ HOMES = {
     "nghttp2/": ["proxy/http2.c", "proxy/http2_input.c", "proxy/http2_session_priv.h",
                  "tests/unit/proxy/http2_worker.h"],
     "openssl/": ["orchestrator/digest.c", "proxy/tls.c", "proxy/tls_check.c",
+                 "tests/exhaustion/failing.c",
                  "proxy/tls_context.c", "tests/unit/tls_case.h",
                  "tests/unit/proxy/tls_world.h",
                  "tests/unit/orchestrator/test_front_tls.c"],
-    "curl/": ["orchestrator/transport.c"],
-    "cjson/": ["orchestrator/json.c"],
+    "curl/": ["orchestrator/transport.c", "tests/exhaustion/failing.c"],
+    "cjson/": ["orchestrator/json.c", "tests/exhaustion/failing.c"],
     "seccomp.h": ["orchestrator/confine.c"],
 }
 
