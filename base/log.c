@@ -20,7 +20,8 @@ static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static enum kg_log_level least_level = KG_LOG_INFO;
 static enum kg_log_format line_format = KG_LOG_TEXT;
 static char who_name[32] = "kipgate";
-static struct kg_buf line;
+static char line_room[MAX_LINE_BYTES + 1]; /* what is said of a want of memory needs none */
+static struct kg_buf line = {.data = line_room, .cap = sizeof line_room, .max = MAX_LINE_BYTES};
 static bool half_written; /* standard error holds the begin of a line without its end */
 
 void kg_log_setup(enum kg_log_level least, enum kg_log_format format, const char *who)

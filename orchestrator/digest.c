@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Digests and randomness by libcrypto. The difficulty: none may fail quietly. */
+/* Digests by libcrypto. The difficulty: none may fail, so none may need memory. */
 #include "orchestrator/digest.h"
-#include "base/err.h"
-#include <openssl/evp.h>
-#include <openssl/rand.h>
+#include "base/random.h"
+#define OPENSSL_SUPPRESS_DEPRECATED /* the calls that replace these need memory, and may have none \
+                                     */
+#include <openssl/sha.h>
 
 static const char hex_digits[] = "0123456789abcdef";
 
 void digest_sha256_hex(struct kg_str bytes, char out[65])
 {
-    unsigned char sum[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
+    unsigned char sum[SHA256_DIGEST_LENGTH];
+    SHA256_CTX ctx;
 
-    KG_ASSERT(EVP_Digest(bytes.p, bytes.n, sum, &n, EVP_sha256(), NULL) == 1 && n == 32);
-    for (unsigned i = 0; i < n; i++) {
+    SHA256_Init(&ctx);
+    SHA256_Update(&ctx, bytes.p, bytes.n);
+    SHA256_Final(sum, &ctx);
+    for (unsigned i = 0; i < sizeof sum; i++) {
         out[2 * i] = hex_digits[sum[i] >> 4];
         out[2 * i + 1] = hex_digits[sum[i] & 15];
     }
@@ -25,7 +28,7 @@ void digest_random_hex(char *out, size_t digits)
     unsigned char byte;
 
     for (size_t i = 0; i < digits; i++) {
-        KG_ASSERT(RAND_bytes(&byte, 1) == 1);
+        kg_random(&byte, 1);
         out[i] = hex_digits[byte & 15];
     }
     out[digits] = '\0';

@@ -4,6 +4,7 @@
  * need hangs on the context itself, which OpenSSL keeps as long as a session uses it. */
 #include "base/clock.h"
 #include "base/map.h"
+#include "base/random.h"
 #include "proxy/proxy_priv.h"
 #include "proxy/tls_priv.h"
 #include <openssl/core_names.h>
@@ -157,9 +158,9 @@ static int on_status(SSL *ssl, void *arg)
 
 void tls_ticket_key_make(struct tls_ticket_key *out)
 {
-    KG_ASSERT(RAND_bytes(out->name, sizeof out->name) == 1 &&
-              RAND_priv_bytes(out->aes, sizeof out->aes) == 1 &&
-              RAND_priv_bytes(out->hmac, sizeof out->hmac) == 1);
+    kg_random(out->name, sizeof out->name);
+    kg_random(out->aes, sizeof out->aes);
+    kg_random(out->hmac, sizeof out->hmac);
 }
 
 static bool set_ticket_key(const struct tls_ticket_key *key, const unsigned char *iv,
