@@ -29,7 +29,9 @@ struct watched { /* a socket of libcurl's */
 
 enum call_stage {
     CALL_WAITING, /* for a free connection */
-    CALL_RUNNING  /* its handle is in the multi */
+    CALL_RUNNING, /* its handle is in the multi */
+    CALL_REFUSED, /* by libcurl, before anything of it was sent; to be told from the loop */
+    CALL_LOST,    /* while it ran; the same */
 };
 
 struct call {
@@ -281,6 +283,12 @@ static void fill_answer(struct call *c, CURLcode rc, struct transport_answer *a)
 
 static void arm_deadline(struct transport *t);
 
+/* When it ends if libcurl does nothing; 0: never. */
+static uint64_t due_ms(const struct call *c)
+{
+    return c->stage == CALL_RUNNING ? 0 : c->stage == CALL_WAITING ? c->due_ms : 1;
+}
+
 /* Gives the call to libcurl; it then runs from the loop. */
 static void run(struct call *c)
 {
@@ -289,8 +297,10 @@ static void run(struct call *c)
     if (c->due_ms > 0)
         curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS,
                          (long)(c->due_ms > now ? c->due_ms - now : 1));
-    if (curl_multi_add_handle(c->lane->multi, c->easy) != CURLM_OK)
-        return; /* no memory: it stays waiting, is tried again or meets its deadline */
+    if (curl_multi_add_handle(c->lane->multi, c->easy) != CURLM_OK) {
+        c->stage = CALL_REFUSED;
+        return;
+    }
     c->stage = CALL_RUNNING;
     c->lane->running++;
 }
@@ -310,7 +320,7 @@ static void run_waiting(struct transport *t)
 /* Takes the call out of libcurl's hands. */
 static void stop_running(struct call *c)
 {
-    if (c->stage == CALL_WAITING)
+    if (c->stage != CALL_RUNNING)
         return;
     curl_multi_remove_handle(c->lane->multi, c->easy);
     c->lane->running--;
@@ -379,16 +389,32 @@ static void tell_news(struct transport *t)
 
 static void close_now(struct transport *t);
 
+/* libcurl had no memory to watch a socket, and does not say of which call. */
+static void lose_all(struct lane *lane)
+{
+    KG_LIST_EACH(it, &lane->transport->all)
+    {
+        struct call *c = KG_LIST_ENTRY(it, struct call, link);
+        if (c->lane != lane || c->stage != CALL_RUNNING)
+            continue;
+        stop_running(c);
+        c->stage = CALL_LOST;
+    }
+}
+
 /* Every way into libcurl that may call us back. */
 static void perform(struct lane *lane, curl_socket_t fd, int flags)
 {
     struct transport *t = lane->transport;
+    CURLMcode rc;
     int running;
 
     t->inside++;
-    curl_multi_socket_action(lane->multi, fd, flags, &running);
+    rc = curl_multi_socket_action(lane->multi, fd, flags, &running);
     tell_news(t);
     take_finished(lane);
+    if (rc != CURLM_OK && rc != CURLM_BAD_SOCKET && !t->closing)
+        lose_all(lane);
     t->inside--;
     if (t->closing) {
         close_now(t);
@@ -397,14 +423,30 @@ static void perform(struct lane *lane, curl_socket_t fd, int flags)
     run_waiting(t);
 }
 
-/* A call that waited for a free connection until its deadline. */
-static void on_deadline(uv_timer_t *timer)
+/* Why a call ends that libcurl does not know. */
+static const struct transport_answer *without_answer(const struct call *c)
 {
     static const struct transport_answer late = {.code = KG_ETIMEOUT,
                                                  .words = "no free connection in time",
                                                  .api_version = "",
                                                  .body = {"", 0},
-                                                 .refused = true};
+                                                 .refused = true},
+                                         refused = {.code = KG_ENOMEM,
+                                                    .words = "out of memory",
+                                                    .api_version = "",
+                                                    .body = {"", 0},
+                                                    .refused = true},
+                                         lost = {.code = KG_ENOMEM,
+                                                 .words = "out of memory",
+                                                 .api_version = "",
+                                                 .body = {"", 0}};
+
+    return c->stage == CALL_WAITING ? &late : c->stage == CALL_REFUSED ? &refused : &lost;
+}
+
+/* A call that waited for a free connection until its deadline, or found no memory. */
+static void on_deadline(uv_timer_t *timer)
+{
     struct transport *t = timer->data;
     struct kg_list *it = t->all.next;
 
@@ -412,9 +454,9 @@ static void on_deadline(uv_timer_t *timer)
     while (!t->closing && it != &t->all) {
         struct call *c = KG_LIST_ENTRY(it, struct call, link);
         it = it->next;
-        if (c->stage != CALL_WAITING || c->due_ms == 0 || c->due_ms > uv_now(t->loop))
+        if (due_ms(c) == 0 || due_ms(c) > uv_now(t->loop))
             continue;
-        finish(c, &late);
+        finish(c, without_answer(c));
         it = t->all.next; /* on_done may have changed the list */
     }
     t->inside--;
@@ -431,8 +473,8 @@ static void arm_deadline(struct transport *t)
     KG_LIST_EACH(it, &t->all)
     {
         struct call *c = KG_LIST_ENTRY(it, struct call, link);
-        if (c->stage == CALL_WAITING && c->due_ms > 0 && c->due_ms < first)
-            first = c->due_ms;
+        if (due_ms(c) > 0 && due_ms(c) < first)
+            first = due_ms(c);
     }
     if (first == UINT64_MAX)
         uv_timer_stop(&t->deadline);
