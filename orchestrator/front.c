@@ -77,6 +77,7 @@ static void front_close(struct front *f)
     if (f->closing)
         return;
     f->closing = true;
+    gate_client_forget_probes(f->gate);
     proxy_close(f->proxy, on_proxy_closed, f);
 }
 

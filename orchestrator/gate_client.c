@@ -23,6 +23,9 @@ struct lease {           /* also a worker we were only told to probe: slots 0 */
     char name[ENGINE_NAME_BYTES];
 };
 
+#define MAX_UNHELD 8 /* probes; what more there is is left to other fronts, or a deadline */
+#define PROBE_AGAIN_MS 20
+
 struct gate_service {
     struct kg_list leases, waiters; /* heads; next NULL until first touched */
 };
@@ -36,6 +39,9 @@ struct gate_client {
     struct kg_wheel wheel;
     uv_timer_t refuse_soon;
     uint64_t tickets;
+    struct message_probe unheld[MAX_UNHELD]; /* there was no memory for them: tried again */
+    unsigned unheld_count;
+    uv_timer_t probe_again;
     bool away;         /* control is; another one may come */
     bool control_lost; /* none is waited for any more */
     int open_handles;
@@ -211,6 +217,7 @@ static void keep_lease(struct lease *l)
 void gate_client_control_away(struct gate_client *g)
 {
     g->away = true;
+    gate_client_forget_probes(g);
     each_lease(g, keep_lease);
 }
 
@@ -444,12 +451,46 @@ static void on_recall(struct lease *l)
     tell_slots(l, free_slots(l), true);
 }
 
+static void on_probe_again(uv_timer_t *t);
+
 static void on_probe(struct gate_client *g, const struct message_probe *m)
 {
     struct lease *l = lease_get(g, m->instance, m->service, &m->where, m->name);
 
-    if (l)
-        proxy_worker_probe(l->worker, &m->health);
+    if (l && proxy_worker_probe(l->worker, &m->health) == 0)
+        return;
+    if (g->unheld_count < MAX_UNHELD)
+        g->unheld[g->unheld_count++] = *m;
+    uv_timer_start(&g->probe_again, on_probe_again, PROBE_AGAIN_MS, 0);
+}
+
+/* What is still not possible is put aside once more. */
+static void on_probe_again(uv_timer_t *t)
+{
+    struct gate_client *g = t->data;
+    unsigned count = g->unheld_count;
+    struct message_probe again[MAX_UNHELD];
+
+    memcpy(again, g->unheld, sizeof again);
+    g->unheld_count = 0;
+    for (unsigned i = 0; i < count; i++)
+        on_probe(g, &again[i]);
+}
+
+static void forget_unheld(struct gate_client *g, uint64_t instance)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < g->unheld_count; i++)
+        if (g->unheld[i].instance != instance)
+            g->unheld[kept++] = g->unheld[i];
+    g->unheld_count = kept;
+}
+
+void gate_client_forget_probes(struct gate_client *g)
+{
+    g->unheld_count = 0;
+    uv_timer_stop(&g->probe_again);
 }
 
 /* Out of sight first: exchanges whose connects now fail ask for a slot from within the removal. */
@@ -503,6 +544,8 @@ void gate_client_message(struct gate_client *g, const struct message_head *head)
         break;
     }
     l = lease_find(g, ((const struct message_instance *)m)->instance);
+    if (head->type == MESSAGE_PROBE_STOP || head->type == MESSAGE_GONE)
+        forget_unheld(g, ((const struct message_instance *)m)->instance);
     if (!l)
         return;
     if (head->type == MESSAGE_RECALL)
@@ -529,7 +572,8 @@ struct gate_client *gate_client_new(uv_loop_t *loop, void (*send)(void *arg, con
     kg_map_init(&g->leases);
     kg_wheel_open(&g->wheel, loop);
     uv_timer_init(loop, &g->refuse_soon);
-    g->refuse_soon.data = g;
+    uv_timer_init(loop, &g->probe_again);
+    g->refuse_soon.data = g->probe_again.data = g;
     return g;
 }
 
@@ -571,7 +615,8 @@ void gate_client_close(struct gate_client *g, void (*on_closed)(void *arg), void
     }
     g->on_closed = on_closed;
     g->closed_arg = arg;
-    g->open_handles = 2;
+    g->open_handles = 3;
     kg_wheel_close(&g->wheel, on_wheel_closed);
     uv_close((uv_handle_t *)&g->refuse_soon, on_timer_closed);
+    uv_close((uv_handle_t *)&g->probe_again, on_timer_closed);
 }

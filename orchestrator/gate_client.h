@@ -15,6 +15,8 @@ struct gate_client;
 struct gate_client *gate_client_new(uv_loop_t *loop, void (*send)(void *arg, const void *message),
                                     void *arg);
 /* After proxy_close finished: no waiter may be left. Closes its timers, then calls on_closed. */
+/* Those that are to be tried again: the proxy is going to close. */
+void gate_client_forget_probes(struct gate_client *g);
 void gate_client_close(struct gate_client *g, void (*on_closed)(void *arg), void *arg);
 /* The door to hand to proxy_open; then the proxy it serves. */
 struct proxy_gate gate_client_door(struct gate_client *g);

@@ -359,18 +359,18 @@ static void watch_directory(struct probe *b)
     b->watches = uv_fs_event_start(&b->directory, on_directory, path, 0) == 0;
 }
 
-void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
+int proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
 {
     struct proxy *p = w->proxy;
     struct probe *b = w->probe;
 
     if (b) { /* under way: it goes on with what is asked now */
         b->health = *health;
-        return;
+        return 0;
     }
     b = calloc(1, sizeof *b);
     if (!b)
-        return; /* whoever asked has a deadline */
+        return KG_ENOMEM;
     b->worker = w;
     worker_ref(w);
     b->health = *health;
@@ -383,6 +383,7 @@ void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *healt
     w->probe = b;
     /* from the loop: `probed` is never called from inside this call */
     uv_timer_start(&b->timer, on_timer, 0, 0);
+    return 0;
 }
 
 void proxy_worker_probe_stop(struct proxy_worker *w)

@@ -94,8 +94,8 @@ struct proxy_health { /* path "" = a TCP connect is enough */
 struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
                                       const struct sockaddr *address, socklen_t length);
 /* Tries until it gets through (at once, then 0.5, 1, 2, 4, 5 ms ... widening to 50 ms after 1 s);
- * then gate.probed. Ends with proxy_worker_remove or _probe_stop. */
-void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health);
+ * then gate.probed. Ends with proxy_worker_remove or _probe_stop. 0 or KG_ENOMEM. */
+int proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health);
 void proxy_worker_probe_stop(struct proxy_worker *w);
 /* The worker is gone: its idle connections are closed, exchanges open on it end as their
  * connections break. The pointer is dead for the caller after this; slots still out are not

@@ -59,10 +59,11 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
     return w;
 }
 
-void proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
+int proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
 {
     ck_assert_str_eq(health->path, "/healthz");
     w->probes++;
+    return 0;
 }
 
 void proxy_worker_probe_stop(struct proxy_worker *w)
