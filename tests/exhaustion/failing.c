@@ -5,6 +5,7 @@
  * The difficulty: it is asked before anything else of the program runs. */
 #include "tests/exhaustion/failing.h"
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdbool.h>
@@ -17,6 +18,15 @@
 static struct failing own, *state = &own;
 static int32_t me = 1; /* process id; ours in tests within one process */
 
+static void tell(void)
+{
+    void *frames[40];
+
+    state->pid = 0; /* it needs memory itself */
+    backtrace_symbols_fd(frames, backtrace(frames, 40), STDERR_FILENO);
+    state->pid = me;
+}
+
 static bool refused(void)
 {
     int64_t at, n;
@@ -27,7 +37,8 @@ static bool refused(void)
     at = atomic_load(&state->at);
     if (at == 0 || n < at || (n > at && !atomic_load(&state->sticky)))
         return false;
-    atomic_fetch_add(&state->failed, 1);
+    if (atomic_fetch_add(&state->failed, 1) < atomic_load(&state->tell))
+        tell();
     errno = ENOMEM;
     return true;
 }

@@ -17,6 +17,7 @@ struct failing {
     _Atomic int64_t at;     /* n; 0: none fails, they are counted */
     _Atomic int64_t count;  /* so many were asked for */
     _Atomic int64_t failed; /* and so many were refused */
+    _Atomic int64_t tell;   /* so many of those by a backtrace on standard error */
 };
 
 /* In this process, from now on, until failing_stop. */
