@@ -40,14 +40,14 @@ RIG _Alignas(8) char sent[MAX_SENT][KG_MAX_MESSAGE_BYTES];
 static size_t sent_count, sent_read;
 static struct proxy_worker workers[8];
 static size_t worker_count;
-static bool no_workers, closed;
+static bool no_workers, no_probes, closed;
 
 /* --- the proxy --- */
 
 struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
                                       const struct sockaddr *address, socklen_t length)
 {
-    struct proxy_worker *w = &workers[worker_count++];
+    struct proxy_worker *w;
 
     ck_assert_ptr_null(p);
     ck_assert_uint_eq(service, SERVICE);
@@ -55,6 +55,8 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
     ck_assert_uint_eq(length, sizeof(struct sockaddr_in));
     if (no_workers)
         return NULL;
+    ck_assert_uint_lt(worker_count, sizeof workers / sizeof *workers);
+    w = &workers[worker_count++];
     *w = (struct proxy_worker){.id = id};
     return w;
 }
@@ -62,6 +64,8 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
 int proxy_worker_probe(struct proxy_worker *w, const struct proxy_health *health)
 {
     ck_assert_str_eq(health->path, "/healthz");
+    if (no_probes)
+        return KG_ENOMEM;
     w->probes++;
     return 0;
 }
@@ -268,7 +272,7 @@ RIG void set_up(void)
 {
     ck_assert_int_eq(uv_loop_init(&loop), 0);
     sent_count = sent_read = worker_count = 0;
-    no_workers = closed = false;
+    no_workers = no_probes = closed = false;
     memset(workers, 0, sizeof workers);
     gate = gate_client_new(&loop, on_send, &loop);
     ck_assert_ptr_nonnull(gate);

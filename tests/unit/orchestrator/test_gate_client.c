@@ -462,8 +462,46 @@ START_TEST(test_a_grant_without_memory_goes_straight_back)
     grant(&a, 1, 2); /* of a ticket that waits no longer */
     ck_assert_int_eq(a.answers, 1);
     said_return(1, 2);
-    probe(2); /* goes unanswered; control has a deadline */
+    probe(2); /* is tried again */
     said_nothing();
+}
+END_TEST
+
+START_TEST(test_a_probe_without_memory_is_tried_again)
+{
+    no_workers = true;
+    probe(1);
+    probe(2);
+    tell(MESSAGE_PROBE_STOP, 2);
+    pass_ms(60); /* once more in vain */
+    ck_assert_uint_eq(worker_count, 0);
+    no_workers = false;
+    no_probes = true;
+    pass_ms(60);
+    ck_assert_uint_eq(worker_count, 1);
+    ck_assert_int_eq(workers[0].probes, 0);
+    no_probes = false;
+    pass_ms(60);
+    ck_assert_uint_eq(worker_count, 1); /* the other was stopped */
+    ck_assert_int_eq(workers[0].probes, 1);
+}
+END_TEST
+
+START_TEST(test_probes_without_memory_are_forgotten)
+{
+    no_workers = true;
+    for (uint64_t i = 1; i < 12; i++)
+        probe(i); /* of the last ones nothing is kept */
+    tell(MESSAGE_GONE, 1);
+    no_workers = false;
+    pass_ms(60);
+    ck_assert_uint_eq(worker_count, 7);
+    no_workers = true;
+    probe(20);
+    gate_client_control_away(gate);
+    no_workers = false;
+    pass_ms(60);
+    ck_assert_uint_eq(worker_count, 7);
 }
 END_TEST
 
@@ -526,6 +564,8 @@ static void add_ends(TCase *t)
     tcase_add_test(t, test_a_cancelled_waiter_is_not_refused_later);
     tcase_add_test(t, test_probes_and_suspicions_are_passed_on);
     tcase_add_test(t, test_a_grant_without_memory_goes_straight_back);
+    tcase_add_test(t, test_a_probe_without_memory_is_tried_again);
+    tcase_add_test(t, test_probes_without_memory_are_forgotten);
     tcase_add_test(t, test_tickets_rise_and_name_their_service);
     tcase_add_test(t, test_close_frees_whatever_is_held);
 }
