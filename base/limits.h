@@ -40,8 +40,6 @@
 
 /* Descriptors: kept free for engine, channel and workers when client connections are counted. */
 #define KG_RESERVED_DESCRIPTORS 64
-#define KG_LOOP_DESCRIPTORS 16384 /* watched by a front without memory for the watch; control: */
-#define KG_CONTROL_DESCRIPTORS 1024
 #define KG_MAX_WAITING_PER_FRONT 10000 /* requests held in one front; beyond: overloaded */
 
 /* TLS. */

@@ -24,7 +24,8 @@
 #define OLD_FRONTS_LOOK_MS 200
 #define SETTLE_MS 15000
 #define EXIT_CONFIGURATION 2
-#define NUMBERS_SHIFT 20 /* so many instances a millisecond, and no number comes twice */
+#define WATCHED_AHEAD 1024 /* descriptors: more are watched as memory allows */
+#define NUMBERS_SHIFT 20   /* so many instances a millisecond, and no number comes twice */
 #define MAX_FAULTS_BYTES (64 * 1024)
 
 enum control_stage {
@@ -543,7 +544,7 @@ static int open_loop(struct control *c)
     int rc = uv_loop_init(&c->loop);
 
     if (rc == 0)
-        rc = kg_loop_reserve(&c->loop, KG_CONTROL_DESCRIPTORS);
+        rc = kg_loop_reserve(&c->loop, WATCHED_AHEAD);
     if (rc != 0)
         return rc;
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {

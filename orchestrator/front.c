@@ -21,6 +21,7 @@
 #define CLIENT_SHARE 2 /* of the descriptors one half may be clients: each may need a worker's */
 
 #define SIGNALS 3
+#define WATCHED_AHEAD 16384 /* descriptors: more are watched as memory allows */
 
 struct front {
     uv_loop_t loop;
@@ -505,7 +506,7 @@ static int open_all(struct front *f, struct kg_err *err)
     if (uv_loop_init(&f->loop) != 0 || !(f->tls = front_tls_new()) ||
         !(f->gate = gate_client_new(&f->loop, front_send, f)))
         return kg_fail(err, KG_ENOMEM, "out of memory");
-    if (kg_loop_reserve(&f->loop, KG_LOOP_DESCRIPTORS) != 0)
+    if (kg_loop_reserve(&f->loop, WATCHED_AHEAD) != 0)
         return kg_fail(err, KG_ENOMEM, "no room to watch descriptors");
     open_reserve(f);
     uv_timer_init(&f->loop, &f->alone);
