@@ -52,6 +52,17 @@ static void close_all(const int *fds, size_t n)
         close(fds[i]);
 }
 
+const struct message_hello *attach_is_ours(const void *bytes, size_t n, size_t index,
+                                           uint64_t set_up, size_t descriptors)
+{
+    const struct message_hello *m = (const void *)message_check(bytes, n, false);
+
+    if (!m || m->head.type != MESSAGE_HELLO || m->front != (int32_t)index || m->set_up != set_up ||
+        descriptors != m->listeners + 2)
+        return NULL;
+    return m;
+}
+
 /* False: what came with it is closed; the channel is the caller's. */
 static bool hear_hello(int channel, size_t index, uint64_t set_up, struct attached *out)
 {
@@ -69,9 +80,8 @@ static bool hear_hello(int channel, size_t index, uint64_t set_up, struct attach
     struct ucred sender = {0};
     size_t count = n > 0 ? take_fds(&m, fds, &sender) : 0;
 
-    hello = n > 0 ? (const void *)message_check(bytes, (size_t)n, false) : NULL;
-    if (!hello || hello->head.type != MESSAGE_HELLO || hello->front != (int32_t)index ||
-        hello->set_up != set_up || count != hello->listeners + 2 || sender.pid <= 0) {
+    hello = n > 0 ? attach_is_ours(bytes, (size_t)n, index, set_up, count) : NULL;
+    if (!hello || sender.pid <= 0) {
         close_all(fds, count);
         return false;
     }

@@ -24,6 +24,10 @@ struct attached { /* a front that is ours now */
  * `set_up` as struct message_setup has it. False: out->channel is -1. */
 bool attach_find(const struct state *s, size_t index, uint64_t set_up, struct attached *out);
 void attached_close(struct attached *a);
+/* Are these the first words of a front at that place, set up as we are, with so many descriptors?
+ * Else NULL. `bytes` aligned to 8. */
+const struct message_hello *attach_is_ours(const void *bytes, size_t n, size_t index,
+                                           uint64_t set_up, size_t descriptors);
 
 /* Front: accepts a control if it is `user`'s. -1: none. */
 int attach_accept(int door, uint32_t user);
