@@ -87,6 +87,7 @@ int fleet_service_id(const struct fleet *f, const char *name); /* -1: none */
 /* Before the first configure: services keep the numbers that fronts of the last run know them by.
  * 0, KG_EINVAL (`id` is taken or too large) or KG_ENOMEM. */
 int fleet_reserve_service(struct fleet *f, const char *name, uint32_t id);
+/* Also those that are gone: a front may hold leases of them yet. */
 void fleet_each_service(const struct fleet *f,
                         void (*each)(void *arg, const char *name, uint32_t id), void *arg);
 const struct config_service *fleet_service(const struct fleet *f,
@@ -101,6 +102,10 @@ void fleet_front_down(struct fleet *f, int front,
  * `known_as`: answered by one renamed or gone, the former when the container is found and fit. */
 void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name, unsigned slots,
                  int64_t used_ms, int64_t now_ms);
+/* After its front_up: until the second call (or a second, at most) claims of that front may come,
+ * and no container is judged before they have. */
+void fleet_claims_begin(struct fleet *f, int front, int64_t now_ms);
+void fleet_claims_end(struct fleet *f, int front, int64_t now_ms);
 /* Answered by exactly one grant or refuse unless withdrawn. */
 void fleet_acquire(struct fleet *f, int front, uint64_t ticket, uint32_t service, bool quiet,
                    int64_t now_ms);

@@ -49,6 +49,19 @@ bool fleet_is_claimed(const struct fleet *f, const char *name)
     return false;
 }
 
+int64_t fleet_claims_clock(const struct fleet *f, const char *name, int64_t saved_ms)
+{
+    int64_t clock_ms = saved_ms;
+
+    KG_LIST_EACH(it, &f->claims)
+    {
+        const struct fleet_claim *c = KG_LIST_ENTRY(it, struct fleet_claim, link);
+        if (strcmp(c->name, name) == 0 && c->used_ms <= f->now_ms && c->used_ms > clock_ms)
+            clock_ms = c->used_ms;
+    }
+    return clock_ms;
+}
+
 void fleet_claims_bind(struct fleet_instance *i)
 {
     KG_LIST_EACH_SAFE(it, &i->fleet->claims)
@@ -69,13 +82,68 @@ void fleet_claims_refuse(struct fleet *f, const char *name)
     }
 }
 
+bool fleet_claims_pending(const struct fleet *f)
+{
+    for (int front = 0; front < f->front_limit; front++)
+        if (f->fronts[front].claims_until_ms > f->now_ms)
+            return true;
+    return false;
+}
+
+void fleet_claims_begin(struct fleet *f, int front, int64_t now_ms)
+{
+    KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS && f->fronts[front].up);
+    fleet_enter(f, now_ms);
+    f->fronts[front].claims_until_ms = f->now_ms + FLEET_CLAIMS_MS;
+    fleet_leave(f);
+}
+
+/* What was found meanwhile can be judged. */
+static void told(struct fleet *f, int front)
+{
+    if (f->fronts[front].claims_until_ms == 0)
+        return;
+    f->fronts[front].claims_until_ms = 0;
+    if (!fleet_claims_pending(f))
+        fleet_pump_all(f);
+}
+
+void fleet_claims_end(struct fleet *f, int front, int64_t now_ms)
+{
+    KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
+    fleet_enter(f, now_ms);
+    told(f, front);
+    fleet_leave(f);
+}
+
+/* It may have been used after clocks were saved last. */
+static void note_use(struct fleet *f, const char *name, int64_t used_ms)
+{
+    struct fleet_instance *i = kg_map_get(&f->by_name, kg_str_of(name));
+    int64_t *clock = kg_map_get(&f->remembered, kg_str_of(name));
+
+    if (used_ms > f->now_ms)
+        used_ms = f->now_ms;
+    if (clock && *clock > 0 && *clock < used_ms)
+        *clock = used_ms;
+    if (i && i->idle.watched)
+        reaper_touch(&f->reaper, &i->idle, used_ms);
+    if (f->observer.clock_changed)
+        f->observer.clock_changed(f->observer.self);
+}
+
 void fleet_claims_forget(struct fleet *f, int front)
 {
+    if (front >= 0)
+        told(f, front);
     KG_LIST_EACH_SAFE(it, &f->claims)
     {
         struct fleet_claim *c = KG_LIST_ENTRY(it, struct fleet_claim, link);
-        if (front < 0 || c->front == front)
-            end(c);
+        if (front >= 0 && c->front != front)
+            continue;
+        if (front >= 0)
+            note_use(f, c->name, f->now_ms); /* with the front ends what it had open there */
+        end(c);
     }
 }
 
@@ -123,6 +191,8 @@ void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name
     KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
     fleet_enter(f, now_ms);
     i = kg_map_get(&f->by_name, kg_str_of(name));
+    if (slots == 0 && f->fronts[front].up)
+        note_use(f, name, used_ms); /* it holds nothing of it any more */
     c = may_claim(f, front, name, slots, i) && (i || !f->listed) ? calloc(1, sizeof *c) : NULL;
     if (!c) {
         f->door.gone(f->door.self, front, known_as);

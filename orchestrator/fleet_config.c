@@ -78,7 +78,7 @@ void fleet_each_service(const struct fleet *f,
                         void (*each)(void *arg, const char *name, uint32_t id), void *arg)
 {
     for (uint32_t id = 0; id < f->service_count; id++)
-        if (f->services[id]->config)
+        if (f->services[id]->name[0] != '/') /* a number that is not used */
             each(arg, f->services[id]->name, id);
 }
 

@@ -73,8 +73,10 @@ static void runs(struct fleet_instance *i)
 {
     i->died = i->died && i->todo == FLEET_CALL_LOOK;
     fleet_step(i, INSTANCE_ON_RUNNING, NULL);
-    if (i->state == INSTANCE_PROBING && i->answered && !i->died)
-        fleet_step(i, INSTANCE_ON_PROBED, NULL);
+    if (i->state != INSTANCE_PROBING || !i->answered || i->died)
+        return;
+    fleet_claims_bind(i); /* found while it was said to have died */
+    fleet_step(i, INSTANCE_ON_PROBED, NULL);
 }
 
 static void found_provisioning(struct fleet_instance *i, const struct engine_container *c)

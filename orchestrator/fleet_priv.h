@@ -29,7 +29,9 @@
 #define FLEET_WHY_MS 30        /* after which an engine knows why a worker was killed; */
 #define FLEET_WHY_TRIES 4      /* it is asked so often, after twice the time each */
 #define FLEET_FREEZER_MS 2000  /* after a resume an engine may still say or do the pause before */
-#define FLEET_PEAKS 4          /* parts of the idle timeout over which the most in use is kept */
+#define FLEET_CLAIMS_MS 1000   /* a front that says what it holds has said it by then */
+#define FLEET_CLAIMS_LOOK_MS 50
+#define FLEET_PEAKS 4 /* parts of the idle timeout over which the most in use is kept */
 #define FLEET_PEAK_LEAST_MS 250
 
 enum fleet_call {
@@ -166,6 +168,7 @@ struct fleet_instance {
 
 struct fleet_front {
     bool up;
+    int64_t claims_until_ms; /* more claims may come before then; 0: it has said all */
     struct kg_map tickets;
     struct kg_list waiters;
     size_t waiting;
@@ -303,9 +306,12 @@ int64_t fleet_foresee_due_ms(const struct fleet_service *s); /* KG_NEVER: nothin
 
 /* --- fleet_claim.c: what fronts hold of a former control --- */
 bool fleet_is_claimed(const struct fleet *f, const char *name);
+/* When it was used last: as saved, or later, as fronts say that hold it. */
+int64_t fleet_claims_clock(const struct fleet *f, const char *name, int64_t saved_ms);
 void fleet_claims_bind(struct fleet_instance *i);
 /* Of a container by that name; NULL: of all that are not known at all. */
 void fleet_claims_refuse(struct fleet *f, const char *name);
+bool fleet_claims_pending(const struct fleet *f); /* some front has not said all that it holds */
 void fleet_claims_forget(struct fleet *f, int front); /* the front is gone; -1: all */
 
 /* --- fleet_lease.c --- */

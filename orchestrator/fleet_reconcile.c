@@ -114,12 +114,16 @@ static bool is_ending(const struct fleet_instance *i)
 /* A front that holds slots of it serves by it: it is ready, or was resuming for those. */
 static void take_claims(struct fleet_instance *i, enum instance_event as)
 {
+    if (as == INSTANCE_ON_ADOPTED && i->died) {
+        i->answered = true; /* when it is known to live */
+        return;
+    }
+    if (as == INSTANCE_ON_ADOPTED_STOPPED)
+        fleet_claims_refuse(i->fleet, i->name); /* of its former life */
+    else
+        fleet_claims_bind(i); /* before others are served: what is held counts */
     if (as == INSTANCE_ON_ADOPTED_PAUSED)
         fleet_step(i, INSTANCE_ON_DEMAND, "a front has requests for it");
-    if (as == INSTANCE_ON_ADOPTED || as == INSTANCE_ON_ADOPTED_PAUSED)
-        fleet_claims_bind(i);
-    if (as == INSTANCE_ON_ADOPTED && i->died)
-        i->answered = true; /* when it is known to live */
     else if (as == INSTANCE_ON_ADOPTED)
         fleet_step(i, INSTANCE_ON_PROBED, "a front is served by it");
 }
@@ -160,8 +164,8 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     if (i->held)
         reaper_hold(&f->reaper, &i->idle);
     i->clock_ms = recall(f, i->name);
-    if (fleet_is_claimed(f, i->name))
-        i->clock_ms = KG_NEVER; /* a front uses it */
+    if (i->clock_ms > 0 && i->clock_ms != KG_NEVER)
+        i->clock_ms = fleet_claims_clock(f, i->name, i->clock_ms);
     as = fleet_sleepers_claim(i->service, i->id) ? INSTANCE_ON_LEFTOVER : wanted_as(i, c);
     if (as != INSTANCE_ON_LEFTOVER && !is_ending(i) && make_way(i->service)) {
         adopt(i, as);
@@ -170,6 +174,8 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     i->wanted = false;
     if (is_up(c))
         fleet_claims_bind(i); /* what is open on it may end */
+    else
+        fleet_claims_refuse(f, i->name);
     fleet_step(i, is_up(c) ? INSTANCE_ON_SURPLUS : INSTANCE_ON_LEFTOVER, NULL);
     if (i->out > 0)
         fleet_recall_all(i);
@@ -180,6 +186,11 @@ void fleet_stray_found(struct fleet_instance *i, const struct engine_container *
 {
     struct fleet_service *s = i->service;
 
+    if (is_up(c) && fleet_claims_pending(i->fleet)) {
+        i->todo_ms = i->fleet->now_ms + FLEET_CLAIMS_LOOK_MS;
+        fleet_step(i, INSTANCE_ON_UNKNOWN, NULL);
+        return;
+    }
     if (c->state == ENGINE_RUNNING && c->address_length == 0 && i->tries < FLEET_ADDRESS_TRIES) {
         fleet_ask_again(i);
         return;

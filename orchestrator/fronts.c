@@ -262,10 +262,12 @@ static bool session_attach(struct front_session *s)
     fcntl(a->channel, F_SETFL, fcntl(a->channel, F_GETFL) | O_NONBLOCK);
     s->channel = kg_channel_open(s->fronts->params.loop, a->channel, fronts_on_message, on_lost, s);
     a->channel = -1;
-    if (s->channel)
-        begin(s);
-    else
+    if (!s->channel) {
         detach(s);
+        return true;
+    }
+    begin(s);
+    fleet_claims_begin(s->fronts->fleet, s->index, kg_clock_mono_ms());
     return true;
 }
 

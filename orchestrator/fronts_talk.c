@@ -368,8 +368,9 @@ void fronts_on_message(void *arg, const void *bytes, size_t n)
         return;
     }
     switch ((enum message_type)head->type) {
-    case MESSAGE_READY:
+    case MESSAGE_READY: /* behind its claims */
         s->ready = true;
+        fleet_claims_end(s->fronts->fleet, s->index, kg_clock_mono_ms());
         return;
     case MESSAGE_ACQUIRE:
         on_acquire(s, (const void *)head);

@@ -46,6 +46,7 @@ struct rig {
     int reaped, paused, stopped, resumed, cold_ok, cold_failed, done_count;
     unsigned done_reason;
     unsigned boxes; /* containers made */
+    unsigned ends;  /* told of before the engine is */
 };
 
 /* --- the engine --- */
@@ -318,6 +319,15 @@ RIG void on_resumed(void *self, uint32_t service)
     (void)service;
     ((struct rig *)self)->resumed++;
 }
+RIG void on_ends(void *self, const char *name)
+{
+    struct rig *r = self;
+
+    ck_assert(name[0] != '\0');
+    ck_assert_uint_ge(r->ends, count_calls(r, STOP) + count_calls(r, REMOVE));
+    r->ends++;
+}
+
 RIG void on_clock_changed(void *self)
 {
     (void)self;
@@ -398,6 +408,7 @@ RIG struct rig *rig_closed(int fronts) /* the engine is not up yet */
                                                      .cold_start = on_cold_start,
                                                      .reaped = on_reaped,
                                                      .resumed = on_resumed,
+                                                     .ending = on_ends,
                                                      .clock_changed = on_clock_changed},
                                         .owner = OWNER,
                                         .max_starts = 2,

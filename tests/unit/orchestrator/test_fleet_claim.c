@@ -421,6 +421,217 @@ START_TEST(what_no_service_has_may_end_its_exchanges)
 }
 END_TEST
 
+/* Not to be adopted, and a front that uses it has yet to say so: it is not stopped meanwhile. */
+START_TEST(nothing_is_judged_before_the_claims_have_come)
+{
+    struct rig *r = rig_closed(1);
+
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, 0), 0);
+    fleet_claims_begin(r->f, 0, r->now_ms);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear_nothing(r);
+    ck_assert_uint_eq(count_calls(r, STOP), 0);
+    claim(r, 0, 1, r->now_ms);
+    ck_assert_uint_eq(waiting_calls(r), 0); /* it is looked at again by and by */
+    fleet_claims_end(r->f, 0, r->now_ms);
+    look(r, ENGINE_RUNNING);
+    hear_renamed(r, 0);
+    hear(r, RECALL);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(claims_are_not_waited_for_long)
+{
+    struct rig *r = rig_closed(2);
+
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, 0), 0);
+    fleet_claims_begin(r->f, 0, r->now_ms);
+    fleet_claims_begin(r->f, 1, r->now_ms);
+    fleet_front_down(r->f, 1, r->now_ms); /* it is not waited for */
+    list(r, ENGINE_RUNNING);
+    for (int n = 0; n < 20; n++) {
+        look(r, ENGINE_RUNNING);
+        ck_assert_uint_eq(count_calls(r, STOP), 0);
+        pass(r, SECOND / 20);
+    }
+    look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(what_is_held_counts_before_others_are_served)
+{
+    struct rig *r = rig_closed(2);
+
+    r->service.concurrency = 1;
+    configure(r);
+    claim(r, 0, 1, 0);
+    ask(r, 1);
+    list(r, ENGINE_PAUSED);
+    look(r, ENGINE_PAUSED);
+    hear_renamed(r, 0);
+    ck_assert_int_eq(hear(r, RECALL)->front, 0);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+/* Its slots are of its former life: whoever used them would meet nobody. */
+START_TEST(what_is_found_stopped_is_taken_from_its_fronts)
+{
+    struct rig *r = rig_closed(2);
+
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    configure(r);
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_EXITED);
+    look(r, ENGINE_EXITED);
+    ck_assert_str_eq(state_of(r, 0), "stopped");
+    hear_gone(r, 0);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(what_is_found_ended_is_taken_at_once)
+{
+    struct rig *r = rig_closed(1);
+
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_EXITED);
+    look(r, ENGINE_EXITED);
+    expect(r, REMOVE); /* not answered yet */
+    hear_gone(r, 0);
+    rig_free(r);
+}
+END_TEST
+
+/* While it is asked whether that is so nothing is lent: what is probed serves nobody. */
+START_TEST(what_is_said_to_have_died_is_bound_when_it_is_known_to_live)
+{
+    struct rig *r = rig_closed(1);
+
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_RUNNING);
+    fleet_engine_event(r->f,
+                       &(const struct engine_event){.kind = ENGINE_EVENT_DIE,
+                                                    .container = found(r, ENGINE_RUNNING)},
+                       r->now_ms);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    hear_nothing(r);
+    ck_assert_str_eq(state_of(r, 0), "probing");
+    look(r, ENGINE_RUNNING);
+    hear_renamed(r, 0);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
+/* The front has given it back, and clocks were not saved since. */
+START_TEST(a_use_that_was_not_saved_is_told_by_its_front)
+{
+    struct rig *r = rig_closed(1);
+
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, r->now_ms - 100 * SECOND), 0);
+    claim(r, 0, 0, r->now_ms - 1 * SECOND);
+    hear_gone(r, 0);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    pass(r, 299 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+/* It ends before what it uses is found. */
+START_TEST(what_a_dying_front_claimed_was_used_until_then)
+{
+    struct rig *r = rig_closed(2);
+
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, r->now_ms - 100 * SECOND), 0);
+    claim(r, 0, 1, 0);
+    fleet_front_down(r->f, 0, r->now_ms);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 1, hear(r, PROBE)->instance, r->now_ms);
+    pass(r, 300 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+/* The former control had ordered its end: whatever a front says, it is not for others. */
+START_TEST(an_order_to_end_outweighs_a_claim)
+{
+    struct rig *r = rig_closed(1);
+
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, 0), 0);
+    claim(r, 0, 1, r->now_ms);
+    list(r, ENGINE_RUNNING);
+    look(r, ENGINE_RUNNING);
+    hear_renamed(r, 0);
+    hear(r, RECALL);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    rig_free(r);
+}
+END_TEST
+
+static void note_clock(void *arg, const char *name, int64_t used_ms, bool in_use)
+{
+    ck_assert_str_eq(name, FOUND);
+    ck_assert(!in_use);
+    *(int64_t *)arg = used_ms;
+}
+
+/* This run may be killed, too, before it has found what the last one wrote of. */
+START_TEST(clocks_are_kept_until_what_they_are_of_is_found)
+{
+    struct rig *r = rig_closed(1);
+    int64_t used_ms = 0;
+
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, 77), 0);
+    fleet_each_clock(r->f, note_clock, &used_ms);
+    ck_assert_int_eq(used_ms, 77);
+    used_ms = 0;
+    list(r, ENGINE_RUNNING); /* and is being looked at */
+    fleet_each_clock(r->f, note_clock, &used_ms);
+    ck_assert_int_eq(used_ms, 77);
+    rig_free(r);
+    r = rig_closed(1);
+    used_ms = 0;
+    ck_assert_int_eq(fleet_remember(r->f, FOUND, 77), 0);
+    list(r, ENGINE_NONE);
+    fleet_each_clock(r->f, note_clock, &used_ms);
+    ck_assert_int_eq(used_ms, 0);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(an_end_is_written_down_before_it_is_ordered)
+{
+    struct rig *r = rig_new(1);
+
+    warm(r);
+    ck_assert_uint_eq(r->ends, 0);
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    answer_code(r, STOP, 0); /* on_ends has seen that it was not asked for yet */
+    ck_assert_uint_eq(r->ends, 2);
+    answer_code(r, REMOVE, 0);
+    ck_assert_uint_eq(r->ends, 2);
+    rig_free(r);
+}
+END_TEST
+
 static void note_service(void *arg, const char *name, uint32_t id)
 {
     ck_assert_str_eq(name, "a");
@@ -442,6 +653,11 @@ START_TEST(services_keep_the_numbers_that_fronts_know)
     ck_assert_int_eq(fleet_service_id(f, "a"), -1);
     ck_assert_int_eq(fleet_configure(f, &r->config, 0), 0);
     ck_assert_int_eq(fleet_service_id(f, "a"), 5);
+    fleet_each_service(f, note_service, &id);
+    ck_assert_uint_eq(id, 5);
+    id = 0;
+    r->config.service_count = 0; /* fronts may hold leases of it yet */
+    ck_assert_int_eq(fleet_configure(f, &r->config, 0), 0);
     fleet_each_service(f, note_service, &id);
     ck_assert_uint_eq(id, 5);
     fleet_check(f);
@@ -476,6 +692,17 @@ int main(void)
     tcase_add_test(t, no_slots_are_no_claim);
     tcase_add_test(t, claims_are_told_apart);
     tcase_add_test(t, what_no_service_has_may_end_its_exchanges);
+    tcase_add_test(t, nothing_is_judged_before_the_claims_have_come);
+    tcase_add_test(t, claims_are_not_waited_for_long);
+    tcase_add_test(t, what_is_held_counts_before_others_are_served);
+    tcase_add_test(t, what_is_found_stopped_is_taken_from_its_fronts);
+    tcase_add_test(t, what_is_found_ended_is_taken_at_once);
+    tcase_add_test(t, what_is_said_to_have_died_is_bound_when_it_is_known_to_live);
+    tcase_add_test(t, a_use_that_was_not_saved_is_told_by_its_front);
+    tcase_add_test(t, what_a_dying_front_claimed_was_used_until_then);
+    tcase_add_test(t, an_order_to_end_outweighs_a_claim);
+    tcase_add_test(t, clocks_are_kept_until_what_they_are_of_is_found);
+    tcase_add_test(t, an_end_is_written_down_before_it_is_ordered);
     tcase_add_test(t, services_keep_the_numbers_that_fronts_know);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
