@@ -95,7 +95,7 @@ class Source:
         """The room whose rules hold: the file's own, or the one that a test is of."""
         if self.parts[0] in ARROWS:
             return self.parts[0]
-        if self.parts[:2] in (["tests", "unit"], ["tests", "fuzz"]) and self.parts[2] in ARROWS:
+        if self.parts[:2] in (["tests", "unit"], ["tests", "fuzz"], ["tests", "sim"]) and self.parts[2] in ARROWS:
             return self.parts[2]
         return None
 

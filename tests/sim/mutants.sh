@@ -10,11 +10,15 @@ trap 'rm -rf "$work"' EXIT
 blind=0
 
 build() {
-    cc -std=gnu11 -O1 -D_GNU_SOURCE -I"$work" -I"$work/tests/sim" -o "$work/sim" \
-        "$work"/tests/sim/*.c "$work"/orchestrator/fleet*.c "$work/orchestrator/instance.c" \
-        "$work/orchestrator/reasons.c" "$work/proxy/reason.c" "$work"/reaper/*.c \
-        "$work"/base/heap.c "$work"/base/map.c "$work"/base/log.c "$work"/base/buf.c \
-        "$work"/base/str.c "$work"/base/err.c "$work"/base/clock.c -luv -lm
+    for part in attach fronts_talk gate_client instance messages reasons; do
+        set -- "$@" "$work/orchestrator/$part.c"
+    done
+    for part in heap map log buf str err wheel; do
+        set -- "$@" "$work/base/$part.c"
+    done
+    cc -std=gnu11 -O1 -w -D_GNU_SOURCE -I"$work" -I"$work/tests/sim" -o "$work/sim" \
+        "$work"/tests/sim/*.c "$work"/tests/sim/orchestrator/*.c "$work"/orchestrator/fleet*.c \
+        "$work/proxy/reason.c" "$work"/reaper/*.c "$@" -luv -lm
 }
 
 # mutant NAME FILE SED-SCRIPT
@@ -29,12 +33,13 @@ mutant() {
         return
     fi
     build
-    if "$work/sim" --seeds 1 "$seeds" >"$work/out" 2>&1; then
-        echo "$1: NOT FOUND in $seeds seeds"
+    if "$work/sim" --seeds 1 "$seeds" --jobs "$(nproc)" >"$work/out" 2>&1; then
+        printf '%-34s | NOT FOUND in %s seeds\n' "$1" "$seeds"
         blind=1
     else
-        echo "$1: found ($(grep -m1 -E '^sim: |assertion|never seen' "$work/out" | sed 's/.*orchestrator/orchestrator/' | cut -c1-90 || true);" \
-            "$(grep -o 'seeds [0-9]* 1' "$work/out" | head -1 || true))"
+        printf '%-34s | %-90s | %s\n' "$1" \
+            "$(grep -m1 -E '^sim: |assertion|never' "$work/out" | sed 's/.*orchestrator/orchestrator/' | cut -c1-90 || true)" \
+            "$(sed -n 's/.*replay: sim --seeds \([0-9]*\) .*/\1/p' "$work/out" | sort -n | head -n 1 || true)"
     fi
 }
 
@@ -54,7 +59,7 @@ mutant create-beside-stray $O/fleet_call.c 's/!f->listed || i->service->strays >
 mutant death-not-told $O/fleet_lease.c 's/if (i->leases\[front\].told)/if (false)/'
 mutant death-not-heard $O/fleet_reconcile.c 's/case ENGINE_EVENT_DIE:/case ENGINE_EVENT_DIE: break;/'
 mutant probe-of-the-dead $O/fleet_lease.c 's/if (i->died)/if (false)/'
-mutant due-adopted $O/fleet_reconcile.c 's/ && !is_due(i, as)/ \&\& (is_due(i, as) || true)/'
+mutant ending-adopted $O/fleet_reconcile.c 's/ && !is_ending(i)/ \&\& (is_ending(i) || true)/'
 mutant start-slot-leaked $O/fleet_call.c 's/i->fleet->starts--;/(void)0;/'
 mutant list-missing-ignored $O/fleet_reconcile.c 's/^    not_listed(f, began_ms);/    (void)not_listed;/'
 mutant late-ghost-ignored $O/fleet_reconcile.c 's/^static bool name_is_ours.*/&/;s/^            fleet_stray(f, c);/            (void)0;/;s/^        fleet_stray(f, &event->container);/        (void)0;/'
@@ -68,4 +73,21 @@ mutant stop-kept-though-unanswered $O/fleet_call.c 's/^        fleet_not_kept(i)
 mutant need-not-released $O/fleet_scale.c 's/need->needed += active ? 1 : (unsigned)-1;/need->needed += active;/'
 mutant overtaken-look-believed $O/fleet_found.c 's/if (is_overtaken(i, c))/if (false \&\& is_overtaken(i, c))/'
 mutant kept-for-ever $O/fleet_idle.c 's/^    s->kept = false;/    return;/'
+mutant claims-not-waited-for $O/fleet_reconcile.c 's/if (is_up(c) \&\& fleet_claims_pending(i->fleet))/if (false)/'
+mutant served-before-claims $O/fleet_reconcile.c '/^static void take_claims/,/^}/{s/^        fleet_claims_bind(i);.*/        (void)0;/;s/^    else if (as == INSTANCE_ON_ADOPTED)/    fleet_claims_bind(i);\n&/}'
+mutant claim-of-the-stopped-kept $O/fleet_reconcile.c 's/^        fleet_claims_refuse(i->fleet, i->name);.*/        (void)0;/'
+mutant claimed-slot-forgotten $O/fleet_claim.c 's/fleet_lend(i, c->front, c->slots)/fleet_lend(i, c->front, c->slots - 1)/'
+mutant claim-accepted-twice $O/fleet_claim.c 's/(strcmp(c->name, name) == 0 || ++count/(++count/'
+mutant claims-of-the-dead-kept $O/fleet_demand.c 's/^        fleet_claims_forget(f, front);/        (void)fleet_claims_forget;/'
+mutant claim-makes-fit-what-ends $O/fleet_reconcile.c 's/return i->clock_ms <= 0;/return i->clock_ms <= 0 \&\& !fleet_is_claimed(i->fleet, i->name);/'
+mutant bound-though-perhaps-dead $O/fleet_reconcile.c 's/if (as == INSTANCE_ON_ADOPTED \&\& i->died)/if (false)/'
+mutant end-not-written-down $O/fleet_call.c 's/if (o->ending \&\& /if (false \&\& /'
+mutant unfound-clocks-lost $O/fleet_view.c 's/^        each_remembered(f, each, arg);/        (void)each_remembered;/'
+mutant late-use-not-told $O/fleet_claim.c 's/^        note_use(f, name, used_ms);.*/        (void)0;/'
+mutant waiter-dropped-at-attach $O/gate_client.c 's/^        ask_anew(g, KG_LIST_ENTRY.*/        (void)ask_anew;/'
+mutant lease-not-claimed $O/gate_client.c 's/^    each_lease(g, claim);/    (void)claim;/'
+mutant returned-before-renamed $O/gate_client.c 's/return !l->claimed \&\& !l->gate->away;/return true;/'
+mutant owed-forgotten $O/gate_client.c 's/^    l->owed = l->busy;/    l->owed = 0;/'
+mutant granted-slot-not-counted $O/gate_client.c 's/^    l->slots += m->slots;/    l->slots += 1;/'
+mutant sent-off-goes-on $O/attach.c 's/ || m->set_up != set_up/ || false/'
 exit $blind

@@ -9,12 +9,14 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "orchestrator/fleet.h"
+#include "orchestrator/gate_client.h"
 #include "orchestrator/instance.h"
 
 #define SIM_SERVICES 4
 #define SIM_FRONTS 3
 #define SIM_MAX_CONTAINERS 512
-#define SIM_ADDRESSES 12
+#define SIM_ADDRESSES 32 /* most worlds have fewer, so that they are used again soon */
+#define SIM_MAX_NUMBERED 64
 #define SIM_OWNER "owner-of-the-simulator"
 
 struct world;
@@ -29,7 +31,7 @@ struct task {
     struct kg_list link; /* all tasks, so that a world can end early */
     task_run *run;
     void *what;
-    uint64_t number, other;
+    uint64_t number, other, random;
 };
 
 /* --- the fake engine --- */
@@ -39,12 +41,15 @@ struct container {
     int service;                       /* -1: foreign */
     bool ours;                         /* made by our create */
     char made_name[ENGINE_NAME_BYTES]; /* the name it was made with */
+    bool lived_before;                 /* found by a later run than that which made it */
+    bool ordered_down;                 /* a stop was asked for */
     bool by_hand;                      /* somebody paused, restarted or disconnected it */
     enum boot boot;
     int64_t listens_ms;           /* KG_NEVER: not (yet) */
     int address;                  /* -1: none */
     int exchanges, old_exchanges; /* of fronts now; of fronts of a former run */
     int64_t used_ms;              /* last end of an exchange that counts */
+    int64_t kept_ms;              /* the last time that a monitor or a crash may have kept it */
     int64_t ready_ms;             /* first probe that got through */
     int64_t ended_ms, told_ms;    /* it ended; the fleet was told (or asked) */
 };
@@ -90,62 +95,48 @@ struct fake_engine {
 };
 
 /* --- fronts and clients --- */
-struct lease {
-    struct kg_list link;
-    uint64_t instance;
-    uint32_t service;
-    unsigned slots, busy, owed;
-    int64_t used_ms, linger_ms, linger_due_ms;
-    struct sockaddr_storage address;
-    bool probing;
-};
 enum client_state { CLIENT_WAITS, CLIENT_SERVED };
 struct client {
+    struct proxy_waiter waiter;
     struct kg_list link; /* all of the front */
-    struct kg_list waiting;
     struct sim_front *front;
-    uint64_t number, ticket;
-    uint32_t service;
-    bool quiet, counted; /* counted: its instance's own container, honest front */
+    uint64_t number;
+    int service;  /* SIM_SERVICES: one that nobody knows */
+    bool counted; /* its instance's own container, honest front */
+    bool old;     /* of a front that control does not know */
     enum client_state state;
     int64_t since_ms, hold_ms;
     struct container *container;
-    uint64_t instance;
-};
-enum message_kind {
-    SAY_ACQUIRE,
-    SAY_WITHDRAW,
-    SAY_RETURN,
-    SAY_PROBED,
-    SAY_SUSPECT,
-    HEAR_GRANT,
-    HEAR_REFUSE,
-    HEAR_RECALL,
-    HEAR_PROBE,
-    HEAR_PROBE_STOP,
-    HEAR_GONE
+    struct proxy_worker *worker;
 };
 struct message {
     struct kg_list link;
-    enum message_kind kind;
-    uint64_t ticket, instance;
-    uint32_t service;
-    unsigned slots, reason;
-    bool quiet, recalled;
-    int64_t used_ms, linger_ms;
-    struct sockaddr_storage address;
+    size_t n; /* 0: nothing comes any more */
+    _Alignas(8) char bytes[];
 };
 struct channel {
     struct kg_list queue;
     int64_t last_ms; /* delivery of the newest: order is kept */
 };
-struct sim_front {
+struct sim_front { /* a process */
+    struct kg_list link;
+    struct world *world;
     int index;
-    bool up, attached; /* lives; control knows it */
-    uint64_t generation;
-    bool hostile;
+    uint64_t number;
+    bool up;        /* it lives; else what it said last is still on its way */
+    bool connected; /* as it sees it */
+    bool heard;     /* a control reads what it says */
+    bool away;      /* its control is, and it waits for another */
+    bool configured, draining, hostile;
+    uint64_t run, ready_run; /* of the channel */
     struct channel to_control, to_front;
-    struct kg_list leases, clients, waiters[SIM_SERVICES + 1];
+    struct gate_client *gate;
+    struct proxy_gate door;
+    struct kg_list clients, workers;
+    int ids[SIM_SERVICES], next_ids[SIM_SERVICES]; /* as it was told; -1: no such service */
+    uint64_t set_up;
+    const char *hearing; /* the container's name in the message that it hears */
+    struct task *alone;
 };
 
 /* --- what the judge knows --- */
@@ -171,15 +162,30 @@ struct counts {
     uint64_t events, clients, served, broken, left, refused[PROXY_REASON_MAX], granted;
     uint64_t creates, removes, restarts, engine_losses, front_deaths, reconfigured, adopted;
     uint64_t cold_ok, cold_failed, reaped, wakes, sleeps, faults[VERB_COUNT], events_lost;
-    uint64_t conflicts, ghosts, old_fronts, paused, stopped, resumed, most_at_once;
+    uint64_t conflicts, old_fronts, paused, stopped, resumed, most_at_once;
+    uint64_t outlived, attached, sent_off, claims, renamed, refused_claims, distrusted, virtual_ms;
+    uint64_t moves[INSTANCE_STATE_COUNT][INSTANCE_STATE_COUNT];
+};
+#define SIM_MAX_ACTS 8192
+enum sim_words { SIM_SAYS_NOTHING, SIM_SAYS_ACTS, SIM_SAYS_ALL };
+struct skips { /* acts that are left out */
+    bool skip[SIM_MAX_ACTS];
+};
+struct replay {
+    uint64_t seed;
+    int64_t length_ms;
+    struct skips skips;
 };
 struct world {
     uint64_t seed, random;
     int64_t now_ms, end_ms;
-    bool calm; /* faults and clients have ended: everything must come to rest */
-    bool verbose;
-    int fault_percent;
-    int64_t peace; /* how seldom something else happens than a client */
+    bool crashy;  /* control dies again and again */
+    bool hostile; /* there may be such a front */
+    bool calm;    /* faults and clients have ended: everything must come to rest */
+    enum sim_words words;
+    bool only_crashes; /* nothing goes wrong but that control dies: then nobody may fail */
+    int fault_percent, crash_permille, addresses;
+    bool peace; /* seldom something else happens than a client */
     struct kg_heap tasks;
     struct kg_list all_tasks;
     struct fleet *fleet;
@@ -200,12 +206,24 @@ struct world {
     int64_t rest_until_ms[SIM_SERVICES]; /* as clients were told */
     int64_t disturbed_ms;                /* reconfigured, sent to sleep or restarted */
     int spins;
-    uint64_t looks; /* of the judges */
-    bool clocks_dirty;
+    uint64_t looks;        /* of the judges */
+    bool dirty;            /* clocks will be saved */
+    int64_t kept_ms;       /* the last time that something else than use may have kept instances */
+    int64_t front_died_ms; /* a front, last */
+    int64_t died_ms;       /* control, last */
+    int64_t attached_ms;   /* the last time that fronts found their control */
+    uint64_t set_up;       /* struct message_hello */
+    struct fronts *talk;   /* control's end of the channels */
+    uv_loop_t loop;
     struct fake_engine engine;
-    struct sim_front fronts[SIM_FRONTS];
-    struct kg_list old_fronts; /* of the last run: exchanges that still go on */
-    uint64_t tickets, clients;
+    struct sim_front *places[SIM_FRONTS]; /* NULL: none now */
+    struct kg_list fronts;                /* all, also those that drain */
+    uint64_t front_numbers, client_numbers, worker_numbers;
+    struct numbered { /* services, as the state directory has them */
+        uint32_t id;
+        char name[KG_MAX_NAME_BYTES + 1];
+    } numbers[SIM_MAX_NUMBERED];
+    size_t numbered;
     struct kg_map notes;                    /* instance -> struct note */
     struct kg_map tickets_open[SIM_FRONTS]; /* ticket -> struct ticket */
     struct kg_list tickets_old;             /* the same, oldest first */
@@ -215,8 +233,17 @@ struct world {
     int64_t overdue_since_ms[SIM_SERVICES];
     int open_callers;
     struct counts *counts;
-    struct kg_map *transitions; /* "from>to: why" -> count */
+    const struct skips *skips; /* acts that are left out */
+    uint64_t acts;
 };
+
+extern struct world *sim_playing;
+
+/* Plays a world to its rest, or ends the process with what was wrong. Gives how many acts it had.
+ */
+struct replay;
+uint64_t sim_play(const struct replay *r, enum sim_words words, struct counts *counts);
+void sim_crash_soon(struct world *w, int64_t most_ms); /* control is killed within that time */
 
 _Noreturn void sim_fail(struct world *w, const char *what);
 #define SIM_ASSERT(w, e) ((e) ? (void)0 : sim_fail((w), #e))
@@ -256,36 +283,80 @@ void engine_drop_task(struct task *t);
 void engine_meddle(struct world *w);
 void engine_meddle_early(struct world *w, const struct container *c);
 
+/* sim_control.c */
+void control_begins(struct world *w);
+void control_dies(struct world *w);
+void control_configure(struct world *w);
+void control_save_clocks(struct world *w); /* later, as it is done */
+void control_note_end(struct world *w, const char *name);
+void control_by_hand(struct world *w);
+void reconfigure(struct world *w);
+void fill_service(struct world *w, int n, bool respec);
+
+/* sim_time.c */
+void sim_cancel(struct world *w, struct task *t);
+
 /* sim_front.c */
-void world_drop_fronts(struct world *w);
-void fronts_begin(struct world *w);
-struct fleet_fronts fronts_door_of(struct world *w);
-void front_attach(struct world *w, struct sim_front *f);
-void front_dies(struct world *w, struct sim_front *f);
-void front_end(struct world *w, struct sim_front *f);
-void fronts_outlive(struct world *w); /* control died: exchanges go on for a while */
+struct sim_front *front_new(struct world *w, int index);
+void front_free(struct world *w, struct sim_front *f);
+void front_hears(struct world *w, struct sim_front *f, const void *bytes, size_t n);
+void front_send(void *arg, const void *message);
+void front_give_up(struct world *w, struct sim_front *f);
+void front_breaks(struct world *w, struct sim_front *f); /* all its connections end */
+void front_drains(struct world *w, struct sim_front *f);
 void client_comes(struct world *w);
-void front_lies(struct world *w);
 void container_breaks(struct world *w, struct container *c); /* its exchanges end */
+
+/* sim_fronts.c */
+void fronts_begin(struct world *w);
+void fronts_end(struct world *w);
+void front_starts_later(struct world *w, int index, int64_t delay_ms);
+void front_dies(struct world *w, struct sim_front *f);
+void front_is_killed(struct world *w, int index); /* by control */
+void fronts_lose_control(struct world *w);
+void fronts_meet_control(struct world *w); /* a new one */
+bool fronts_old_live(const struct world *w);
+void push_to_front(struct world *w, struct sim_front *f, const void *bytes, size_t n);
+void push_to_control(struct world *w, struct sim_front *f, const void *bytes, size_t n);
+
+/* sim_lies.c */
+void front_lies(struct world *w);
+void front_returns_falsely(struct world *w, struct sim_front *f, const struct message_return *m);
+void front_claims_falsely(struct world *w, struct sim_front *f);
+void front_hears_falsely(struct world *w, struct sim_front *f, const struct message_head *head);
+
+/* orchestrator/sim_talk.c: control's end of the channels */
+void talk_begin(struct world *w);
+struct fleet_fronts talk_door(struct world *w);
+void talk_up(struct world *w, struct sim_front *f, bool attached);
+bool talk_accepts(struct world *w, const struct sim_front *f, const struct message_hello *m);
+void talk_down(struct world *w, int index);
+bool talk_is_up(const struct world *w, int index);
+void talk_hears(struct world *w, struct sim_front *f, const void *bytes, size_t n);
+void talk_configure(struct world *w, const struct config *c);
+void talk_end(struct world *w);
 
 /* sim_judge.c */
 void judge_begin(struct world *w);
 struct fleet_observer judge_observer(struct world *w);
 void judge_now(struct world *w);  /* after every event */
 void judge_rest(struct world *w); /* at the end of the calm */
-/* True: the exchange counts, for it is where its instance says. */
-bool judge_exchange(struct world *w, struct container *c, uint64_t instance, uint32_t service);
+/* True: the exchange counts, for it is where its instance says: the container by that name. */
+bool judge_exchange(struct world *w, struct container *c, const char *name, int service);
+void judge_client(struct world *w, const struct client *c, unsigned reason); /* 0: it broke */
 void judge_stop(struct world *w, const struct container *c);
 void judge_pause(struct world *w, const char *id);
 void judge_create(struct world *w, int service, const char *spec);
-void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service);
+void judge_asked(struct world *w, int front, uint64_t ticket, int service);
 void judge_withdrawn(struct world *w, int front, uint64_t ticket);
 void judge_answered(struct world *w, int front, uint64_t ticket);
-void judge_granted(struct world *w, uint32_t service, uint64_t instance);
+void judge_granted(struct world *w, int service, uint64_t instance);
 void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason, int64_t retry_ms);
 void judge_no_rest(struct world *w); /* whatever failed may be tried again at once */
 void judge_front_down(struct world *w, int front);
 void judge_forget(struct world *w); /* control died: a new fleet knows nothing */
+void judge_unknown(struct world *w);
+void judge_crash(struct world *w); /* it dies now: whose idle clock may begin anew */
 void judge_end(struct world *w);
 struct container *engine_named(struct world *w, const char *name); /* also a removed one */
 struct container *engine_find(struct world *w, const char *id);

@@ -91,10 +91,10 @@ static struct sockaddr_storage address_of(int n)
 
 bool engine_give_address(struct world *w, struct container *c)
 {
-    int first = (int)sim_between(w, 0, SIM_ADDRESSES - 1);
+    int first = (int)sim_between(w, 0, w->addresses - 1);
 
-    for (int n = 0; n < SIM_ADDRESSES; n++) {
-        int at = (first + n) % SIM_ADDRESSES;
+    for (int n = 0; n < w->addresses; n++) {
+        int at = (first + n) % w->addresses;
         if (w->engine.address_user[at] >= 0)
             continue;
         w->engine.address_user[at] = (int)(c - w->engine.containers);
@@ -174,7 +174,7 @@ void engine_tell(struct world *w, const struct container *c, enum engine_event_k
 {
     if (!w->engine.up || !w->fleet)
         return;
-    if (w->engine.mute || (!w->calm && sim_chance(w, 3))) {
+    if (w->engine.mute || (!w->calm && !w->only_crashes && sim_chance(w, 3))) {
         w->counts->events_lost++;
         return;
     }
@@ -240,7 +240,7 @@ void engine_destroy(struct world *w, struct container *c)
 
 static void do_pull(struct world *w, struct call *call)
 {
-    if (!w->calm && sim_chance(w, 15)) {
+    if (!w->calm && !w->only_crashes && sim_chance(w, 15)) {
         call->answer.code = KG_EIO;
         w->engine.no_image_ms[call->service] = w->now_ms;
         snprintf(call->answer.words, sizeof call->answer.words, "manifest unknown");
@@ -459,6 +459,8 @@ static int64_t latency(struct world *w, enum verb verb)
                                          [VERB_LOOK] = 2,    [VERB_STOP] = 60,   [VERB_REMOVE] = 8,
                                          [VERB_PAUSE] = 8,   [VERB_UNPAUSE] = 8, [VERB_WEIGH] = 3};
 
+    if (verb == VERB_STOP && !w->calm && sim_chance(w, 10)) /* it takes its time to end */
+        return sim_between(w, 60, 3000);
     return sim_between(w, 1, most[verb]);
 }
 
@@ -511,6 +513,11 @@ static uint64_t call_new(struct world *w, enum verb verb, const struct config_se
 
     if (!w->calm && sim_permille(w, 2))
         return 0; /* no memory */
+    if (!w->calm && sim_permille(w, w->crash_permille * (verb == VERB_STOP ? 20 : 1))) {
+        sim_crash_soon(w, ms < 100 ? ms : 100); /* before it is done, or told, or written down */
+        if (verb == VERB_STOP)
+            ms = sim_between(w, ms, 3000); /* the next run is there when it is done */
+    }
     call = calloc(1, sizeof *call);
     SIM_ASSERT(w, call != NULL);
     kg_list_push_back(&w->engine.open, &call->link);
@@ -570,7 +577,11 @@ static uint64_t op_inspect(void *self, const struct config_service *s, const cha
 
 static uint64_t op_stop(void *self, const char *id, int64_t grace_ms, engine_done *done, void *arg)
 {
+    struct container *c = find_id(self, id);
+
     (void)grace_ms;
+    if (c)
+        c->ordered_down = true;
     return call_new(self, VERB_STOP, NULL, id, done, arg);
 }
 
@@ -642,6 +653,7 @@ static void run_state(struct world *w, struct task *t)
     if (!w->fleet || t->other != w->fleet_generation || w->engine.up != (t->number != 0))
         return;
     judge_no_rest(w);
+    w->kept_ms = w->now_ms;
     fleet_engine_state(w->fleet, t->number != 0, "as the simulator says", w->now_ms);
     if (t->number)
         engine_list(w);
@@ -754,8 +766,8 @@ void engine_begin(struct world *w)
     for (int n = 0; n < SIM_ADDRESSES; n++)
         w->engine.address_user[n] = -1;
     for (int s = 0; s < SIM_SERVICES; s++)
-        w->engine.image[s] = sim_chance(w, 70);
-    w->engine.up = !sim_chance(w, 10);
+        w->engine.image[s] = w->only_crashes || sim_chance(w, 70);
+    w->engine.up = w->only_crashes || !sim_chance(w, 10);
 }
 
 void engine_end(struct world *w)

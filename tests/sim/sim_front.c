@@ -1,157 +1,123 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fronts that keep leases exactly as the real gate client does, and clients that come, hold and
- * leave. The difficulty: messages take time, cross, and keep their order per direction. */
+/* A front's process: the leases as its own code keeps them (orchestrator/gate_client.c), and, in
+ * the place of the proxy, clients that come, hold and leave, and workers that are probed.
+ * The difficulty: the gate calls back from within what it is told. */
+#include "orchestrator/attach.h"
 #include "sim.h"
 #include <stdlib.h>
 
 #define FROZEN_MS 60000 /* a front's own time limit for a worker that does not answer */
+#define UNKNOWN_SERVICE 4000
 
-/* --- channels --- */
+struct proxy_worker { /* the proxy's, as the simulator has it */
+    struct kg_list link;
+    struct sim_front *front;
+    uint64_t id, number;
+    struct sockaddr_storage address;
+    char name[ENGINE_NAME_BYTES]; /* of its container, as control said */
+    void *user;
+    unsigned exchanges;
+    bool probing, removed;
+};
 
-static void hear(struct world *w, struct sim_front *f, const struct message *m);
-static void control_hears(struct world *w, struct sim_front *f, const struct message *m);
-
-static struct message *pop(struct channel *c)
+static struct sim_front *front_find(struct world *w, uint64_t number)
 {
-    struct kg_list *first = kg_list_first(&c->queue);
-
-    if (!first)
-        return NULL;
-    kg_list_remove(first);
-    return KG_LIST_ENTRY(first, struct message, link);
-}
-
-static void run_to_control(struct world *w, struct task *t)
-{
-    struct sim_front *f = t->what;
-    struct message *m;
-
-    if (t->number != f->generation || !(m = pop(&f->to_control)))
-        return;
-    control_hears(w, f, m);
-    free(m);
-}
-
-static void run_to_front(struct world *w, struct task *t)
-{
-    struct sim_front *f = t->what;
-    struct message *m;
-
-    if (t->number != f->generation || !(m = pop(&f->to_front)))
-        return;
-    if (f->up)
-        hear(w, f, m);
-    free(m);
-}
-
-static void push(struct world *w, struct sim_front *f, bool to_control, const struct message *m)
-{
-    struct channel *c = to_control ? &f->to_control : &f->to_front;
-    struct message *copy = malloc(sizeof *copy);
-    int64_t at_ms = w->now_ms + sim_between(w, 0, 3);
-
-    SIM_ASSERT(w, copy != NULL);
-    if (!w->calm && sim_permille(w, 5))
-        at_ms += sim_between(w, 10, 200);
-    if (at_ms < c->last_ms)
-        at_ms = c->last_ms;
-    c->last_ms = at_ms;
-    *copy = *m;
-    kg_list_push_back(&c->queue, &copy->link);
-    sim_later(w, at_ms - w->now_ms, to_control ? run_to_control : run_to_front, f, f->generation);
-}
-
-static void drain(struct channel *c)
-{
-    struct message *m;
-
-    while ((m = pop(c)) != NULL)
-        free(m);
-    c->last_ms = 0;
-}
-
-/* --- leases --- */
-
-static struct lease *lease_find(struct sim_front *f, uint64_t instance)
-{
-    KG_LIST_EACH(it, &f->leases)
+    KG_LIST_EACH(it, &w->fronts)
     {
-        struct lease *l = KG_LIST_ENTRY(it, struct lease, link);
-        if (l->instance == instance)
-            return l;
+        struct sim_front *f = KG_LIST_ENTRY(it, struct sim_front, link);
+        if (f->number == number)
+            return f;
     }
     return NULL;
 }
 
-static struct lease *lease_get(struct world *w, struct sim_front *f, const struct message *m)
-{
-    struct lease *l = lease_find(f, m->instance);
+/* --- workers: what the gate asks of its proxy --- */
 
-    if (l)
-        return l;
-    l = calloc(1, sizeof *l);
-    SIM_ASSERT(w, l != NULL);
-    l->instance = m->instance;
-    l->service = m->service;
-    l->address = m->address;
-    l->linger_due_ms = KG_NEVER;
-    kg_list_push_back(&f->leases, &l->link);
-    return l;
+struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
+                                      const struct sockaddr *address, socklen_t length)
+{
+    struct sim_front *f = (void *)p;
+    struct proxy_worker *worker = calloc(1, sizeof *worker);
+
+    (void)service;
+    SIM_ASSERT(f->world, worker && f->hearing && length <= sizeof worker->address);
+    worker->front = f;
+    worker->id = id;
+    worker->number = ++f->world->worker_numbers;
+    memcpy(&worker->address, address, length);
+    snprintf(worker->name, sizeof worker->name, "%s", f->hearing);
+    kg_list_push_back(&f->workers, &worker->link);
+    return worker;
 }
 
-static struct lease *lease_with_slot(struct sim_front *f, uint32_t service)
+static void worker_unuse(struct proxy_worker *worker)
 {
-    struct lease *best = NULL;
+    if (--worker->exchanges == 0 && worker->removed)
+        free(worker);
+}
 
-    KG_LIST_EACH(it, &f->leases)
+void proxy_worker_remove(struct proxy_worker *worker)
+{
+    SIM_ASSERT(worker->front->world, !worker->removed);
+    worker->removed = true;
+    kg_list_remove(&worker->link);
+    worker->exchanges++;
+    worker_unuse(worker);
+}
+
+void proxy_worker_set_user(struct proxy_worker *worker, void *user)
+{
+    worker->user = user;
+}
+
+void *proxy_worker_user(const struct proxy_worker *worker)
+{
+    SIM_ASSERT(worker->front->world, !worker->removed);
+    return worker->user;
+}
+
+static struct proxy_worker *worker_find(struct sim_front *f, uint64_t number)
+{
+    KG_LIST_EACH(it, &f->workers)
     {
-        struct lease *l = KG_LIST_ENTRY(it, struct lease, link);
-        if (l->service == service && l->slots > l->busy && (!best || l->busy < best->busy))
-            best = l;
+        struct proxy_worker *worker = KG_LIST_ENTRY(it, struct proxy_worker, link);
+        if (worker->number == number)
+            return worker;
     }
-    return best;
+    return NULL;
 }
 
-static void tell_slots(struct world *w, struct sim_front *f, struct lease *l, unsigned slots,
-                       bool recalled)
+static void run_probe(struct world *w, struct task *t)
 {
-    struct message m = {.kind = SAY_RETURN,
-                        .instance = l->instance,
-                        .slots = slots,
-                        .recalled = recalled,
-                        .used_ms = l->used_ms};
+    struct sim_front *f = front_find(w, t->number);
+    struct proxy_worker *worker = f && f->up ? worker_find(f, t->other) : NULL;
+    struct container *at;
 
-    l->slots -= slots;
-    SIM_ASSERT(w, l->slots >= l->busy);
-    if (f->hostile && l->slots == 0)
-        m.slots += (unsigned)sim_between(w, 0, 5); /* over-return of nothing */
-    push(w, f, true, &m);
-}
-
-static void tell_return(struct world *w, struct sim_front *f, struct lease *l, unsigned slots)
-{
-    if (slots > 0)
-        tell_slots(w, f, l, slots, false);
-}
-
-static void run_linger(struct world *w, struct task *t)
-{
-    struct sim_front *f = t->what;
-    struct lease *l = t->other == f->generation ? lease_find(f, t->number) : NULL;
-
-    if (!l || l->linger_due_ms > w->now_ms)
+    if (!worker || !worker->probing)
         return;
-    l->linger_due_ms = KG_NEVER;
-    if (l->busy == 0)
-        tell_return(w, f, l, l->slots);
+    at = engine_at(w, &worker->address);
+    if (!at || !engine_listens(w, at)) {
+        sim_later(w, sim_between(w, 1, 40), run_probe, NULL, t->number)->other = t->other;
+        return;
+    }
+    worker->probing = false;
+    f->door.probed(f->door.self, worker);
 }
 
-static void arm_linger(struct world *w, struct sim_front *f, struct lease *l)
+void proxy_worker_probe(struct proxy_worker *worker, const struct proxy_health *health)
 {
-    struct task *t = sim_later(w, l->linger_ms, run_linger, f, l->instance);
+    struct world *w = worker->front->world;
 
-    t->other = f->generation;
-    l->linger_due_ms = w->now_ms + l->linger_ms;
+    (void)health;
+    if (worker->probing)
+        return;
+    worker->probing = true;
+    sim_later(w, 0, run_probe, NULL, worker->front->number)->other = worker->number;
+}
+
+void proxy_worker_probe_stop(struct proxy_worker *worker)
+{
+    worker->probing = false;
 }
 
 /* --- exchanges --- */
@@ -159,90 +125,72 @@ static void arm_linger(struct world *w, struct sim_front *f, struct lease *l)
 static void client_free(struct client *c)
 {
     kg_list_remove(&c->link);
-    kg_list_remove(&c->waiting);
     free(c);
-}
-
-static void serve_waiters(struct world *w, struct sim_front *f, uint32_t service);
-
-static void tell_ticket(struct world *w, struct sim_front *f, enum message_kind kind,
-                        uint64_t ticket)
-{
-    struct message m = {.kind = kind, .ticket = ticket};
-
-    push(w, f, true, &m);
-}
-
-static void tell_suspect(struct world *w, struct sim_front *f, uint64_t instance)
-{
-    struct message m = {.kind = SAY_SUSPECT, .instance = instance};
-
-    push(w, f, true, &m);
-}
-
-static void release(struct world *w, struct sim_front *f, struct client *c)
-{
-    struct lease *l = lease_find(f, c->instance);
-
-    if (!l)
-        return; /* gone: its slots are nobody's */
-    SIM_ASSERT(w, l->busy > 0);
-    l->busy--;
-    if (!c->quiet)
-        l->used_ms = w->now_ms;
-    if (l->owed > 0) {
-        l->owed--;
-        tell_return(w, f, l, 1);
-        if (l->busy == 0 && l->slots > 0)
-            arm_linger(w, f, l);
-        return;
-    }
-    if (!c->quiet)
-        arm_linger(w, f, l);
-    serve_waiters(w, f, l->service);
-    if (c->quiet && l->busy == 0 && l->linger_due_ms == KG_NEVER)
-        tell_return(w, f, l, l->slots);
 }
 
 static void leave_container(struct world *w, struct client *c)
 {
-    if (!c->container)
+    struct container *at = c->container;
+
+    if (!at)
         return;
-    if (c->counted && c->front)
-        c->container->exchanges--;
-    else if (c->counted)
-        c->container->old_exchanges--;
-    if (!c->quiet && c->counted)
-        c->container->used_ms = w->now_ms;
     c->container = NULL;
+    if (!c->counted)
+        return;
+    if (c->old)
+        at->old_exchanges--;
+    else
+        at->exchanges--;
+    if (c->waiter.quiet)
+        at->kept_ms = at->kept_ms > w->now_ms ? at->kept_ms : w->now_ms;
+    else
+        at->used_ms = w->now_ms;
+}
+
+static void run_end(struct world *w, struct task *t)
+{
+    struct sim_front *f = front_find(w, t->number);
+
+    if (f && f->up && f->draining && kg_list_empty(&f->clients))
+        front_free(w, f);
+}
+
+static void maybe_end(struct sim_front *f)
+{
+    if (f->draining && kg_list_empty(&f->clients))
+        sim_later(f->world, 0, run_end, NULL, f->number);
 }
 
 static void exchange_end(struct world *w, struct client *c, bool broken)
 {
     struct sim_front *f = c->front;
-    uint64_t instance = c->instance;
+    struct proxy_worker *worker = c->worker;
+    bool quiet = c->waiter.quiet;
 
     leave_container(w, c);
+    w->counts->broken += broken;
+    w->counts->served += !broken;
     if (broken)
-        w->counts->broken++;
-    else
-        w->counts->served++;
-    kg_list_remove(&c->link);
-    if (f) {
-        if (broken && !sim_chance(w, 20))
-            tell_suspect(w, f, instance);
-        release(w, f, c);
-    }
-    kg_list_remove(&c->waiting);
-    free(c);
+        judge_client(w, c, 0);
+    client_free(c);
+    if (!worker->removed && broken && !sim_chance(w, 20))
+        f->door.suspect(f->door.self, worker);
+    if (!worker->removed)
+        f->door.release(f->door.self, worker, quiet);
+    worker_unuse(worker);
+    maybe_end(f);
 }
 
-static struct client *client_find(struct kg_list *all, uint64_t number)
+static struct client *client_find(struct world *w, const struct task *t)
 {
-    KG_LIST_EACH(it, all)
+    struct sim_front *f = front_find(w, t->other);
+
+    if (!f || !f->up)
+        return NULL;
+    KG_LIST_EACH(it, &f->clients)
     {
         struct client *c = KG_LIST_ENTRY(it, struct client, link);
-        if (c->number == number)
+        if (c->number == t->number)
             return c;
     }
     return NULL;
@@ -250,10 +198,8 @@ static struct client *client_find(struct kg_list *all, uint64_t number)
 
 static void run_exchange_end(struct world *w, struct task *t)
 {
-    struct client *c = client_find(&w->fronts[t->other].clients, t->number);
+    struct client *c = client_find(w, t);
 
-    if (!c)
-        c = client_find(&w->old_fronts, t->number);
     if (!c || c->state != CLIENT_SERVED)
         return;
     if (c->container && c->container->c.state == ENGINE_PAUSED &&
@@ -265,472 +211,318 @@ static void run_exchange_end(struct world *w, struct task *t)
 
 static void run_exchange_break(struct world *w, struct task *t)
 {
-    struct client *c = client_find(&w->fronts[t->other].clients, t->number);
+    struct client *c = client_find(w, t);
 
     if (c && c->state == CLIENT_SERVED)
         exchange_end(w, c, true);
 }
 
-static void exchange_begin(struct world *w, struct client *c, struct lease *l)
+static void exchange_count(struct world *w, struct client *c, struct container *at)
 {
-    struct container *at = engine_at(w, &l->address);
-    struct task *t;
+    c->container = at;
+    c->counted = judge_exchange(w, at, c->worker->name, c->service) && !c->front->hostile;
+    c->old = c->front->draining;
+    if (!c->counted)
+        return;
+    if (c->old) {
+        at->old_exchanges++;
+        return;
+    }
+    at->exchanges++;
+    if (!c->waiter.quiet)
+        at->kept_ms = 0;
+    SIM_ASSERT(w, at->exchanges <= w->most[c->service]);
+}
 
-    SIM_ASSERT(w, l->slots > l->busy);
-    l->busy++;
-    sim_say(w, "front %d: client %llu at #%llu, %u of %u slots", c->front->index,
-            (unsigned long long)c->number, (unsigned long long)l->instance, l->busy, l->slots);
-    kg_list_remove(&c->waiting);
+static void exchange_begin(struct world *w, struct client *c, struct proxy_worker *worker)
+{
+    struct container *at = engine_at(w, &worker->address);
+    bool reached = at && engine_accepts(w, at);
+
+    sim_say(w, "front %d: client %llu at %s", c->front->index, (unsigned long long)c->number,
+            worker->name);
     c->state = CLIENT_SERVED;
-    c->instance = l->instance;
-    if (at && engine_accepts(w, at)) {
-        c->container = at;
-        c->counted = judge_exchange(w, at, l->instance, l->service) && !c->front->hostile;
-        if (c->counted)
-            at->exchanges++;
-        SIM_ASSERT(w, !c->counted || at->exchanges <= w->most[l->service]);
-        t = sim_later(w, c->hold_ms, run_exchange_end, NULL, c->number);
-    } else {
-        t = sim_later(w, sim_between(w, 0, 2), run_exchange_break, NULL, c->number);
-    }
-    t->other = (uint64_t)c->front->index;
+    c->worker = worker;
+    worker->exchanges++;
+    if (reached)
+        exchange_count(w, c, at);
+    sim_later(w, reached ? c->hold_ms : sim_between(w, 0, 2),
+              reached ? run_exchange_end : run_exchange_break, NULL, c->number)
+        ->other = c->front->number;
 }
 
-/* All connections of a worker that died break, of old fronts' too. */
-static void break_in(struct world *w, struct kg_list *clients, struct container *at)
-{
-    KG_LIST_EACH_SAFE(it, clients)
-    {
-        struct client *c = KG_LIST_ENTRY(it, struct client, link);
-        struct task *t;
-        if (c->container != at)
-            continue;
-        leave_container(w, c);
-        if (!c->front) {
-            client_free(c);
-            continue;
-        }
-        t = sim_later(w, sim_between(w, 0, 2), run_exchange_break, NULL, c->number);
-        t->other = (uint64_t)c->front->index;
-    }
-}
-
+/* All connections of a worker that died break. */
 void container_breaks(struct world *w, struct container *at)
 {
-    for (int n = 0; n < SIM_FRONTS; n++)
-        break_in(w, &w->fronts[n].clients, at);
-    break_in(w, &w->old_fronts, at);
-    SIM_ASSERT(w, at->exchanges == 0 && at->old_exchanges == 0);
-}
-
-static void serve_waiters(struct world *w, struct sim_front *f, uint32_t service)
-{
-    struct kg_list *waiters = &f->waiters[service];
-    struct lease *l;
-
-    while (!kg_list_empty(waiters) && (l = lease_with_slot(f, service)) != NULL) {
-        struct client *c = KG_LIST_ENTRY(kg_list_first(waiters), struct client, waiting);
-        tell_ticket(w, f, SAY_WITHDRAW, c->ticket);
-        exchange_begin(w, c, l);
+    KG_LIST_EACH(it, &w->fronts)
+    {
+        struct sim_front *f = KG_LIST_ENTRY(it, struct sim_front, link);
+        KG_LIST_EACH(on, &f->clients)
+        {
+            struct client *c = KG_LIST_ENTRY(on, struct client, link);
+            if (c->container != at)
+                continue;
+            leave_container(w, c);
+            sim_later(w, sim_between(w, 0, 2), run_exchange_break, NULL, c->number)->other =
+                f->number;
+        }
     }
+    SIM_ASSERT(w, at->exchanges == 0 && at->old_exchanges == 0);
 }
 
 /* --- clients --- */
 
+static void on_answer(struct proxy_waiter *waiter, const struct proxy_answer *answer)
+{
+    struct client *c = KG_LIST_ENTRY(waiter, struct client, waiter);
+    struct sim_front *f = c->front;
+    struct world *w = f->world;
+
+    SIM_ASSERT(w, c->state == CLIENT_WAITS);
+    if (answer->worker) {
+        exchange_begin(w, c, answer->worker);
+        return;
+    }
+    SIM_ASSERT(w, answer->reason && answer->detail && answer->detail[0]);
+    w->counts->refused[answer->reason->index]++;
+    judge_client(w, c, answer->reason->index);
+    client_free(c);
+    maybe_end(f);
+}
+
 static void run_leave(struct world *w, struct task *t)
 {
-    struct sim_front *f = &w->fronts[t->other];
-    struct client *c = client_find(&f->clients, t->number);
+    struct client *c = client_find(w, t);
 
     if (!c || c->state != CLIENT_WAITS)
         return;
     w->counts->left++;
-    tell_ticket(w, f, SAY_WITHDRAW, c->ticket);
+    c->front->door.cancel(c->front->door.self, &c->waiter);
+    maybe_end(c->front);
     client_free(c);
 }
 
-static void acquire(struct world *w, struct sim_front *f, struct client *c)
+static struct client *client_new(struct world *w, struct sim_front *f)
 {
-    struct lease *l =
-        kg_list_empty(&f->waiters[c->service]) ? lease_with_slot(f, c->service) : NULL;
-    struct message m = {.kind = SAY_ACQUIRE, .service = c->service, .quiet = c->quiet};
+    struct client *c = calloc(1, sizeof *c);
 
-    if (l) {
-        exchange_begin(w, c, l);
-        return;
-    }
-    c->ticket = ++w->tickets;
-    m.ticket = c->ticket;
-    kg_list_push_back(&f->waiters[c->service], &c->waiting);
-    push(w, f, true, &m);
-    if (f->hostile && sim_chance(w, 20))
-        push(w, f, true, &m);
-    if (!w->calm && sim_chance(w, 10)) {
-        struct task *t = sim_later(w, sim_between(w, 1, 400), run_leave, NULL, c->number);
-        t->other = (uint64_t)f->index;
-    }
+    SIM_ASSERT(w, c != NULL);
+    kg_list_push_back(&f->clients, &c->link);
+    c->front = f;
+    c->number = ++w->client_numbers;
+    c->service = (int)sim_between(w, 0, sim_chance(w, 2) ? SIM_SERVICES : SIM_SERVICES - 1);
+    c->since_ms = w->now_ms;
+    c->hold_ms = sim_chance(w, 80) ? sim_between(w, 0, 60) : sim_between(w, 100, 4000);
+    c->waiter.on_answer = on_answer;
+    c->waiter.quiet = sim_chance(w, 10);
+    w->counts->clients++;
+    return c;
 }
 
 void client_comes(struct world *w)
 {
-    struct sim_front *f = &w->fronts[sim_between(w, 0, SIM_FRONTS - 1)];
+    struct sim_front *f = w->places[sim_between(w, 0, SIM_FRONTS - 1)];
+    struct proxy_worker *worker;
     struct client *c;
+    int id;
 
-    if (!f->up || !f->attached)
+    if (!f || !f->up || !f->configured || f->draining)
         return;
-    c = calloc(1, sizeof *c);
-    SIM_ASSERT(w, c != NULL);
-    kg_list_init(&c->waiting);
-    kg_list_push_back(&f->clients, &c->link);
-    c->front = f;
-    c->number = ++w->clients;
-    c->service = (uint32_t)sim_between(w, 0, sim_chance(w, 2) ? SIM_SERVICES : SIM_SERVICES - 1);
-    c->quiet = sim_chance(w, 10);
-    c->since_ms = w->now_ms;
-    c->hold_ms = sim_chance(w, 80) ? sim_between(w, 0, 60) : sim_between(w, 100, 4000);
-    w->counts->clients++;
-    acquire(w, f, c);
-}
-
-/* --- what a front hears --- */
-
-static struct client *waiter_of(struct sim_front *f, uint64_t ticket)
-{
-    KG_LIST_EACH(it, &f->clients)
-    {
-        struct client *c = KG_LIST_ENTRY(it, struct client, link);
-        if (c->state == CLIENT_WAITS && c->ticket == ticket)
-            return c;
+    c = client_new(w, f);
+    id = c->service == SIM_SERVICES ? UNKNOWN_SERVICE : f->ids[c->service];
+    if (id < 0) { /* the front answers by itself */
+        client_free(c);
+        return;
     }
-    return NULL;
+    c->waiter.service = (uint32_t)id;
+    worker = f->door.acquire(f->door.self, &c->waiter);
+    if (worker)
+        exchange_begin(w, c, worker);
+    else if (!w->calm && sim_chance(w, 10))
+        sim_later(w, sim_between(w, 1, 400), run_leave, NULL, c->number)->other = f->number;
 }
 
-static void on_grant(struct world *w, struct sim_front *f, const struct message *m)
+/* --- what it says and hears --- */
+
+void front_send(void *arg, const void *message)
 {
-    struct lease *l = lease_get(w, f, m);
-    struct client *c = waiter_of(f, m->ticket);
+    struct sim_front *f = arg;
+    const struct message_head *head = message;
 
-    w->counts->granted++;
-    l->slots += m->slots;
-    l->linger_ms = m->linger_ms;
-    if (!c || !c->quiet)
-        arm_linger(w, f, l);
-    if (c && l->slots > l->busy)
-        exchange_begin(w, c, l);
-    serve_waiters(w, f, m->service);
+    if (!f->connected)
+        return;
+    if (f->hostile && head->type == MESSAGE_RETURN)
+        front_returns_falsely(f->world, f, message);
+    else
+        push_to_control(f->world, f, message, head->size);
+    if (f->hostile && head->type == MESSAGE_ACQUIRE && sim_permille(f->world, 20))
+        push_to_control(f->world, f, message, head->size);
 }
 
-static void run_probe(struct world *w, struct task *t)
+/* Once on each channel, behind all claims. */
+static void tell_ready(struct sim_front *f)
+{
+    struct message_plain m;
+
+    if (f->ready_run == f->run)
+        return;
+    f->ready_run = f->run;
+    MESSAGE_INIT(&m, READY);
+    front_send(f, &m);
+}
+
+static void hear_config(struct world *w, struct sim_front *f, const struct message_head *head)
+{
+    const struct message_service *m = (const void *)head;
+
+    if (head->type == MESSAGE_CONFIG_BEGIN) {
+        memset(f->next_ids, -1, sizeof f->next_ids);
+    } else if (head->type == MESSAGE_CONFIG_SERVICE) {
+        SIM_ASSERT(w, strncmp(m->name, "svc-", 4) == 0);
+        f->next_ids[m->name[4] - '0'] = (int)m->service;
+    } else if (head->type == MESSAGE_CONFIG_COMMIT) {
+        memcpy(f->ids, f->next_ids, sizeof f->ids);
+        f->configured = true;
+        tell_ready(f);
+    }
+}
+
+static void hear_lease(struct world *w, struct sim_front *f, const struct message_head *head)
+{
+    if (head->type == MESSAGE_GRANT)
+        f->hearing = ((const struct message_grant *)(const void *)head)->name;
+    else if (head->type == MESSAGE_PROBE)
+        f->hearing = ((const struct message_probe *)(const void *)head)->name;
+    w->counts->granted += head->type == MESSAGE_GRANT;
+    w->counts->renamed += head->type == MESSAGE_RENAMED;
+    gate_client_message(f->gate, head);
+    f->hearing = NULL;
+}
+
+static void run_alone(struct world *w, struct task *t)
 {
     struct sim_front *f = t->what;
-    struct lease *l = t->other == f->generation ? lease_find(f, t->number) : NULL;
-    struct container *at;
-    struct message m = {.kind = SAY_PROBED, .instance = t->number};
 
-    if (!l || !l->probing)
+    f->alone = NULL;
+    front_give_up(w, f);
+}
+
+static void control_lost(struct world *w, struct sim_front *f)
+{
+    f->connected = false;
+    if (f->draining || !f->configured) {
+        front_give_up(w, f);
         return;
-    at = engine_at(w, &l->address);
-    if (!at || !engine_listens(w, at)) {
-        struct task *again = sim_later(w, sim_between(w, 1, 40), run_probe, f, t->number);
-        again->other = f->generation;
+    }
+    f->away = true;
+    gate_client_control_away(f->gate);
+    f->alone = sim_later(w, KG_CONTROL_AWAY_MS, run_alone, f, 0);
+}
+
+void front_hears(struct world *w, struct sim_front *f, const void *bytes, size_t n)
+{
+    const struct message_head *head;
+
+    if (n == 0) {
+        control_lost(w, f);
         return;
     }
-    l->probing = false;
-    push(w, f, true, &m);
-}
-
-static void on_probe(struct world *w, struct sim_front *f, const struct message *m)
-{
-    struct lease *l = lease_get(w, f, m);
-    struct task *t;
-
-    l->probing = true;
-    t = sim_later(w, 0, run_probe, f, m->instance);
-    t->other = f->generation;
-}
-
-static void on_gone(struct lease *l)
-{
-    kg_list_remove(&l->link);
-    free(l);
-}
-
-static void on_refuse(struct world *w, struct sim_front *f, const struct message *m)
-{
-    struct client *c = waiter_of(f, m->ticket);
-
-    SIM_ASSERT(w, orch_reason_row(m->reason) != NULL);
-    w->counts->refused[m->reason]++;
-    if (c)
-        client_free(c);
-}
-
-static void hear(struct world *w, struct sim_front *f, const struct message *m)
-{
-    struct lease *l = lease_find(f, m->instance);
-
-    if (m->kind == HEAR_GRANT) {
-        on_grant(w, f, m);
-    } else if (m->kind == HEAR_REFUSE) {
-        on_refuse(w, f, m);
-    } else if (m->kind == HEAR_PROBE) {
-        on_probe(w, f, m);
-    } else if (l && m->kind == HEAR_RECALL) {
-        l->owed = l->busy;
-        tell_slots(w, f, l, l->slots - l->busy, true);
-    } else if (l && m->kind == HEAR_PROBE_STOP) {
-        l->probing = false;
-    } else if (l && m->kind == HEAR_GONE) {
-        on_gone(l);
-    }
-}
-
-/* --- what control hears --- */
-
-static void control_hears(struct world *w, struct sim_front *f, const struct message *m)
-{
-    uint32_t id = m->service < SIM_SERVICES ? (uint32_t)w->ids[m->service] : m->service;
-
-    if (!f->attached)
+    if (attach_is_sent_off(bytes, n)) {
+        front_give_up(w, f);
         return;
-    switch (m->kind) {
-    case SAY_ACQUIRE:
-        judge_asked(w, f->index, m->ticket, m->service);
-        fleet_acquire(w->fleet, f->index, m->ticket, id, m->quiet, w->now_ms);
-        break;
-    case SAY_WITHDRAW:
-        judge_withdrawn(w, f->index, m->ticket);
-        fleet_withdraw(w->fleet, f->index, m->ticket, w->now_ms);
-        break;
-    case SAY_RETURN:
-        fleet_return(w->fleet, f->index, m->instance, m->slots, m->used_ms, m->recalled, w->now_ms);
-        break;
-    case SAY_PROBED:
-        fleet_probed(w->fleet, f->index, m->instance, w->now_ms);
-        break;
-    case SAY_SUSPECT:
-        fleet_suspect(w->fleet, f->index, m->instance, w->now_ms);
-        break;
-    default:
-        sim_fail(w, "a front does not say this");
     }
-}
-
-/* A front that was taken over: whatever it says, only its own clients may suffer. */
-void front_lies(struct world *w)
-{
-    for (int n = 0; n < SIM_FRONTS; n++) {
-        struct sim_front *f = &w->fronts[n];
-        struct message m = {.instance = (uint64_t)sim_between(w, 0, 40),
-                            .ticket = (uint64_t)sim_between(w, 1, (int64_t)w->tickets + 5),
-                            .slots = (unsigned)sim_between(w, 1, 10),
-                            .used_ms = w->now_ms + 1000000};
-        struct lease *l = lease_find(f, m.instance);
-        if (!f->hostile || !f->up)
-            continue;
-        m.kind = sim_chance(w, 50) ? SAY_SUSPECT : SAY_RETURN;
-        if (m.kind == SAY_RETURN && l)
-            m.kind = SAY_SUSPECT; /* what it really has it keeps: the judge counts on it */
-        push(w, f, true, &m);
-    }
-}
-
-/* --- the door --- */
-
-static struct sim_front *front_of(void *self, int front)
-{
-    struct world *w = self;
-
-    SIM_ASSERT(w, front >= 0 && front < SIM_FRONTS && w->fronts[front].attached);
-    return &w->fronts[front];
-}
-
-static void door_grant(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
-                       unsigned slots, enum proxy_warmth warmth,
-                       const struct engine_container *where, int64_t linger_ms)
-{
-    struct message m = {.kind = HEAR_GRANT,
-                        .ticket = ticket,
-                        .service = (uint32_t)sim_index(self, service),
-                        .instance = instance,
-                        .slots = slots,
-                        .linger_ms = linger_ms,
-                        .address = where->address};
-    struct world *w = self;
-
-    SIM_ASSERT(w, slots > 0 && where->address_length > 0 && linger_ms >= 0);
-    SIM_ASSERT(w, warmth <= PROXY_PAUSED);
-    judge_answered(w, front, ticket);
-    judge_granted(w, m.service, instance);
-    push(w, front_of(self, front), false, &m);
-}
-
-static void door_refuse(void *self, int front, uint64_t ticket, unsigned reason,
-                        int64_t retry_after_ms, const char *detail)
-{
-    struct message m = {.kind = HEAR_REFUSE, .ticket = ticket, .reason = reason};
-    struct world *w = self;
-
-    SIM_ASSERT(w, retry_after_ms >= 0 && retry_after_ms <= KG_BACKOFF_LAST_MS && detail[0]);
-    SIM_ASSERT(w, reason != ORCH_BACKING_OFF || retry_after_ms > 0);
-    judge_refused(w, front, ticket, reason, retry_after_ms);
-    push(w, front_of(self, front), false, &m);
-}
-
-static void door_instance(void *self, int front, enum message_kind kind, uint64_t instance)
-{
-    struct message m = {.kind = kind, .instance = instance};
-
-    push(self, front_of(self, front), false, &m);
-}
-
-static void door_recall(void *self, int front, uint64_t instance)
-{
-    door_instance(self, front, HEAR_RECALL, instance);
-}
-
-static void door_probe(void *self, int front, uint64_t instance, const struct config_service *s,
-                       const struct engine_container *where)
-{
-    struct world *w = self;
-    struct message m = {.kind = HEAR_PROBE,
-                        .instance = instance,
-                        .address = where->address,
-                        .service = (uint32_t)(s->name[4] - '0')};
-
-    SIM_ASSERT(w, where->address_length > 0);
-    push(w, front_of(self, front), false, &m);
-}
-
-static void door_probe_stop(void *self, int front, uint64_t instance)
-{
-    door_instance(self, front, HEAR_PROBE_STOP, instance);
-}
-
-static void door_gone(void *self, int front, uint64_t instance)
-{
-    door_instance(self, front, HEAR_GONE, instance);
-}
-
-/* Fronts of the simulator end with their control: they claim nothing. */
-static void door_renamed(void *self, int front, uint64_t known_as, uint64_t instance,
-                         int64_t linger_ms)
-{
-    (void)front;
-    (void)known_as;
-    (void)instance;
-    (void)linger_ms;
-    SIM_ASSERT((struct world *)self, false);
-}
-
-struct fleet_fronts fronts_door_of(struct world *w)
-{
-    return (struct fleet_fronts){w,          door_grant,      door_refuse, door_recall,
-                                 door_probe, door_probe_stop, door_gone,   door_renamed};
+    head = message_check(bytes, n, true);
+    SIM_ASSERT(w, head != NULL);
+    if (head->type >= MESSAGE_CONFIG_BEGIN && head->type <= MESSAGE_CONFIG_COMMIT)
+        hear_config(w, f, head);
+    else
+        hear_lease(w, f, head);
+    if (f->hostile)
+        front_hears_falsely(w, f, head);
 }
 
 /* --- life --- */
 
-void front_attach(struct world *w, struct sim_front *f)
+struct sim_front *front_new(struct world *w, int index)
 {
-    f->generation++;
-    drain(&f->to_control);
-    drain(&f->to_front);
-    f->up = f->attached = true;
-    fleet_front_up(w->fleet, f->index, w->now_ms);
+    struct sim_front *f = calloc(1, sizeof *f);
+
+    SIM_ASSERT(w, f != NULL);
+    f->world = w;
+    f->index = index;
+    f->number = ++w->front_numbers;
+    f->up = true;
+    f->run = 1;
+    f->set_up = w->set_up;
+    kg_list_init(&f->clients);
+    kg_list_init(&f->workers);
+    kg_list_init(&f->to_control.queue);
+    kg_list_init(&f->to_front.queue);
+    memset(f->ids, -1, sizeof f->ids);
+    f->gate = gate_client_new(&w->loop, front_send, f);
+    SIM_ASSERT(w, f->gate != NULL);
+    gate_client_set_proxy(f->gate, (struct proxy *)(void *)f);
+    f->door = gate_client_door(f->gate);
+    kg_list_push_back(&w->fronts, &f->link);
+    return f;
 }
 
-/* Everything of it is gone at once. With `outlive` its exchanges go on, heard of by nobody. */
-static void forget(struct world *w, struct sim_front *f, bool outlive)
+/* From now on what is open is finished, heard of by nobody. */
+void front_drains(struct world *w, struct sim_front *f)
+{
+    if (f->draining)
+        return;
+    f->draining = true;
+    KG_LIST_EACH(it, &f->clients)
+    {
+        struct client *c = KG_LIST_ENTRY(it, struct client, link);
+        if (!c->container || !c->counted)
+            continue;
+        c->container->exchanges--;
+        c->container->old_exchanges++;
+        c->old = true;
+        w->counts->old_fronts++;
+    }
+    if (w->places[f->index] == f)
+        w->places[f->index] = NULL;
+    maybe_end(f);
+}
+
+void front_give_up(struct world *w, struct sim_front *f)
+{
+    sim_say(w, "front %d gives up", f->index);
+    judge_unknown(w);
+    f->connected = f->away = false;
+    if (f->alone)
+        sim_cancel(w, f->alone);
+    f->alone = NULL;
+    front_drains(w, f);
+    gate_client_control_lost(f->gate);
+}
+
+static void on_gate_closed(void *arg)
+{
+    ((struct sim_front *)arg)->gate = NULL;
+}
+
+/* Its clients see their connections end, and so do its workers. */
+void front_breaks(struct world *w, struct sim_front *f)
 {
     KG_LIST_EACH_SAFE(it, &f->clients)
     {
         struct client *c = KG_LIST_ENTRY(it, struct client, link);
-        if (outlive && c->container) {
-            kg_list_remove(&c->link);
-            c->container->exchanges -= c->counted;
-            c->container->old_exchanges += c->counted;
-            c->front = NULL;
-            kg_list_push_back(&w->old_fronts, &c->link);
-            w->counts->old_fronts++;
-            continue;
-        }
         leave_container(w, c);
+        if (c->worker)
+            worker_unuse(c->worker);
         client_free(c);
     }
-    KG_LIST_EACH_SAFE(it, &f->leases)
-    free(KG_LIST_ENTRY(it, struct lease, link));
-    kg_list_init(&f->leases);
-    drain(&f->to_control);
-    drain(&f->to_front);
-    f->generation++;
-    f->up = false;
-}
-
-static void run_front_down(struct world *w, struct task *t)
-{
-    struct sim_front *f = t->what;
-
-    if (t->number != f->generation || f->up)
-        return;
-    judge_front_down(w, f->index);
-    fleet_front_down(w->fleet, f->index, w->now_ms);
-    f->attached = false;
-}
-
-static void run_front_up(struct world *w, struct task *t)
-{
-    struct sim_front *f = t->what;
-
-    if (t->number == f->generation && !f->up && !f->attached)
-        front_attach(w, f);
-}
-
-void front_dies(struct world *w, struct sim_front *f)
-{
-    int64_t heard_ms = sim_between(w, 0, 20);
-
-    if (!f->up)
-        return;
-    w->counts->front_deaths++;
-    forget(w, f, false);
-    sim_later(w, heard_ms, run_front_down, f, f->generation);
-    sim_later(w, heard_ms + sim_between(w, 1, 1500), run_front_up, f, f->generation);
-}
-
-void front_end(struct world *w, struct sim_front *f)
-{
-    forget(w, f, false);
-    f->attached = false;
-}
-
-void fronts_outlive(struct world *w)
-{
-    for (int n = 0; n < SIM_FRONTS; n++) {
-        forget(w, &w->fronts[n], true);
-        w->fronts[n].attached = false;
-    }
-}
-
-void fronts_begin(struct world *w)
-{
-    kg_list_init(&w->old_fronts);
-    for (int n = 0; n < SIM_FRONTS; n++) {
-        struct sim_front *f = &w->fronts[n];
-        f->index = n;
-        kg_list_init(&f->to_control.queue);
-        kg_list_init(&f->to_front.queue);
-        kg_list_init(&f->leases);
-        kg_list_init(&f->clients);
-        for (int s = 0; s <= SIM_SERVICES; s++)
-            kg_list_init(&f->waiters[s]);
-    }
-}
-
-void world_drop_fronts(struct world *w)
-{
-    for (int n = 0; n < SIM_FRONTS; n++)
-        front_end(w, &w->fronts[n]);
-    KG_LIST_EACH_SAFE(it, &w->old_fronts)
-    client_free(KG_LIST_ENTRY(it, struct client, link));
+    if (f->gate)
+        gate_client_close(f->gate, on_gate_closed, f);
+    KG_LIST_EACH_SAFE(it, &f->workers)
+    free(KG_LIST_ENTRY(it, struct proxy_worker, link));
+    kg_list_init(&f->workers);
+    if (f->alone)
+        sim_cancel(w, f->alone);
+    f->alone = NULL;
+    f->up = f->connected = f->away = false;
 }

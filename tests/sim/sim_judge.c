@@ -8,6 +8,9 @@
 #define KNOWS_MS 300       /* a front may use a dead address so long after control knew */
 #define WAIT_LAST_MS 90000 /* no request waits longer than this without a disturbance */
 #define HEALTHY_MS 3000
+#define LATE_MS 2000
+#define UNSAVED_MS                                                                                 \
+    1500               /* a lease that lingers, its return, and the delay before clocks are saved */
 #define IMAGE_MS 10000 /* a pull takes this long at most, then its failure is told */
 
 /* --- what the observer is told --- */
@@ -30,18 +33,12 @@ static struct note *note_of(struct world *w, uint64_t instance)
     return n;
 }
 
-static void count_transition(struct world *w, const struct fleet_change *c)
+static int state_of(const char *name)
 {
-    char key[160];
-    uint64_t *count;
-
-    snprintf(key, sizeof key, "%s>%s", c->from, c->to);
-    count = kg_map_get(w->transitions, kg_str_of(key));
-    if (!count) {
-        count = calloc(1, sizeof *count);
-        SIM_ASSERT(w, count && kg_map_set(w->transitions, kg_str_of(key), count) == 0);
-    }
-    ++*count;
+    for (int state = 0; state < INSTANCE_STATE_COUNT; state++)
+        if (strcmp(instance_state_name((enum instance_state)state), name) == 0)
+            return state;
+    return 0;
 }
 
 /* I2: never more at once, on their way or ready, than there may be. */
@@ -84,18 +81,19 @@ static void on_changed(void *self, const struct fleet_change *c)
 {
     struct world *w = self;
     struct note *n = note_of(w, c->instance);
-    struct container *at;
+    struct container *at = engine_named(w, c->name);
 
     sim_say(w, "%s #%llu %s: %s -> %s (%s)", c->service, (unsigned long long)c->instance, c->name,
             c->from, c->to, c->why);
     SIM_ASSERT(w, c->ms >= 0 && c->why && c->why[0]);
+    if (at && strcmp(c->from, "absent") == 0) /* news of its death may be of a former life */
+        at->lived_before = strcmp(c->to, "creating") != 0 && strcmp(c->to, "pulling") != 0;
     n->service = strncmp(c->service, "svc-", 4) == 0 ? c->service[4] - '0' : -1;
     snprintf(n->name, sizeof n->name, "%s", c->name);
     n->current = is_current(c->to);
     n->ready = strcmp(c->to, "ready") == 0 || strcmp(c->to, "resuming") == 0;
     w->counts->paused += strcmp(c->to, "paused") == 0;
     w->counts->stopped += strcmp(c->to, "stopped") == 0;
-    at = engine_named(w, c->name);
     if (at && strcmp(c->from, "resuming") == 0 && strcmp(c->to, "removing") == 0)
         at->by_hand = true; /* given up, and it may resume yet: its exchanges are lost anyway */
     if (n->ready && at && at->ready_ms == 0)
@@ -110,7 +108,7 @@ static void on_changed(void *self, const struct fleet_change *c)
         SIM_ASSERT(w, w->now_ms >= w->rest_until_ms[n->service]);
     if (strcmp(c->why, "idle") == 0)
         judge_reap(w, n, strcmp(c->to, "paused") == 0);
-    count_transition(w, c);
+    w->counts->moves[state_of(c->from)][state_of(c->to)]++;
 }
 
 static void on_cold_start(void *self, uint32_t service, bool success, const char *result,
@@ -141,24 +139,14 @@ static void on_resumed(void *self, uint32_t service)
     w->counts->resumed++;
 }
 
-static void save_one(void *arg, const char *name, int64_t used_ms, bool in_use)
-{
-    struct world *w = arg;
-    struct saved *s;
-
-    SIM_ASSERT(w, used_ms <= w->now_ms);
-    if (in_use)
-        return;
-    w->saved = realloc(w->saved, (w->saved_count + 1) * sizeof *w->saved);
-    SIM_ASSERT(w, w->saved != NULL);
-    s = &w->saved[w->saved_count++];
-    snprintf(s->name, sizeof s->name, "%s", name);
-    s->used_ms = used_ms;
-}
-
 static void on_clock_changed(void *self)
 {
-    ((struct world *)self)->clocks_dirty = true;
+    control_save_clocks(self);
+}
+
+static void on_ends(void *self, const char *name)
+{
+    control_note_end(self, name);
 }
 
 struct fleet_observer judge_observer(struct world *w)
@@ -168,6 +156,7 @@ struct fleet_observer judge_observer(struct world *w)
                                    .cold_start = on_cold_start,
                                    .reaped = on_reaped,
                                    .resumed = on_resumed,
+                                   .ending = on_ends,
                                    .clock_changed = on_clock_changed};
 }
 
@@ -182,7 +171,7 @@ static void ticket_end(struct world *w, struct ticket *t)
     free(t);
 }
 
-void judge_asked(struct world *w, int front, uint64_t ticket, uint32_t service)
+void judge_asked(struct world *w, int front, uint64_t ticket, int service)
 {
     struct ticket *t;
 
@@ -263,27 +252,42 @@ static void judge_tickets(struct world *w)
 
 /* --- exchanges and what is done to containers: I1, I7, I9 --- */
 
-void judge_granted(struct world *w, uint32_t service, uint64_t instance)
+void judge_granted(struct world *w, int service, uint64_t instance)
 {
     const struct note *n = note_of(w, instance);
     const struct container *c = engine_named(w, n->name);
 
-    SIM_ASSERT(w, n->ready && n->service == (int)service);
-    SIM_ASSERT(w, !c || c->by_hand || c->told_ms == 0);
+    SIM_ASSERT(w, n->ready && n->service == service);
+    SIM_ASSERT(w, !c || c->by_hand || c->told_ms == 0 ||
+                      (c->lived_before && w->now_ms < w->engine.fault_ms)); /* it is being asked */
 }
 
-bool judge_exchange(struct world *w, struct container *c, uint64_t instance, uint32_t service)
+bool judge_exchange(struct world *w, struct container *c, const char *name, int service)
 {
-    const struct note *n = note_of(w, instance);
-    const struct container *own = engine_named(w, n->name);
+    const struct container *own = engine_named(w, name);
 
     if (own == c) {
-        SIM_ASSERT(w, c->service == (int)service);
+        SIM_ASSERT(w, (c->service == service || service == SIM_SERVICES) &&
+                          "an answer of another service");
         return true;
     }
     if (own && !own->by_hand && own->told_ms != 0)
         SIM_ASSERT(w, w->now_ms - own->told_ms < KNOWS_MS); /* D8 */
     return false;
+}
+
+/* Where nothing goes wrong but that control dies, nobody is the worse for it. */
+void judge_client(struct world *w, const struct client *c, unsigned reason)
+{
+    if (!w->only_crashes || w->calm || c->service == SIM_SERVICES)
+        return;
+    SIM_ASSERT(w, reason != 0 && "an exchange broke that need not have");
+    if (reason == ORCH_QUEUE_FULL || (reason == ORCH_ASLEEP && c->waiter.quiet) ||
+        (reason == PROXY_DRAINING && c->front->draining))
+        return;
+    sim_say(w, "client %llu is refused: %s", (unsigned long long)c->number,
+            orch_reason_row(reason)->name);
+    sim_fail(w, "a request was refused that need not have been");
 }
 
 void judge_stop(struct world *w, const struct container *c)
@@ -355,6 +359,83 @@ static void judge_overdue(struct world *w)
     }
 }
 
+static bool is_needed(const struct world *w, int service)
+{
+    return service + 1 < SIM_SERVICES && w->services[service + 1].needs.count > 0;
+}
+
+/* Idle clocks go on over a crash: what nobody uses ends when that is due by its last use, whatever
+ * control thinks of it. Only where nothing else may have kept it. */
+static void judge_late(struct world *w)
+{
+    bool healthy = w->engine.up && w->now_ms - w->engine.fault_ms > HEALTHY_MS && w->listed;
+
+    for (size_t n = 0; healthy && !w->holding && !w->hostile && n < w->engine.count; n++) {
+        const struct container *c = &w->engine.containers[n];
+        const struct config_service *s = c->service >= 0 ? &w->services[c->service] : NULL;
+        int64_t due_ms = kg_earliest(c->used_ms, KG_NEVER);
+        if (!c->ours || c->by_hand || c->ordered_down || c->c.state != ENGINE_RUNNING ||
+            c->ready_ms == 0 || c->exchanges + c->old_exchanges > 0 || s->idle_auto ||
+            s->min_instances > 0 || s->spares > 0 || s->max_instances > 1 ||
+            s->pause_after_ms >= 0 || s->on_idle != CONFIG_ON_IDLE_REMOVE ||
+            is_needed(w, c->service) || w->most_instances[c->service] > 1)
+            continue;
+        due_ms = c->ready_ms > due_ms ? c->ready_ms : due_ms;
+        due_ms = c->kept_ms > due_ms ? c->kept_ms : due_ms;
+        due_ms = w->kept_ms > due_ms ? w->kept_ms : due_ms;
+        due_ms += s->idle_timeout_ms;
+        if (w->attached_ms + KG_LEASE_LINGER_MS > due_ms)
+            due_ms = w->attached_ms + KG_LEASE_LINGER_MS;
+        if (w->now_ms > due_ms + LATE_MS)
+            sim_say(w, "%s was used at %lld and due at %lld", c->c.name, (long long)c->used_ms,
+                    (long long)due_ms);
+        SIM_ASSERT(w, w->now_ms <= due_ms + LATE_MS && "its idle clock did not go on");
+    }
+}
+
+/* A crash in the second after a use may find it not saved yet. */
+void judge_crash(struct world *w)
+{
+    if (w->now_ms - w->front_died_ms < UNSAVED_MS || w->now_ms - w->attached_ms < UNSAVED_MS)
+        judge_unknown(w); /* both who knew are dead, or the one who had just been told */
+    for (size_t n = 0; n < w->engine.count; n++) {
+        struct container *c = &w->engine.containers[n];
+        if (c->exchanges > 0 || w->now_ms - c->used_ms < UNSAVED_MS)
+            c->kept_ms = KG_NEVER / 2; /* until it is used again */
+    }
+}
+
+/* A front died that no control hears of: nobody knows what it had used last. */
+void judge_unknown(struct world *w)
+{
+    bool again = w->now_ms - w->attached_ms < UNSAVED_MS; /* a crash soon after another */
+    int64_t since_ms = (w->fleet && !again ? w->now_ms : w->died_ms) - UNSAVED_MS;
+
+    for (size_t n = 0; n < w->engine.count; n++) {
+        struct container *c = &w->engine.containers[n];
+        if (c->exchanges == 0 && c->used_ms <= since_ms)
+            continue;
+        c->used_ms = 0;
+        c->kept_ms = KG_NEVER / 2;
+    }
+}
+
+/* Whoever asked is answered at some time, whoever control was and is. */
+static void judge_clients(struct world *w)
+{
+    KG_LIST_EACH(it, &w->fronts)
+    {
+        const struct sim_front *f = KG_LIST_ENTRY(it, struct sim_front, link);
+        KG_LIST_EACH(at, &f->clients)
+        {
+            const struct client *c = KG_LIST_ENTRY(at, struct client, link);
+            int64_t since_ms = c->since_ms > w->disturbed_ms ? c->since_ms : w->disturbed_ms;
+            SIM_ASSERT(w, c->state != CLIENT_WAITS || f->hostile ||
+                              w->now_ms - since_ms <= WAIT_LAST_MS);
+        }
+    }
+}
+
 /* The list is the truth: what it did not have running is not ready a while later. */
 static void judge_listed(struct world *w)
 {
@@ -380,13 +461,11 @@ void judge_now(struct world *w)
     fleet_check(w->fleet);
     judge_tickets(w);
     judge_overdue(w); /* each time: what is due for an instant now and then is not overdue */
-    if (++w->looks % 16 == 0)
-        judge_listed(w);
-    if (!w->clocks_dirty)
+    if (++w->looks % 16 != 0)
         return;
-    w->clocks_dirty = false;
-    w->saved_count = 0;
-    fleet_each_clock(w->fleet, save_one, w);
+    judge_listed(w);
+    judge_late(w);
+    judge_clients(w);
 }
 
 static void judge_empty(struct world *w, uint32_t service)
@@ -399,11 +478,26 @@ static void judge_empty(struct world *w, uint32_t service)
     SIM_ASSERT(w, count == 0);
 }
 
+/* What a front holds it can give back: what it claimed was answered. */
+static void judge_fronts(struct world *w)
+{
+    KG_LIST_EACH(it, &w->fronts)
+    {
+        const struct sim_front *f = KG_LIST_ENTRY(it, struct sim_front, link);
+        sim_say(w, "front %d%s at the end: %s%s%s", f->index, f->hostile ? " (hostile)" : "",
+                f->draining ? "drains " : "", f->heard ? "" : "unheard ",
+                kg_list_empty(&f->workers) ? "" : "has workers");
+        SIM_ASSERT(w, f->hostile || kg_list_empty(&f->clients));
+        SIM_ASSERT(w, f->hostile || kg_list_empty(&f->workers));
+    }
+}
+
 /* Nothing waits, nothing of ours is left, nothing foreign is missing. */
 void judge_rest(struct world *w)
 {
+    judge_fronts(w);
     SIM_ASSERT(w, kg_list_empty(&w->tickets_old));
-    SIM_ASSERT(w, kg_list_empty(&w->old_fronts) && !w->holding);
+    SIM_ASSERT(w, !fronts_old_live(w) && !w->holding);
     for (uint32_t s = 0; s < SIM_SERVICES; s++)
         judge_empty(w, (uint32_t)w->ids[s]);
     SIM_ASSERT(w, fleet_quiet(w->fleet) && w->open_callers == 0);
