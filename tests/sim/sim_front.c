@@ -104,15 +104,16 @@ static void run_probe(struct world *w, struct task *t)
     f->door.probed(f->door.self, worker);
 }
 
-void proxy_worker_probe(struct proxy_worker *worker, const struct proxy_health *health)
+int proxy_worker_probe(struct proxy_worker *worker, const struct proxy_health *health)
 {
     struct world *w = worker->front->world;
 
     (void)health;
     if (worker->probing)
-        return;
+        return 0;
     worker->probing = true;
     sim_later(w, 0, run_probe, NULL, worker->front->number)->other = worker->number;
+    return 0;
 }
 
 void proxy_worker_probe_stop(struct proxy_worker *worker)
