@@ -21,7 +21,7 @@
 #define ENGINE_PING_TIMEOUT_MS 3000 /* at first: a hanging engine is seen after at most both */
 #define ENGINE_RETRY_FIRST_MS 50    /* between pings while it is down: doubled, up to */
 #define ENGINE_RETRY_LAST_MS 500
-#define ENGINE_SETTLE_MS 20 /* published: the engine's proxy accepts before the worker does */
+#define ENGINE_SETTLE_MS 50 /* published: the engine's proxy accepts before the worker does */
 #define ENGINE_MAX_LINE_BYTES (64 * 1024) /* of a stream */
 #define ENGINE_MAX_REFERENCE_BYTES 512    /* of an image */
 #define ENGINE_PROGRESS_EVERY_MS 500
