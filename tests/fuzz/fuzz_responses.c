@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         KG_ASSERT(count <= most);
     }
     script_end(flags & 0x80);
-    ftruncate(world.log_fd, 0);
+    KG_ASSERT(ftruncate(world.log_fd, 0) == 0);
     lseek(world.log_fd, 0, SEEK_SET);
     return 0;
 }

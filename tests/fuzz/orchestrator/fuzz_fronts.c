@@ -342,7 +342,7 @@ static void begin(bool late)
     const struct fleet_params params = {
         .engine = &ops,
         .fronts = fronts_door(fronts),
-        .observer = {NULL, no_change, no_cold_start, no_reaped, no_resumed, no_clock},
+        .observer = {NULL, no_change, no_cold_start, no_reaped, no_resumed, no_clock, NULL},
         .owner = OWNER,
         .max_starts = 2,
         .seed = 42,

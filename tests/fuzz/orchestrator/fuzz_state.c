@@ -76,7 +76,7 @@ static struct fleet *fleet(const struct engine_ops *ops)
                    .probe = no_probe,
                    .probe_stop = no_instance,
                    .gone = no_instance},
-        .observer = {NULL, no_change, no_cold_start, no_reaped, no_resumed, no_clock},
+        .observer = {NULL, no_change, no_cold_start, no_reaped, no_resumed, no_clock, NULL},
         .owner = OWNER,
         .max_starts = 2,
         .seed = 42,
