@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # What the tests run of the code, in a build that counts (clang, build/coverage):
-#   coverage.sh          unit tests and simulator, half a minute behind the build: all branches of the
-#                        parts that must have them, and all cells of the instance table
+#   coverage.sh          unit tests, simulator and what the fuzzers keep, half a minute behind the build:
+#                        all branches of the parts that must have them, all cells of the instance table
 #   coverage.sh --full   the black-box tests, too (with what tests/run.sh hands to them): 95% of all
 #                        lines. Easiest by KIPGATE_FULL_COVERAGE=1 tests/run.sh
 #   coverage.sh --show FILES   what the last run left out, in FILES (a pattern: 'proxy/*')
@@ -17,8 +17,8 @@ FULL=
 build() {
     mkdir -p "$BUILD"
     if ! { cmake -S "$ROOT" -B "$BUILD" -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=None \
-        -DCMAKE_C_FLAGS=-O1 -DKIPGATE_COVERAGE=ON &&
-        cmake --build "$BUILD" -j "$(nproc)"; } >"$BUILD/build.log" 2>&1; then
+        -DCMAKE_C_FLAGS=-O1 -DKIPGATE_COVERAGE=ON -DKIPGATE_FUZZ=ON &&
+        cmake --build "$BUILD" -j "$(nproc)" --target all fuzz; } >"$BUILD/build.log" 2>&1; then
         grep -E -A 5 'error|Error' "$BUILD/build.log" | head -n 60
         return 1
     fi
@@ -40,6 +40,15 @@ run_units() {
         { grep -vE ' Passed |Start ' "$BUILD/units.log" && return 1; }
 }
 
+# What the fuzzers keep, once: hostile fronts, broken engines, streams that are cut anywhere.
+run_corpora() {
+    local corpus
+    for corpus in "$ROOT"/tests/fuzz/corpus/*; do
+        timeout 120 "$BUILD/tests/fuzz/fuzz_$(basename "$corpus")" -runs=0 "$corpus" \
+            >"$BUILD/corpora.log" 2>&1 || { tail -n 30 "$BUILD/corpora.log" && return 1; }
+    done
+}
+
 # A test that fails here only is no failure of coverage: counting takes time.
 run_black_box() {
     KIPGATE_BIN=$BUILD/kipgate KIPGATE_BIN_SAN=$BUILD/kipgate timeout 5400 \
@@ -54,5 +63,6 @@ esac
 build
 reset
 run_units
+run_corpora
 [ -z "$FULL" ] || run_black_box
 exec "$REPORT" "$BUILD" $FULL

@@ -7,8 +7,8 @@
 Reads the counters that the programs of a build with KIPGATE_COVERAGE have left in BUILD/profile.
 Promised are all branches of the parts in PARTS, also by unit tests and simulator alone, and with
 --full (the black-box tests have run, too) LINES_PERCENT of the lines of code. What is not covered
-stands in branches.txt and lines.txt with its reason; what they do not name, or name without need,
-is a failure.
+stands in branches.txt and lines.txt with its reason. A branch of these parts that branches.txt
+does not name is a failure, as is a row of either without need; lines without a row are told.
 The difficulty: a branch is a condition with its two outcomes, as it is written, so there are none
 that a compiler made. Those inside KG_ASSERT are not counted: the outcome that fails is the end of
 the process. Nor are lines without a word on them: a brace is no code.
@@ -202,16 +202,18 @@ def judge_branches(sources: list[Source], cells: list[str]) -> list[str]:
 
 def judge_lines(sources: list[Source]) -> list[str]:
     listed = rows("lines.txt")
-    faults = []
+    nameless = []
     for source in sources:
         code = sorted(source.lines)
         for first, last in source.missing_blocks():
             before = [n for n in code if n < first][-1:]
             block = [n for n in code if first <= n <= last]
             if not named(listed, source.name, [source.text[n - 1] for n in before + block]):
-                faults.append(f"{source.name}:{first}-{last}: not run: "
-                              f"{source.text[first - 1].strip()}")
-    return faults + unused(listed)
+                nameless.append(f"{source.name}:{first}-{last}: not run: "
+                                f"{source.text[first - 1].strip()}")
+    print("\n".join(nameless))
+    print(f"{len(nameless)} places that did not run, and that lines.txt does not name")
+    return unused(listed)
 
 
 def unused(listed: list[Row]) -> list[str]:
