@@ -137,7 +137,10 @@ const struct config_service *config_find(const struct config *c, const char *nam
 /* The effective configuration as JSON, in the shapes the file has. */
 void config_print(const struct config *c, struct kg_buf *out);
 void config_print_service(const struct config_service *s, struct kg_buf *out);
-/* What is looser than the service's profile, one line each ("service a: cap_add NET_ADMIN"). */
+/* Does the admin API listen where others than this machine's processes come to? */
+bool config_admin_is_exposed(const struct config *c);
+/* That, and what is looser than the services' profiles, one line each ("service a: cap_add
+ * NET_ADMIN"). */
 void config_print_loosened(const struct config *c, struct kg_buf *out);
 /* The same, without what was so in `than` already. */
 void config_print_looser(const struct config *c, const struct config *than, struct kg_buf *out);

@@ -244,8 +244,7 @@ void config_print_service(const struct config_service *s, struct kg_buf *out)
     print_tree(config_service_json(s), out);
 }
 
-/* --- what is looser than the profile
- * ---------------------------------------------------------------- */
+/* --- what is looser than it might be ----------------------------------------------------- */
 
 /* Of Docker's own capabilities, what the default profile leaves. */
 static bool default_profile_has(const char *cap)
@@ -290,8 +289,21 @@ static void loosened_service(const struct config_service *s, struct kg_buf *out)
         kg_buf_printf(out, "service %s: user %s\n", s->name, s->user);
 }
 
+bool config_admin_is_exposed(const struct config *c)
+{
+    const char *a = c->admin;
+
+    return a && strcmp(a, "off") != 0 && strncmp(a, "unix:", 5) != 0 &&
+           strncmp(a, "127.", 4) != 0 && strncmp(a, "[::1]:", 6) != 0 &&
+           strncmp(a, "localhost:", 10) != 0;
+}
+
 void config_print_loosened(const struct config *c, struct kg_buf *out)
 {
+    if (config_admin_is_exposed(c))
+        kg_buf_printf(
+            out, "admin %s: workers and others may reach it, and it asks nobody who they are\n",
+            c->admin);
     for (size_t i = 0; i < c->service_count; i++)
         loosened_service(c->services[i], out);
 }

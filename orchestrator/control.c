@@ -640,6 +640,9 @@ static int open_admin(struct control *c, struct kg_err *err)
                                         .draining = admin_draining,
                                         .reply = admin_reply};
 
+    if (config_admin_is_exposed(c->config))
+        KG_LOG(KG_LOG_WARN, "admin-exposed", KG_F("admin", c->config->admin),
+               KG_F("why", "workers and others may reach it, and it asks nobody who they are"));
     c->admin = admin_new(&params);
     return c->admin ? 0 : kg_fail(err, KG_ENOMEM, "out of memory");
 }

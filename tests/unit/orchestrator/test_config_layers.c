@@ -334,6 +334,33 @@ START_TEST(test_what_is_looser_than_the_profile)
 }
 END_TEST
 
+START_TEST(test_an_admin_api_that_workers_may_reach_is_told)
+{
+    static const struct {
+        const char *admin;
+        bool exposed;
+    } rows[] = {{"off", false},           {"unix:/run/a.sock", false}, {"127.0.0.1:9090", false},
+                {"127.9.9.9:1", false},   {"[::1]:9090", false},       {"localhost:9090", false},
+                {"0.0.0.0:9090", true},   {"[::]:9090", true},         {"10.0.0.1:9090", true},
+                {"172.17.0.1:9090", true}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[160];
+        struct kg_buf out;
+        struct config *c;
+        snprintf(text, sizeof text,
+                 "{\"admin\": \"%s\", \"services\": {\"a\": {\"image\": \"x\"}}}", rows[i].admin);
+        c = good(text, NULL);
+        kg_buf_init(&out, KG_MAX_CONFIG_BYTES);
+        config_print_loosened(c, &out);
+        ck_assert_msg((out.len > 0) == rows[i].exposed, "%s", rows[i].admin);
+        ck_assert(!rows[i].exposed || strstr(out.data, rows[i].admin));
+        kg_buf_fini(&out);
+        config_free(c);
+    }
+}
+END_TEST
+
 /* --- spec
  * ----------------------------------------------------------------------------------------- */
 
@@ -505,6 +532,7 @@ int main(void)
         test_what_is_printed_is_taken_back,
         test_a_copy_is_the_same_and_its_own,
         test_what_is_looser_than_the_profile,
+        test_an_admin_api_that_workers_may_reach_is_told,
         test_the_spec_is_what_a_container_is_created_with,
         test_a_service_is_added_and_replaced,
         test_a_bad_put_tells_all_and_where,
