@@ -611,7 +611,7 @@ static int open_fleet(struct control *c, struct kg_err *err)
     digest_random_hex(seed, 16);
     params.seed = strtoull(seed, NULL, 16);
     params.numbers = (uint64_t)kg_clock_wall_ms() << NUMBERS_SHIFT;
-    c->engine = engine_open(&c->loop, c->config, c->state.owner, &callbacks, err);
+    c->engine = engine_open(&c->loop, c->config, c->state.owner, c->state.key, &callbacks, err);
     if (!c->engine)
         return err->code;
     params.engine = open_parking(c);

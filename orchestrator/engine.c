@@ -51,6 +51,7 @@ struct json *engine_json(struct kg_str body)
 void engine_ground(const struct engine *e, struct engine_ground *g)
 {
     *g = (struct engine_ground){.owner = e->owner,
+                                .key = e->key,
                                 .reach = e->reach.kind,
                                 .network = e->reach.network,
                                 .published_ip = e->reach.published_ip,
@@ -316,6 +317,7 @@ static bool tell_list(struct engine *e, const struct json *array)
         return false;
     for (const struct json *it = json_first(array); it; it = json_next(it)) {
         engine_parse_listed(it, &found[count]);
+        engine_seal_check(e->key, &found[count]);
         /* The filter was the engine's to apply; what a label says is ours to check. */
         if (found[count].id[0] && strcmp(found[count].owner, e->owner) == 0)
             count++;
@@ -496,7 +498,8 @@ static void open_timers(struct engine *e)
 }
 
 struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *owner,
-                           const struct engine_callbacks *callbacks, struct kg_err *err)
+                           const char *key, const struct engine_callbacks *callbacks,
+                           struct kg_err *err)
 {
     struct engine *e = calloc(1, sizeof *e);
 
@@ -509,6 +512,7 @@ struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *
     e->has_init = e->json_file = true;
     e->ping_timeout_ms = ENGINE_PING_TIMEOUT_MS;
     kg_str_copy(e->owner, sizeof e->owner, kg_str_of(owner));
+    kg_str_copy(e->key, sizeof e->key, kg_str_of(key));
     snprintf(e->sockets, sizeof e->sockets, "%s/sockets", c->state_dir);
     kg_buf_init(&e->events.line, ENGINE_MAX_LINE_BYTES);
     engine_verbs_init(e);

@@ -29,6 +29,8 @@ struct engine_container {
     char id[ENGINE_ID_BYTES];
     char name[ENGINE_NAME_BYTES];                             /* without the leading slash */
     char owner[65], service[KG_MAX_NAME_BYTES + 1], spec[65]; /* our labels; "" when absent */
+    char made_of[65], seal[65]; /* likewise; how a container proves that we made it */
+    bool sealed; /* its seal is of our key, for this very name; inspected: and what it is made of */
     enum engine_state state;
     int exit_code;
     bool oom_killed;
@@ -122,8 +124,10 @@ struct engine_callbacks {
     void (*on_list)(void *arg, const struct engine_container *all, size_t count, int64_t began_ms);
     void (*on_pull_progress)(void *arg, const char *service, const char *words);
 };
+/* `key`: what containers are sealed with; kept for the engine's life. */
 struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *owner,
-                           const struct engine_callbacks *callbacks, struct kg_err *err);
+                           const char *key, const struct engine_callbacks *callbacks,
+                           struct kg_err *err);
 void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg);
 const struct engine_ops *engine_ops(struct engine *e);
 const struct engine_parking_ops *engine_parking_ops(struct engine *e);

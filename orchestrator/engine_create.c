@@ -44,7 +44,7 @@ static bool strict(const struct config_service *s)
 }
 
 /* "key=value"; those that look like ours are not the user's to set. */
-static void set_labels(struct json *root, const struct config_service *s, const char *owner)
+static struct json *labels_of(const struct config_service *s, const char *owner)
 {
     struct json *labels = json_new_object();
 
@@ -60,7 +60,7 @@ static void set_labels(struct json *root, const struct config_service *s, const 
     json_set_string(labels, LABEL_OWNER, owner);
     json_set_string(labels, LABEL_SERVICE, s->name);
     json_set_string(labels, LABEL_SPEC, s->spec);
-    json_set(root, "Labels", labels);
+    return labels;
 }
 
 /* --- the profile -------------------------------------------------------------------------- */
@@ -300,7 +300,8 @@ static int set_host(struct engine_body *b, const struct config_service *s,
 int engine_body_begin(struct engine_body *b, const struct config_service *s,
                       const struct engine_ground *g, struct kg_err *err)
 {
-    *b = (struct engine_body){json_new_object(), json_new_object(), json_new_array(), false};
+    *b = (struct engine_body){json_new_object(), json_new_object(), json_new_array(),
+                              labels_of(s, g->owner), false};
     json_set_string(b->root, "Image", s->image);
     set_list(b->root, "Cmd", &s->command);
     set_list(b->root, "Entrypoint", &s->entrypoint);
@@ -311,7 +312,6 @@ int engine_body_begin(struct engine_body *b, const struct config_service *s,
         json_set_string(b->root, "User", s->user);
     else if (strict(s))
         json_set_string(b->root, "User", STRICT_USER);
-    set_labels(b->root, s, g->owner);
     return set_host(b, s, g, err);
 }
 
@@ -327,8 +327,8 @@ static void publish(struct json *host, const char *key, const char *ip)
     json_set(host, "PortBindings", ports);
 }
 
-int engine_body_finish(struct engine_body *b, int port, const struct engine_ground *g,
-                       struct kg_buf *out)
+int engine_body_finish(struct engine_body *b, const char *name, int port,
+                       const struct engine_ground *g, struct kg_buf *out)
 {
     char key[16], env[16];
     int rc;
@@ -343,17 +343,21 @@ int engine_body_finish(struct engine_body *b, int port, const struct engine_grou
         if (!g->sandbox && g->reach == REACH_PUBLISHED)
             publish(b->host, key, g->published_ip);
     }
+    rc = engine_seal_labels(b->labels, name, json_string(json_get(b->root, "Image"), ""), b->host,
+                            g);
+    json_set(b->root, "Labels", b->labels);
     json_set(b->root, "Env", b->env);
     json_set(b->root, "HostConfig", b->host);
-    b->env = b->host = NULL; /* the root's now, or freed by json_set */
-    rc = json_print(b->root, false, out);
+    b->labels = b->env = b->host = NULL; /* the root's now, or freed by json_set */
+    if (rc == 0)
+        rc = json_print(b->root, false, out);
     engine_body_fini(b);
     return rc;
 }
 
 /* The strictest there is: it does nothing, so it needs nothing. */
-int engine_body_sandbox(const char *image, const char *hostname, const struct engine_ground *g,
-                        struct kg_buf *out)
+int engine_body_sandbox(const char *name, const char *image, const char *hostname,
+                        const struct engine_ground *g, struct kg_buf *out)
 {
     const struct config_service s = {.profile = CONFIG_PROFILE_STRICT,
                                      .read_only = CONFIG_TRUE,
@@ -371,7 +375,6 @@ int engine_body_sandbox(const char *image, const char *hostname, const struct en
     json_set(root, "Entrypoint", entry);
     json_set_string(labels, LABEL_OWNER, g->owner);
     json_set_string(labels, LABEL_SANDBOX, "1");
-    json_set(root, "Labels", labels);
     json_set_string(restart, "Name", "");
     json_set(host, "RestartPolicy", restart);
     json_set_string(log, "Type", "none");
@@ -379,8 +382,11 @@ int engine_body_sandbox(const char *image, const char *hostname, const struct en
     set_security(host, &s, g);
     set_limits(host, &s);
     set_network(root, host, &s, g);
+    rc = engine_seal_labels(labels, name, image, host, g);
+    json_set(root, "Labels", labels);
     json_set(root, "HostConfig", host);
-    rc = json_print(root, false, out);
+    if (rc == 0)
+        rc = json_print(root, false, out);
     json_free(root);
     return rc;
 }
@@ -390,5 +396,6 @@ void engine_body_fini(struct engine_body *b)
     json_free(b->root);
     json_free(b->host);
     json_free(b->env);
+    json_free(b->labels);
     *b = (struct engine_body){0};
 }

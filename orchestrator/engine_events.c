@@ -22,8 +22,10 @@ static void on_line(void *arg, struct kg_str line)
             KG_LOG(KG_LOG_WARN, "engine-event-malformed", KG_FN("bytes", (int64_t)line.n));
         return;
     }
-    if (engine_parse_event(n, e->owner, &event, &time_ns))
+    if (engine_parse_event(n, e->owner, &event, &time_ns)) {
+        engine_seal_check(e->key, &event.container);
         e->callbacks.on_event(e->callbacks.arg, &event);
+    }
     if (time_ns > e->since_ns)
         e->since_ns = time_ns;
     json_free(n);

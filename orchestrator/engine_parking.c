@@ -122,7 +122,7 @@ static uint64_t verb_make(void *self, const char *name, engine_done *done, void 
     digest_random_hex(hostname, HOSTNAME_DIGITS);
     engine_ground(op->engine, &ground);
     kg_buf_init(&text, 64 * 1024);
-    engine_body_sandbox(image, hostname, &ground, &text);
+    engine_body_sandbox(name, image, hostname, &ground, &text);
     op->text = kg_buf_take(&text);
     if (op->text)
         engine_op_create(op);

@@ -37,6 +37,8 @@ static void parse_labels(const struct json *labels, struct engine_container *c)
     set_text(c->owner, sizeof c->owner, json_string(json_get(labels, LABEL_OWNER), ""));
     set_text(c->service, sizeof c->service, json_string(json_get(labels, LABEL_SERVICE), ""));
     set_text(c->spec, sizeof c->spec, json_string(json_get(labels, LABEL_SPEC), ""));
+    set_text(c->made_of, sizeof c->made_of, json_string(json_get(labels, LABEL_MADE_OF), ""));
+    set_text(c->seal, sizeof c->seal, json_string(json_get(labels, LABEL_SEAL), ""));
     c->is_sandbox = json_get(labels, LABEL_SANDBOX) != NULL;
 }
 

@@ -15,6 +15,8 @@
 #define LABEL_SERVICE "io.kipgate.service"
 #define LABEL_SPEC "io.kipgate.spec"
 #define LABEL_SANDBOX "io.kipgate.sandbox"
+#define LABEL_MADE_OF "io.kipgate.made-of"
+#define LABEL_SEAL "io.kipgate.seal"
 #define LABEL_PREFIX "io.kipgate."
 
 #define ENGINE_PING_EVERY_MS 2000
@@ -102,7 +104,7 @@ int engine_parse_reference(const char *image, struct engine_reference *r);
 /* --- a container's body (engine_create.c): pure ------------------------------------------- */
 
 struct engine_ground { /* what the engine and the way to it make of a container */
-    const char *owner;
+    const char *owner, *key;
     enum engine_reach reach;
     const char *network;      /* "": the engine's default */
     const char *published_ip; /* where a published port is bound */
@@ -112,18 +114,30 @@ struct engine_ground { /* what the engine and the way to it make of a container 
     const char *sandbox;      /* id of the container whose network it joins; NULL: its own */
 };
 struct engine_body { /* half built: the port may have to be asked for first */
-    struct json *root, *host, *env;
+    struct json *root, *host, *env, *labels;
     bool has_port; /* the user's env sets PORT */
 };
 int engine_body_begin(struct engine_body *b, const struct config_service *s,
                       const struct engine_ground *g, struct kg_err *err);
-/* port 0: none (a socket). Appends the JSON to out, frees what b holds. 0 or KG_ENOMEM. */
-int engine_body_finish(struct engine_body *b, int port, const struct engine_ground *g,
-                       struct kg_buf *out);
+/* Seals it as `name`. port 0: none (a socket). Appends the JSON to out, frees what b holds. 0 or
+ * KG_ENOMEM. */
+int engine_body_finish(struct engine_body *b, const char *name, int port,
+                       const struct engine_ground *g, struct kg_buf *out);
 void engine_body_fini(struct engine_body *b);
 /* A sandbox's whole body, appended to out. 0 or KG_ENOMEM. */
-int engine_body_sandbox(const char *image, const char *hostname, const struct engine_ground *g,
-                        struct kg_buf *out);
+int engine_body_sandbox(const char *name, const char *image, const char *hostname,
+                        const struct engine_ground *g, struct kg_buf *out);
+
+/* --- what makes it ours (engine_seal.c): pure --------------------------------------------- */
+
+/* Adds what proves later that a container of these labels, name, image and HostConfig is ours. 0
+ * or KG_ENOMEM. */
+int engine_seal_labels(struct json *labels, const char *name, const char *image,
+                       const struct json *host, const struct engine_ground *g);
+/* Sets c->sealed by its name and labels alone... */
+void engine_seal_check(const char *key, struct engine_container *c);
+/* ... and takes it back where what was inspected is made of something else. */
+void engine_seal_compare(const struct json *inspect, struct engine_container *c);
 
 /* --- the client --------------------------------------------------------------------------- */
 
@@ -169,7 +183,7 @@ struct engine {
     struct engine_callbacks callbacks;
     struct engine_ops ops;
     struct engine_parking_ops parking;
-    char owner[65];
+    char owner[65], key[65];
     char host[256]; /* of a tcp:// engine; "" for a Unix socket */
     char sockets[256];
     struct reach reach;

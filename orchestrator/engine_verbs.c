@@ -121,6 +121,8 @@ static void take_inspect(struct op *op, const struct json *n)
     struct engine_container *c = &op->answer.container;
 
     engine_parse_inspect(n, c);
+    engine_seal_check(e->key, c);
+    engine_seal_compare(n, c);
     if (op->asks_sandbox)
         engine_parse_ip(n, e->reach.network, c);
     if (op->socket && engine_socket_path(e, c->name, op->socket, path, sizeof path))
@@ -291,7 +293,7 @@ static void finish_body(struct op *op)
 
     op_ground(op, &ground);
     kg_buf_init(&text, 1024 * 1024);
-    engine_body_finish(&op->body, op->port, &ground, &text);
+    engine_body_finish(&op->body, op->name, op->port, &ground, &text);
     op->text = kg_buf_take(&text);
     if (op->text)
         engine_op_create(op);

@@ -208,7 +208,7 @@ static bool is_overtaken(const struct fleet_instance *i, const struct engine_con
 /* I7: what a container of our name claims, checked against what we know. */
 static bool is_ours(const struct fleet_instance *i, const struct engine_container *c)
 {
-    return c->id[0] && strcmp(c->owner, i->fleet->owner) == 0 &&
+    return c->id[0] && c->sealed && strcmp(c->owner, i->fleet->owner) == 0 &&
            strcmp(c->service, i->label) == 0 && strcmp(c->spec, i->spec) == 0;
 }
 

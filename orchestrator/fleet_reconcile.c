@@ -29,7 +29,9 @@ static void tell_foreign(struct fleet *f, const struct engine_container *c)
         f->foreign.count >= FLEET_MAX_FOREIGN || kg_map_set(&f->foreign, kg_str_of(c->id), f) != 0)
         return;
     KG_LOG(KG_LOG_WARN, "container-foreign", KG_F("container", c->name), KG_F("id", c->id),
-           KG_F("service", c->service), KG_F("why", "it has our owner label, but not our name"));
+           KG_F("service", c->service),
+           KG_F("why", c->sealed ? "it has our owner label, but not our name"
+                                 : "it has our owner label, but we did not make it so"));
 }
 
 /* --- strays --- */
@@ -41,7 +43,7 @@ void fleet_stray(struct fleet *f, const struct engine_container *c)
 
     if (strcmp(c->owner, f->owner) != 0)
         return;
-    if (c->id[0] == '\0' || !name_is_ours(c->name, c->service)) {
+    if (c->id[0] == '\0' || !c->sealed || !name_is_ours(c->name, c->service)) {
         tell_foreign(f, c);
         return;
     }
@@ -198,7 +200,7 @@ void fleet_stray_found(struct fleet_instance *i, const struct engine_container *
     i->stray = false;
     s->strays--;
     i->is = c->state;
-    if (strcmp(c->owner, i->fleet->owner) != 0 || strcmp(c->service, i->label) != 0 ||
+    if (!c->sealed || strcmp(c->owner, i->fleet->owner) != 0 || strcmp(c->service, i->label) != 0 ||
         strcmp(c->id, i->container.id) != 0 || !name_is_ours(c->name, i->label)) {
         tell_foreign(i->fleet, c);
         fleet_step(i, INSTANCE_ON_FOREIGN, NULL);
@@ -267,7 +269,7 @@ static struct fleet_instance *known(const struct fleet *f, const struct engine_c
 {
     struct fleet_instance *i = kg_map_get(&f->by_container, kg_str_of(c->id));
 
-    if (i || strcmp(c->owner, f->owner) != 0)
+    if (i || !c->sealed || strcmp(c->owner, f->owner) != 0)
         return i;
     i = kg_map_get(&f->by_name, kg_str_of(c->name));
     return i && i->container.id[0] == '\0' ? i : NULL;

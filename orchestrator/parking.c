@@ -168,7 +168,7 @@ static void made_late(struct parking *p, const struct engine_container *c)
 {
     struct sandbox *sb = NULL;
 
-    if (p->listed && strcmp(c->owner, p->params.owner) == 0 && has_our_name(c) &&
+    if (p->listed && c->sealed && strcmp(c->owner, p->params.owner) == 0 && has_our_name(c) &&
         !parking_find(p, c->name))
         sb = parking_know(p, c);
     if (sb)
@@ -208,9 +208,9 @@ static void list_sandbox(struct parking *p, const struct engine_container *c, in
 {
     struct sandbox *sb = parking_find(p, c->id);
 
-    if (!sb)
+    if (!sb && c->sealed)
         sb = parking_find(p, c->name);
-    if (!sb && !has_our_name(c))
+    if (!sb && (!c->sealed || !has_our_name(c)))
         return;
     if (!sb) {
         sb = parking_know(p, c);

@@ -123,7 +123,7 @@ static void remove_stranded(struct errand *r, const char *id)
 /* I7: that it has our label is the least. */
 static bool is_ours(const struct errand *r, const struct engine_container *c)
 {
-    return c->id[0] && strcmp(c->owner, r->parking->params.owner) == 0;
+    return c->id[0] && c->sealed && strcmp(c->owner, r->parking->params.owner) == 0;
 }
 
 /* --- create ------------------------------------------------------------------------------- */
@@ -322,7 +322,7 @@ static void on_sandbox(void *arg, const struct engine_answer *a)
         end(r, a);
     } else if (!is_up(c)) {
         remove_stranded(r, r->answer.container.id);
-    } else if (!c->is_sandbox || strcmp(c->owner, p->params.owner) != 0) {
+    } else if (!c->is_sandbox || !c->sealed || strcmp(c->owner, p->params.owner) != 0) {
         end(r, &r->answer); /* somebody else's: it has no address that we would use */
     } else if (c->address.ss_family == 0) {
         end(r, &r->answer); /* somebody disconnected it: the worker has none either */

@@ -231,7 +231,7 @@ static void found_running(struct sandbox *sb, const struct engine_container *c)
 /* I7: what a container of that name claims is looked at before anything is done to it. */
 static bool is_ours(const struct sandbox *sb, const struct engine_container *c)
 {
-    return c->is_sandbox && strcmp(c->owner, sb->parking->params.owner) == 0 &&
+    return c->is_sandbox && c->sealed && strcmp(c->owner, sb->parking->params.owner) == 0 &&
            (!sb->id[0] || strcmp(c->id, sb->id) == 0);
 }
 

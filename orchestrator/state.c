@@ -117,6 +117,28 @@ static int take_owner(struct state *s, const char *given, struct kg_err *err)
     return rc == 0 ? 0 : kg_fail(err, KG_EIO, "%s: %s", path, strerror(-rc));
 }
 
+/* Made once, as the owner is; a new one would disown all containers of the old one. */
+static int take_key(struct state *s, struct kg_err *err)
+{
+    char path[288], *saved;
+    size_t n;
+    int rc;
+
+    path_in(s, "key", path, sizeof path);
+    saved = read_file(path, 2 * STATE_KEY_BYTES);
+    if (saved)
+        kg_str_copy(s->key, sizeof s->key, (struct kg_str){saved, strcspn(saved, "\n")});
+    free(saved);
+    n = strlen(s->key);
+    if (saved && n == STATE_KEY_BYTES - 1 && strspn(s->key, "0123456789abcdef") == n)
+        return 0;
+    if (saved || access(path, F_OK) == 0)
+        return kg_fail(err, KG_EINVAL, "%s: not a key; mend or delete the file", path);
+    digest_random_hex(s->key, STATE_KEY_BYTES - 1);
+    rc = replace_file(s, "key", s->key, strlen(s->key), true);
+    return rc == 0 ? 0 : kg_fail(err, KG_EIO, "%s: %s", path, strerror(-rc));
+}
+
 static int lock_file(const struct state *s, const char *file, int how, struct kg_err *err)
 {
     char path[288];
@@ -149,6 +171,8 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
         rc = s->lock_fd = lock_file(s, "lock", LOCK_EX, err);
     if (rc >= 0)
         rc = take_owner(s, owner, err);
+    if (rc >= 0)
+        rc = take_key(s, err);
     if (rc >= 0) {
         state_sockets_dir(s, sockets, sizeof sockets);
         rc = make_dirs(sockets, err);

@@ -9,11 +9,13 @@
 #include "orchestrator/fleet.h"
 
 #define STATE_OWNER_BYTES 65
+#define STATE_KEY_BYTES 65
 #define STATE_LIFE_BYTES 64
 
 struct state {
     char dir[224]; /* room for a file name within a socket path's or PATH_MAX's limits */
     char owner[STATE_OWNER_BYTES];
+    char key[STATE_KEY_BYTES]; /* seals our containers: whose labels are copied is not ours */
     int dir_fd, lock_fd; /* the lock is held for the process's life: one control per state_dir */
     int owner_fd; /* likewise: one control per owner and engine on this machine; -1: not claimed */
     struct state_life {

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness import echo as worker
-from harness import proc, raw, settings
+from harness import proc, raw, seal, settings
 from harness.echo import Dump, get
 from harness.load import WarmLoad
 from harness.waiting import Background, together, wait_until
@@ -172,11 +172,9 @@ def test_half_made_container_of_a_former_run_is_removed_or_finished(kipgate, ech
     gate = kipgate({"echo": echo()}, start=False)
     sdk = client(settings.docker_host())
     for service in ("echo", "gone"):
-        sdk.api.create_container(
-            echo_image,
-            name=f"kipgate-{service}-{gate.owner[-10:]}",
-            labels={OWNER: gate.owner, SERVICE: service, SPEC: "1" * 64},
-        )
+        name = f"kipgate-{service}-{gate.owner[-10:]}"
+        labels = seal.labels(gate, name, echo_image, service, "1" * 64)
+        sdk.api.create_container(echo_image, name=name, labels=labels)
     gate.start()
     wait_until(lambda: not gate.witness.containers("gone"), 10, "the unknown service's is gone")
     assert gate.get("/").status == 200

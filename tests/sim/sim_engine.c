@@ -74,6 +74,7 @@ struct container *engine_container_new(struct world *w, const char *name, const 
     snprintf(c->c.owner, sizeof c->c.owner, "%s", owner);
     snprintf(c->c.service, sizeof c->c.service, "%s", service);
     snprintf(c->c.spec, sizeof c->c.spec, "%s", spec);
+    c->c.sealed = true;
     c->c.state = ENGINE_CREATED;
     return c;
 }

@@ -93,6 +93,7 @@ static inline void fill_container(struct engine_container *c, const char *name, 
     snprintf(c->id, sizeof c->id, "id-%.60s", name);
     snprintf(c->name, sizeof c->name, "%s", name);
     snprintf(c->owner, sizeof c->owner, "%s", how & 0x40 ? "other" : OWNER);
+    c->sealed = !(how & 0x80);
     snprintf(c->service, sizeof c->service, "%s",
              strstr(name, how & 0x20 ? "-a-" : "-b-") ? "b" : "a");
     snprintf(c->spec, sizeof c->spec, "spec");

@@ -98,6 +98,7 @@ static uint64_t op_inspect(void *self, const struct config_service *s, const cha
         snprintf(c->spec, sizeof c->spec, "%s", s->spec);
     }
     snprintf(c->owner, sizeof c->owner, "test");
+    c->sealed = true;
     if (exists && dies) {
         c->state = ENGINE_EXITED;
         c->exit_code = 7;

@@ -168,6 +168,7 @@ RIG struct engine_container box(const struct rig *r, unsigned n, const char *nam
     snprintf(c.id, sizeof c.id, "id-%u", n);
     snprintf(c.name, sizeof c.name, "%s", name);
     snprintf(c.owner, sizeof c.owner, "%s", OWNER);
+    c.sealed = true;
     snprintf(c.service, sizeof c.service, "%s", r->service.name);
     snprintf(c.spec, sizeof c.spec, "%s", r->service.spec);
     if (state == ENGINE_RUNNING) {

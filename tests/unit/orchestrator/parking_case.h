@@ -144,6 +144,7 @@ static inline void make_box(const struct call *c, struct engine_answer *to)
     snprintf(new->id, sizeof new->id, "id%zu", box_count);
     snprintf(new->name, sizeof new->name, "%s", c->what);
     snprintf(new->owner, sizeof new->owner, OWNER);
+    new->sealed = true;
     snprintf(new->service, sizeof new->service, "%s", c->service);
     snprintf(new->sandbox, sizeof new->sandbox, "%s", c->sandbox);
     to->container = *new;

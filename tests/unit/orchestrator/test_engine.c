@@ -160,7 +160,7 @@ static void open_engine(void)
 
     snprintf(address, sizeof address, "unix://%s", peer.path);
     config = (struct config){.engine = address, .state_dir = state_dir};
-    engine = engine_open(&loop, &config, "me", &callbacks, &err);
+    engine = engine_open(&loop, &config, "me", "key", &callbacks, &err);
     ck_assert_ptr_nonnull(engine);
     ops = engine_ops(engine);
 }

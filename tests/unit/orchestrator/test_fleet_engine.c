@@ -570,7 +570,7 @@ END_TEST
 START_TEST(foreign_containers_are_never_touched)
 {
     struct rig *r = rig_closed(1);
-    struct engine_container all[4];
+    struct engine_container all[5];
 
     kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test"); /* each is reported once */
     fleet_engine_state(r->f, true, "up", r->now_ms);
@@ -579,8 +579,11 @@ START_TEST(foreign_containers_are_never_touched)
     all[1] = box(r, 2, "my-own-name", ENGINE_RUNNING);
     all[2] = box(r, 3, "kipgate-a-xyz", ENGINE_RUNNING);
     all[3] = box(r, 4, "kipgate-b-0000000004", ENGINE_RUNNING); /* label a, name b */
+    all[4] = box(r, 5, "kipgate-a-0000000005", ENGINE_RUNNING); /* all labels copied */
+    all[4].sealed = false;
     for (int n = 0; n < 3; n++)
-        list(r, all, 4);
+        list(r, all, 5);
+    event_of(r, ENGINE_EVENT_START, all[4]);
     event_of(r, ENGINE_EVENT_START, all[0]);
     event_of(r, ENGINE_EVENT_DIE, all[1]);
     ck_assert_uint_eq(r->call_count, 0);
@@ -589,6 +592,11 @@ START_TEST(foreign_containers_are_never_touched)
     snprintf(all[0].owner, sizeof all[0].owner, "somebody-else");
     answer_box(r, all[0]); /* its own look tells */
     ck_assert_uint_eq(r->call_count, 1);
+    all[0] = box(r, 6, "kipgate-a-0000000006", ENGINE_RUNNING); /* our labels, and a name */
+    list(r, all, 1);
+    all[0].sealed = false; /* but made of something else */
+    answer_box(r, all[0]);
+    ck_assert_uint_eq(r->call_count, 2);
     rig_free(r);
 }
 END_TEST

@@ -499,8 +499,10 @@ START_TEST(somebody_elses_of_our_name_is_left_alone)
     answer(MAKE, LOST_BUT_DONE);
     if (_i == 0)
         boxes[0].is_sandbox = false;
-    else
+    else if (_i == 1)
         snprintf(boxes[0].owner, sizeof boxes[0].owner, "another");
+    else
+        boxes[0].sealed = false;
     calm(10000);
     ck_assert_int_eq(boxes[0].state, ENGINE_CREATED);
     ck_assert_uint_eq(view().parked, 1);
@@ -757,7 +759,7 @@ static Suite *make_suite(void)
     tcase_add_loop_test(t, its_sandbox_is_swept, 0, 4);
     tcase_add_test(t, a_list_during_a_create_sweeps_nothing);
     tcase_add_test(t, what_an_old_list_says_of_one_is_not_believed);
-    tcase_add_loop_test(t, somebody_elses_of_our_name_is_left_alone, 0, 2);
+    tcase_add_loop_test(t, somebody_elses_of_our_name_is_left_alone, 0, 3);
     tcase_add_test(t, an_old_list_sweeps_nothing);
     tcase_add_loop_test(t, a_create_of_unknown_outcome_keeps_its_sandbox_to_itself, 0,
                         sizeof lost_joins / sizeof *lost_joins);

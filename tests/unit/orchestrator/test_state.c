@@ -221,6 +221,41 @@ START_TEST(test_an_owner_file_that_says_nothing_is_not_replaced)
 }
 END_TEST
 
+START_TEST(test_the_key_is_made_once_and_kept)
+{
+    char first[STATE_KEY_BYTES];
+    struct stat st;
+
+    open_state(NULL);
+    memcpy(first, s.key, sizeof first);
+    ck_assert_uint_eq(strspn(first, "0123456789abcdef"), 64);
+    ck_assert_int_eq(stat(in_dir("key"), &st), 0);
+    ck_assert_uint_eq(st.st_mode & 0777, 0600);
+    state_close(&s);
+    open_state("given"); /* an owner that is given does without its file, the key does not */
+    ck_assert_str_eq(s.key, first);
+}
+END_TEST
+
+/* A new one would disown all that the old one sealed. */
+START_TEST(test_a_key_file_that_holds_no_key_is_not_replaced)
+{
+    static const char *const texts[] = {"", "short\n", "\n"};
+
+    open_state(NULL);
+    state_close(&s);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct stat st;
+        write_file("key", texts[i]);
+        err = (struct kg_err){0};
+        ck_assert_int_eq(state_open(&s, dir, NULL, &err), KG_EINVAL);
+        ck_assert_ptr_nonnull(strstr(err.words, "key"));
+        ck_assert_int_eq(stat(in_dir("key"), &st), 0);
+        ck_assert_int_eq(st.st_size, (off_t)strlen(texts[i]));
+    }
+}
+END_TEST
+
 START_TEST(test_a_directory_that_cannot_be_is_an_error)
 {
     char too_long[300];
@@ -575,6 +610,8 @@ int main(void)
     tcase_add_test(t, test_the_owner_is_made_once_and_kept);
     tcase_add_test(t, test_a_given_owner_is_not_saved);
     tcase_add_test(t, test_an_owner_file_that_says_nothing_is_not_replaced);
+    tcase_add_test(t, test_the_key_is_made_once_and_kept);
+    tcase_add_test(t, test_a_key_file_that_holds_no_key_is_not_replaced);
     tcase_add_test(t, test_a_directory_that_cannot_be_is_an_error);
     tcase_add_test(t, test_the_sockets_directory_is_made);
     tcase_add_test(t, test_a_second_control_is_refused);
