@@ -12,7 +12,7 @@ packages_of() {
     engine) echo docker.io iptables mmdebstrap ca-certificates iproute2 procps curl ;;
     test) echo clang clang-format clang-tidy libclang-rt-14-dev llvm python3 python3-pytest \
         python3-pytest-xdist python3-docker python3-jsonschema python3-yaml python3-grpcio python3-websocket python3-hpack python3-cryptography openssl \
-        testssl.sh curl nghttp2-client docker-registry docker-compose shellcheck universal-ctags procps strace spin valgrind \
+        testssl.sh curl nghttp2-client docker-registry docker-compose shellcheck slowhttptest universal-ctags procps strace spin valgrind \
         libh2o-dev libhttp-parser-dev systemd ;;
     bench) echo wrk nginx-light haproxy nghttp2-client strace valgrind python3 python3-docker gcc libssl-dev \
         python3-cryptography openssl ;;

@@ -108,6 +108,7 @@ export_names() {
     export KIPGATE_ECHO=$BUILD/echo KIPGATE_ECHO_IMAGE=kipgate-echo:test
     export KIPGATE_IMAGE_WORKER=kipgate-image-worker:test KIPGATE_IMAGE=kipgate:test
     export KIPGATE_GRPC_WORKER=kipgate-grpc-worker:test
+    export KIPGATE_ABUSE_WORKER=kipgate-abuse-worker:test
     export PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8
 }
 
@@ -117,6 +118,7 @@ engine_part() {
     check "image of the echo worker" build_echo_image
     check "image of the image worker" build_image "$KIPGATE_IMAGE_WORKER" examples/image-worker
     check "image of the gRPC worker" build_image "$KIPGATE_GRPC_WORKER" examples/grpc-worker
+    check "image of the abuse tests' servers" build_image "$KIPGATE_ABUSE_WORKER" tests/abuse/workers
     check "image of Kipgate" build_image "$KIPGATE_IMAGE" .
     check "HTTP and engine tests" black_box "$@"
     [ -z "${KIPGATE_FULL_COVERAGE:-}" ] || check "coverage by all tests" tests/coverage.sh --full
