@@ -152,8 +152,11 @@ static void run_end(struct world *w, struct task *t)
 {
     struct sim_front *f = front_find(w, t->number);
 
-    if (f && f->up && f->draining && kg_list_empty(&f->clients))
-        front_free(w, f);
+    if (!f || !f->up || !f->draining || !kg_list_empty(&f->clients))
+        return;
+    if (!w->fleet)
+        judge_unknown(w); /* what it used last no control heard of */
+    front_free(w, f);
 }
 
 static void maybe_end(struct sim_front *f)
