@@ -126,10 +126,9 @@ static void note_use(struct fleet *f, const char *name, int64_t used_ms)
         used_ms = f->now_ms;
     if (clock && *clock > 0 && *clock < used_ms)
         *clock = used_ms;
-    if (i && i->idle.watched)
+    if (i)
         reaper_touch(&f->reaper, &i->idle, used_ms);
-    if (f->observer.clock_changed)
-        f->observer.clock_changed(f->observer.self);
+    fleet_tell_clock(f);
 }
 
 void fleet_claims_forget(struct fleet *f, int front)

@@ -25,7 +25,7 @@ struct fleet_instance *fleet_free_slot(const struct fleet_service *s)
     return best;
 }
 
-static void tell_clock(const struct fleet *f)
+void fleet_tell_clock(const struct fleet *f)
 {
     if (f->observer.clock_changed)
         f->observer.clock_changed(f->observer.self);
@@ -66,7 +66,7 @@ void fleet_lend(struct fleet_instance *i, int front, unsigned slots)
 
     if (i->out == 0) {
         reaper_hold(&f->reaper, &i->idle);
-        tell_clock(f);
+        fleet_tell_clock(f);
     }
     if (i->service->out == 0)
         fleet_use_begins(f, i->service);
@@ -191,7 +191,7 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
         reaper_unhold(&f->reaper, &i->idle, i->idle.used_ms);
     if (i->service->out == 0)
         fleet_use_ended(f, i->service, i->idle.used_ms);
-    tell_clock(f);
+    fleet_tell_clock(f);
 }
 
 /* Slots came back, or it is known that none are free: those who wait get them, or another

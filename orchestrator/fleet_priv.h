@@ -315,6 +315,7 @@ bool fleet_claims_pending(const struct fleet *f); /* some front has not said all
 void fleet_claims_forget(struct fleet *f, int front); /* the front is gone; -1: all */
 
 /* --- fleet_lease.c --- */
+void fleet_tell_clock(const struct fleet *f); /* the observer, if it asks: clocks are to be saved */
 void fleet_lend(struct fleet_instance *i, int front, unsigned slots); /* counted as out */
 void fleet_serve(struct fleet_service *s); /* grants while there is who waits and what is free */
 /* The instance of the service with the fewest slots out that has a free one, or NULL. */

@@ -362,6 +362,10 @@ START_TEST(no_slots_are_no_claim)
 
     claim(r, 0, 0, 0);
     hear_gone(r, 0);
+    fleet_front_down(r->f, 0, r->now_ms);
+    claim(r, 0, 0, r->now_ms); /* nor is it believed what it says of its use */
+    hear_gone(r, 0);
+    fleet_front_up(r->f, 0, r->now_ms);
     list(r, ENGINE_RUNNING);
     look(r, ENGINE_RUNNING);
     hear(r, PROBE); /* nobody is served by it */
