@@ -204,9 +204,10 @@ def test_content_length_is_the_length_of_data(client, length, body):
     stream = client.headers(fields, end=not body)
     if body:
         client.data(stream, body)
-    response = client.response_on(stream)
+    if length == 0 and client.response_on(stream).status == 200:
+        return
     malformed(client, stream)
-    assert response.status != 200 or length == 0
+    assert client.response_on(stream).status != 200
 
 
 @RFC.follows(
