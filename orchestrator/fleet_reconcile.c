@@ -187,25 +187,28 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
 void fleet_stray_found(struct fleet_instance *i, const struct engine_container *c)
 {
     struct fleet_service *s = i->service;
+    bool ours = c->sealed && strcmp(c->owner, i->fleet->owner) == 0 &&
+                strcmp(c->service, i->label) == 0 && strcmp(c->id, i->container.id) == 0 &&
+                name_is_ours(c->name, i->label);
 
-    if (is_up(c) && fleet_claims_pending(i->fleet)) {
+    if (ours && is_up(c) && fleet_claims_pending(i->fleet)) {
         i->todo_ms = i->fleet->now_ms + FLEET_CLAIMS_LOOK_MS;
         fleet_step(i, INSTANCE_ON_UNKNOWN, NULL);
         return;
     }
-    if (c->state == ENGINE_RUNNING && c->address_length == 0 && i->tries < FLEET_ADDRESS_TRIES) {
+    if (ours && c->state == ENGINE_RUNNING && c->address_length == 0 &&
+        i->tries < FLEET_ADDRESS_TRIES) {
         fleet_ask_again(i);
         return;
     }
     i->stray = false;
     s->strays--;
     i->is = c->state;
-    if (!c->sealed || strcmp(c->owner, i->fleet->owner) != 0 || strcmp(c->service, i->label) != 0 ||
-        strcmp(c->id, i->container.id) != 0 || !name_is_ours(c->name, i->label)) {
+    if (ours) {
+        settle_stray(i, c);
+    } else {
         tell_foreign(i->fleet, c);
         fleet_step(i, INSTANCE_ON_FOREIGN, NULL);
-    } else {
-        settle_stray(i, c);
     }
     fleet_attend(i->fleet, s); /* it may make what it waited to make */
 }

@@ -594,8 +594,10 @@ START_TEST(foreign_containers_are_never_touched)
     ck_assert_uint_eq(r->call_count, 1);
     all[0] = box(r, 6, "kipgate-a-0000000006", ENGINE_RUNNING); /* our labels, and a name */
     list(r, all, 1);
-    all[0].sealed = false; /* but made of something else */
+    all[0].sealed = false; /* but made of something else, and on no network of ours: told at once */
+    all[0].address_length = 0;
     answer_box(r, all[0]);
+    pass(r, 60000);
     ck_assert_uint_eq(r->call_count, 2);
     rig_free(r);
 }
