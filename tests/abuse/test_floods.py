@@ -268,7 +268,7 @@ def test_floods_of_frames(gate):
 def test_windows_that_stay_closed(gate):
     """Of what ninety streams of a MiB each could send, no more than one read of each is kept for a
     client that takes none of it."""
-    with contextlib.ExitStack() as held, others_served(gate, grows_kib=900 * 80):
+    with contextlib.ExitStack() as held, others_served(gate, grows_kib=900 * 128):
         clients = [held.enter_context(Http2(gate.front, timeout=30)) for _ in range(10)]
         for client in clients:
             for _ in range(90):
