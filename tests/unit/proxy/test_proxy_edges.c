@@ -160,6 +160,16 @@ static bool is_heard(struct peer *p)
     return send(p->fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1 || errno == EAGAIN;
 }
 
+/* Asked a thousand times a second at most, or the limit in bytes comes first. */
+static bool is_heard_later(struct peer *p)
+{
+    uint64_t now_ms = uv_now(&world.loop);
+
+    while (uv_now(&world.loop) == now_ms)
+        turn();
+    return is_heard(p);
+}
+
 /* What a refused client still says is read for so long, or so much of it. */
 START_TEST(reading_on_has_limits)
 {
@@ -170,7 +180,7 @@ START_TEST(reading_on_has_limits)
     say(&a, "GET / HTTP/1.1\r\n\r\n");
     began_ms = uv_now(&world.loop);
     hear_end(&a);
-    until(!is_heard(&a));
+    until(!is_heard_later(&a));
     ck_assert_uint_ge(uv_now(&world.loop) - began_ms, KG_LINGER_CLOSE_MS - 5);
     b = client();
     say(&b, "GET / HTTP/1.1\r\n\r\n");
