@@ -68,7 +68,7 @@ static const char ending[] =
     "The configuration, where none is named.\n"
     ".TP\n"
     ".I /var/lib/kipgate\n"
-    "The owner's name and the idle clocks, where no other state_dir is set.\n"
+    "The owner's name, its key and the idle clocks, where no other state_dir is set.\n"
     ".SH SEE ALSO\n"
     ".BR docker (1),\n"
     ".BR systemd.socket (5)\n";

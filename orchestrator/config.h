@@ -142,7 +142,8 @@ bool config_admin_is_exposed(const struct config *c);
 /* That, and what is looser than the services' profiles, one line each ("service a: cap_add
  * NET_ADMIN"). */
 void config_print_loosened(const struct config *c, struct kg_buf *out);
-/* The same, without what was so in `than` already. */
+/* The same, without what was so in `than` already; and what is run with grants that something else
+ * had there, or by another runtime. */
 void config_print_looser(const struct config *c, const struct config *than, struct kg_buf *out);
 
 #endif

@@ -96,7 +96,7 @@ const struct config_key config_top_keys[] = {
      .flags = CONFIG_FIXED,
      .meta = "DIRECTORY",
      .def_words = "$STATE_DIRECTORY, /var/lib/kipgate or $XDG_STATE_HOME/kipgate",
-     .words = "Where the owner's name and the idle clocks are kept"},
+     .words = "Where the owner's name, the key of its containers and the idle clocks are kept"},
     {.name = "fronts",
      .type = CONFIG_INT,
      TOP(fronts),

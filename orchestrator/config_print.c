@@ -268,8 +268,9 @@ static void loosened_list(const struct config_service *s, const char *key,
 
 static bool is_root(const char *user)
 {
-    return strcmp(user, "root") == 0 || strcmp(user, "0") == 0 || strncmp(user, "root:", 5) == 0 ||
-           strncmp(user, "0:", 2) == 0;
+    size_t n = strcspn(user, ":");
+
+    return n > 0 && (strspn(user, "0") >= n || (n == 4 && strncmp(user, "root", n) == 0));
 }
 
 static void loosened_service(const struct config_service *s, struct kg_buf *out)
@@ -319,6 +320,24 @@ static bool has_line(struct kg_str text, struct kg_str line)
     return false;
 }
 
+/* What was given to one image is not another's, and a runtime may give what no list of ours names.
+ */
+static void regranted_service(const struct config_service *s, const struct config_service *before,
+                              struct kg_buf *out)
+{
+    const char *runtime = before && before->runtime ? before->runtime : "";
+    struct kg_buf grants;
+
+    kg_buf_init(&grants, KG_MAX_CONFIG_BYTES);
+    loosened_service(s, &grants);
+    if ((grants.len > 0 || grants.error) && before && strcmp(s->spec, before->spec) != 0)
+        kg_buf_printf(out, "service %s: something else is to be run with what was given to it\n",
+                      s->name);
+    if (s->runtime && strcmp(s->runtime, runtime) != 0)
+        kg_buf_printf(out, "service %s: runtime %s\n", s->name, s->runtime);
+    kg_buf_fini(&grants);
+}
+
 void config_print_looser(const struct config *c, const struct config *than, struct kg_buf *out)
 {
     struct kg_buf now, before;
@@ -337,6 +356,8 @@ void config_print_looser(const struct config *c, const struct config *than, stru
             kg_buf_append(out, line.p, line.n);
         text.n -= line.n;
     }
+    for (size_t i = 0; i < c->service_count; i++)
+        regranted_service(c->services[i], config_find(than, c->services[i]->name), out);
     kg_buf_fini(&now);
     kg_buf_fini(&before);
 }

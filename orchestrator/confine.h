@@ -7,6 +7,11 @@
 #include "base/err.h"
 #include <stdbool.h>
 
+/* In a front, before its loop is made: newer libuv's would have a ring, whose calls go past any
+ * later filter and without which they end the process. As on a kernel that has none. 0 or KG_EIO.
+ */
+int confine_loop(struct kg_err *err);
+
 /* In a front, once all its descriptors are open, never undone. Always: no capabilities, no new
  * privileges, not dumpable, and system calls limited to those of a proxy at work. Started as root:
  * confined to `root` (a directory; "" = none), no groups, user and group "kipgate" or 65534. Else

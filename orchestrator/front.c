@@ -306,8 +306,8 @@ static void on_message(void *arg, const void *bytes, size_t n)
     case MESSAGE_TLS_PIECE:
     case MESSAGE_TLS_COMMIT:
     case MESSAGE_TLS_TICKETS:
-        if (front_tls_message(f->tls, f->proxy, (struct message_head *)(uintptr_t)head) ==
-            KG_ENOMEM)
+        /* Control has used the same bytes: what is wrong with them here is want of memory. */
+        if (front_tls_message(f->tls, f->proxy, (struct message_head *)(uintptr_t)head) != 0)
             end_without("certificates");
         return;
     case MESSAGE_GRANT:
@@ -501,6 +501,8 @@ static int open_all(struct front *f, struct kg_err *err)
 
     if (rc == 0)
         rc = map_stats(f, err);
+    if (rc == 0)
+        rc = confine_loop(err);
     if (rc != 0)
         return rc;
     if (uv_loop_init(&f->loop) != 0 || !(f->tls = front_tls_new()) ||

@@ -58,6 +58,17 @@ static char *read_file(const char *path, size_t max_bytes)
     return kg_buf_take(&b);
 }
 
+/* A file's new name, too, is to outlast a loss of power. */
+static int keep_names(const struct state *s)
+{
+    int fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd >= 0 && fsync(fd) == 0 ? 0 : -errno;
+
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
 /* Replaces the file as a whole: readers see the old or the new one. `durable`: also after a loss of
  * power. 0 or -errno. */
 static int replace_file(const struct state *s, const char *file, const char *text, size_t n,
@@ -81,6 +92,8 @@ static int replace_file(const struct state *s, const char *file, const char *tex
         rc = -errno;
     if (rc != 0)
         unlink(next);
+    else if (durable)
+        rc = keep_names(s);
     return rc;
 }
 

@@ -120,6 +120,8 @@ int exchange_begin(struct downstream *d, const struct http1_head *h)
     }
     if (!remember(ex, h))
         exchange_refuse(ex, PROXY_OVERLOADED, "out of memory");
+    else if (!p->current)
+        exchange_refuse(ex, PROXY_OVERLOADED, "this front does not know the services yet");
     else if (h->target.https && !wire_is_secure(d->wire))
         exchange_refuse(ex, PROXY_MISDIRECTED_REQUEST, "an https resource, and no TLS here");
     else if (!wire_host_agrees(d->wire, target_host(&h->target)))

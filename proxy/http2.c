@@ -453,12 +453,15 @@ void http2_terminate(struct http2 *h, uint32_t code)
 
 uint32_t http2_most_streams(const struct http2 *h)
 {
-    return nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    uint32_t told =
+        nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+
+    return told < MOST_STREAMS ? told : MOST_STREAMS;
 }
 
 size_t http2_room(const struct http2 *h)
 {
-    uint32_t told = http2_most_streams(h), most = told < MOST_STREAMS ? told : MOST_STREAMS;
+    uint32_t most = http2_most_streams(h);
 
     if (h->failed || h->ending || h->goaway_come || h->goaway_sent)
         return 0;

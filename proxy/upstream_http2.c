@@ -324,7 +324,9 @@ static void take_trailers(struct stream *st, const struct http2_head *head)
     if (verdict.reason == PROXY_NONE &&
         chunk_feed(&chunk, (struct kg_str){text, n}, &used, &none) != CHUNK_END)
         verdict = chunk.verdict;
-    if (verdict.reason != PROXY_NONE)
+    if (verdict.reason == PROXY_OVERLOADED)
+        answer_out_of_memory(st->up.exchange);
+    else if (verdict.reason != PROXY_NONE)
         breach(st, verdict.words);
     else if (st->counted && st->left > 0)
         breach(st, "its body is shorter than it said");

@@ -188,6 +188,8 @@ START_TEST(test_a_put_cannot_reach_out_of_its_container)
         "\"cap_add\": [\"SYS_ADMIN\"]",
         "\"init\": false",
         "\"profile\": \"strict\", \"user\": \"0\"",
+        "\"profile\": \"strict\", \"user\": \"00:7\"",
+        "\"runtime\": \"nvidia\"",
     };
     char body[200];
 
@@ -216,6 +218,12 @@ START_TEST(test_what_the_file_gave_may_be_put_again)
                "only-by-file", "service c: init false");
     is_problem(ask("PUT", "/v1/services/c", C_IS("\"volumes\": [\"/e:/d\"]")), 403, "only-by-file",
                "volumes /e:/d");
+    is_problem(ask("PUT", "/v1/services/c",
+                   "{\"image\": \"z\", \"routes\": [\"/c\"], \"volumes\": [\"/d:/d\"]}"),
+               403, "only-by-file", "service c: something else is to be run");
+    is_problem(ask("PUT", "/v1/services/c",
+                   C_IS("\"volumes\": [\"/d:/d\"], \"env\": [\"LD_PRELOAD=/d/x\"]")),
+               403, "only-by-file", "service c: something else is to be run");
     config_errors_fini(&errors);
 }
 END_TEST

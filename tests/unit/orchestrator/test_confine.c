@@ -225,6 +225,8 @@ static const struct attempt {
     {"bind", SYS_bind, {0, P(&any), sizeof any}, &tcp},
     {"listen", SYS_listen, {0, 1}, &tcp}, /* takes a port without bind */
     {"datagrams", SYS_socket, {AF_INET, SOCK_DGRAM, 0}, NULL},
+    {"other streams", SYS_socket, {AF_INET, SOCK_STREAM, IPPROTO_SCTP}, NULL},
+    {"many paths", SYS_socket, {AF_INET, SOCK_STREAM, 262}, NULL},
     {"raw packets", SYS_socket, {AF_INET, SOCK_RAW, IPPROTO_ICMP}, NULL},
     {"packets", SYS_socket, {AF_PACKET, SOCK_RAW, 0}, NULL},
     {"netlink", SYS_socket, {AF_NETLINK, SOCK_RAW, 0}, NULL},
@@ -371,6 +373,19 @@ static int no_capabilities(void)
     EXPECT(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
     return 0;
 }
+
+/* Done before the loop is made, alone. */
+START_TEST(test_no_ring_for_the_loop)
+{
+    struct io_uring_params { /* as the kernel's, of which nothing is asked here */
+        uint32_t words[30];
+    } ring = {{0}};
+
+    ck_assert_int_eq(confine_loop(&err), 0);
+    ck_assert_int_eq(syscall(SYS_io_uring_setup, 8, &ring), -1);
+    ck_assert_int_eq(errno, ENOSYS);
+}
+END_TEST
 
 /* Only where calls are not limited can a child look about itself. */
 static int confined(void)
@@ -609,6 +624,8 @@ int main(void)
 
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_loop_test(t, test_what_a_front_may_not_do, 0, MANNERS);
+    if (LIMITED)
+        tcase_add_test(t, test_no_ring_for_the_loop);
     tcase_add_test(t, test_calls_by_other_numbers_end_it);
     tcase_add_loop_test(t, test_the_engine_is_out_of_reach, 0, MANNERS);
     tcase_add_loop_test(t, test_a_proxy_can_work, 0, MANNERS);
