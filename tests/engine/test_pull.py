@@ -137,7 +137,7 @@ def test_pull_without_the_right_credentials(kipgate, echo, sdk, source, closed_r
 def test_tag_that_does_not_exist(kipgate, echo, sdk, source, open_registry):
     """image-unavailable, then backing-off: the registry is not asked in a loop."""
     reference = pushed(sdk, source, open_registry, "e/echo:1")
-    gate = kipgate({"echo": echo(image=reference.replace(":1", ":nope"), pull="missing")})
+    gate = kipgate({"echo": echo(image=reference.removesuffix(":1") + ":nope", pull="missing")})
     body = problem(gate.get("/", timeout=60), 502, "image-unavailable")
     assert "echo" in body["detail"]
     problem(gate.get("/"), 503, "backing-off")
