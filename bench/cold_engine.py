@@ -74,13 +74,16 @@ def first_byte(address, target="/", host="kipgate.test", timeout=60):
 
 
 def listening(address):
-    """Until the worker accepts; whether it did at the first try."""
-    first = True
+    """Until the worker accepts; whether it did at the first try. Unreachable it may be for a moment,
+    for the kernel still knows that the address's last holder is gone."""
+    first, until = True, time.monotonic() + 20
     while True:
         try:
             socket.create_connection(address, 5).close()
             return first
-        except ConnectionRefusedError:
+        except OSError:
+            if time.monotonic() > until:
+                raise
             first = False
 
 
