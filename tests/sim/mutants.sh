@@ -1,10 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Does the simulator find bugs? Each line breaks one rule of the fleet in a copy of its sources; a
-# simulator that still passes is blind there. Usage: tests/sim/mutants.sh [SEEDS]. Takes minutes.
+# simulator that still passes is blind there. Takes minutes.
+# Usage: tests/sim/mutants.sh [SEEDS [NAME]]: all, or those from that name on
 set -eu
 cd "$(dirname "$0")/../.."
 seeds=${1:-10000}
+from=${2:-}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 blind=0
@@ -23,6 +25,8 @@ build() {
 
 # mutant NAME FILE SED-SCRIPT
 mutant() {
+    [ -z "$from" ] || [ "$from" = "$1" ] || return 0
+    from=
     rm -rf "${work:?}"/*
     cp -r base proxy reaper orchestrator "$work"
     mkdir -p "$work/tests" && cp -r tests/sim "$work/tests"
@@ -32,7 +36,11 @@ mutant() {
         blind=1
         return
     fi
-    build
+    if ! build 2>"$work/out"; then
+        printf '%-34s | does not build: %s\n' "$1" "$(grep -m1 error "$work/out")"
+        blind=1
+        return
+    fi
     if "$work/sim" --seeds 1 "$seeds" --jobs "$(nproc)" >"$work/out" 2>&1; then
         printf '%-34s | NOT FOUND in %s seeds\n' "$1" "$seeds"
         blind=1
@@ -73,8 +81,8 @@ mutant stop-kept-though-unanswered $O/fleet_call.c 's/^        fleet_not_kept(i)
 mutant need-not-released $O/fleet_scale.c 's/need->needed += active ? 1 : (unsigned)-1;/need->needed += active;/'
 mutant overtaken-look-believed $O/fleet_found.c 's/if (is_overtaken(i, c))/if (false \&\& is_overtaken(i, c))/'
 mutant kept-for-ever $O/fleet_idle.c 's/^    s->kept = false;/    return;/'
-mutant claims-not-waited-for $O/fleet_reconcile.c 's/if (is_up(c) \&\& fleet_claims_pending(i->fleet))/if (false)/'
-mutant served-before-claims $O/fleet_reconcile.c '/^static void take_claims/,/^}/{s/^        fleet_claims_bind(i);.*/        (void)0;/;s/^    else if (as == INSTANCE_ON_ADOPTED)/    fleet_claims_bind(i);\n&/}'
+mutant claims-not-waited-for $O/fleet_reconcile.c 's/if (ours \&\& is_up(c) \&\& fleet_claims_pending(i->fleet))/if (false)/'
+mutant served-before-claims $O/fleet_reconcile.c '/^static void take_claims/,/^}/{s/^        fleet_claims_bind(i);.*/        (void)0;/;s/^}/    if (as != INSTANCE_ON_ADOPTED_STOPPED) fleet_claims_bind(i);\n}/}'
 mutant claim-of-the-stopped-kept $O/fleet_reconcile.c 's/^        fleet_claims_refuse(i->fleet, i->name);.*/        (void)0;/'
 mutant claimed-slot-forgotten $O/fleet_claim.c 's/fleet_lend(i, c->front, c->slots)/fleet_lend(i, c->front, c->slots - 1)/'
 mutant claim-accepted-twice $O/fleet_claim.c 's/(strcmp(c->name, name) == 0 || ++count/(++count/'
