@@ -185,9 +185,21 @@ void front_dies(struct world *w, struct sim_front *f)
     push_to_control(w, f, NULL, 0);
 }
 
+/* The one that control hears there; it may be dead, and its last words be on their way. */
+static struct sim_front *heard_at(struct world *w, int index)
+{
+    KG_LIST_EACH(it, &w->fronts)
+    {
+        struct sim_front *f = KG_LIST_ENTRY(it, struct sim_front, link);
+        if (f->index == index && f->heard)
+            return f;
+    }
+    return NULL;
+}
+
 void front_is_killed(struct world *w, int index)
 {
-    struct sim_front *f = w->places[index];
+    struct sim_front *f = heard_at(w, index);
 
     w->counts->distrusted++;
     SIM_ASSERT(w, f && f->hostile && "an honest front is distrusted");
