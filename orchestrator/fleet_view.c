@@ -99,8 +99,8 @@ void fleet_each_clock(const struct fleet *f,
         else if (i->state == INSTANCE_PROBING && !i->provisioned)
             each(arg, i->name, kg_earliest(i->clock_ms, f->now_ms),
                  i->held || i->clock_ms == KG_NEVER);
-        else if (i->state == INSTANCE_DRAINING)
-            each(arg, i->name, f->now_ms, true);
+        else if (i->state == INSTANCE_DRAINING) /* ordered to end by a former run, or not yet */
+            each(arg, i->name, i->clock_ms <= 0 ? 0 : f->now_ms, i->clock_ms > 0);
         else if (i->state == INSTANCE_STOPPING || i->state == INSTANCE_REMOVING)
             each(arg, i->name, 0, false); /* long due: the next run must not adopt it */
     }
