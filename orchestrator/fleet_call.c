@@ -314,20 +314,24 @@ static void on_started(struct fleet_instance *i, const struct engine_answer *a)
     }
 }
 
-/* Somebody took it off its network: it runs, and nobody gets through to it. */
+/* Somebody took it off its network: it runs, and nobody gets through to it. Of a service that is
+ * gone the engine client cannot tell where it listens. */
 static bool is_cut_off(const struct fleet_instance *i, const struct engine_container *c)
 {
-    return (i->state == INSTANCE_READY || i->state == INSTANCE_DRAINING) &&
+    return i->service->config && (i->state == INSTANCE_READY || i->state == INSTANCE_DRAINING) &&
            strcmp(c->id, i->container.id) == 0 && c->state == ENGINE_RUNNING &&
            c->address_length == 0 && i->container.address_length > 0;
 }
 
 static void on_looked(struct fleet_instance *i, const struct engine_answer *a)
 {
+    bool cut_off = a->code == 0 && is_cut_off(i, &a->container);
+
     i->look_after_ms = i->fleet->now_ms + FLEET_LOOK_GAP_MS;
-    if (a->code == 0 && is_cut_off(i, &a->container) && i->tries < FLEET_ADDRESS_TRIES)
+    i->nowhere = cut_off ? i->nowhere + 1 : 0;
+    if (cut_off && i->nowhere <= FLEET_ADDRESS_TRIES)
         fleet_ask_again(i); /* an engine may forget to say it */
-    else if (a->code == 0 && is_cut_off(i, &a->container))
+    else if (cut_off)
         fleet_step(i, INSTANCE_ON_UNUSABLE, "it is on no network any more");
     else if (a->code == 0 && a->container.state != ENGINE_NONE)
         fleet_found(i, &a->container);

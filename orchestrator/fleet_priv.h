@@ -150,7 +150,8 @@ struct fleet_instance {
     enum fleet_call call, todo;
     uint64_t operation;
     int64_t call_due_ms, todo_ms, look_after_ms;
-    unsigned tries; /* in a row without an answer */
+    unsigned tries;   /* in a row without an answer */
+    unsigned nowhere; /* answers in a row that it is in use and has no address */
     struct kg_heap_node timer;
     int64_t deadline_ms; /* of the provisioning */
     int64_t pull_until_ms, born_ms, phase_ms[FLEET_PHASES];

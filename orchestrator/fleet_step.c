@@ -113,7 +113,7 @@ static void set_state(struct fleet_instance *i, enum instance_state next, const 
         tell_cold_start(i, next);
     i->state = next;
     i->state_ms = i->fleet->now_ms;
-    i->tries = 0;
+    i->tries = i->nowhere = 0;
     if (next == INSTANCE_STOPPED)
         i->todo = FLEET_CALL_NONE; /* found so: what was to be done for it is done */
     note_serving(i, from, next);

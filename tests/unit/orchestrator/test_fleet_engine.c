@@ -342,6 +342,34 @@ START_TEST(a_suspect_on_no_network_goes)
 }
 END_TEST
 
+/* Without its configuration nobody can tell where it listens: that is no sign of its end. */
+START_TEST(what_its_gone_service_drains_is_not_cut_off)
+{
+    struct rig *r = rig_new(1);
+    struct engine_container c;
+    uint64_t instance;
+
+    ask(r, 0);
+    instance = until_ready(r);
+    hear(r, GRANT);
+    c = box(r, r->boxes, r->name, ENGINE_RUNNING);
+    c.address_length = 0;
+    r->config.service_count = 0;
+    configure(r);
+    hear(r, RECALL);
+    pass(r, 100);
+    fleet_suspect(r->f, 0, instance, r->now_ms);
+    answer_box(r, c);
+    pass(r, 20000); /* and is not asked about again and again */
+    ck_assert_uint_eq(count_calls(r, LOOK), 2);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    give_back(r, 0, instance, 1);
+    hear(r, GONE);
+    expect(r, STOP);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(other_hands_end_it)
 {
     static const enum engine_event_kind kinds[] = {ENGINE_EVENT_PAUSE, ENGINE_EVENT_DISCONNECT,
@@ -652,6 +680,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, d8_a_dead_container_is_not_used);
     tcase_add_test(c, a_suspect_is_looked_at);
     tcase_add_test(c, a_suspect_on_no_network_goes);
+    tcase_add_test(c, what_its_gone_service_drains_is_not_cut_off);
     tcase_add_test(c, other_hands_end_it);
     tcase_add_test(c, what_a_list_does_not_have_is_gone);
     tcase_add_test(c, a_short_absence_is_ridden_out);
