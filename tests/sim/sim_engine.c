@@ -281,6 +281,7 @@ static void do_create(struct world *w, struct call *call)
                              call->spec);
     c->service = call->service;
     c->ours = true;
+    sim_say(w, "%s is made", c->c.name);
     c->boot = choose_boot(w, call->service);
     w->engine.made[call->service]++;
     w->counts->creates++;

@@ -503,6 +503,8 @@ void judge_rest(struct world *w)
     SIM_ASSERT(w, fleet_quiet(w->fleet) && w->open_callers == 0);
     for (size_t n = 0; n < w->engine.count; n++) {
         const struct container *c = &w->engine.containers[n];
+        if (c->c.state != ENGINE_NONE)
+            sim_say(w, "left: %s%s", c->c.name, c->ours ? ", ours" : "");
         if (c->c.state == ENGINE_NONE)
             SIM_ASSERT(w, c->ours || c->by_hand);
         else
