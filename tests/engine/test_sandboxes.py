@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from harness import echo as worker
+from harness import seal
 from harness.echo import Dump
 from harness.waiting import together, wait_until
 from harness.witness import OWNER
@@ -68,6 +69,8 @@ def test_a_sandbox_is_as_strict_as_can_be(kipgate, echo):
     found = gate.witness.inspect(wait_parked(gate)[0]["Id"])
     host, config = found["HostConfig"], found["Config"]
     assert re.fullmatch(r"/kipgate-sandbox-[0-9a-f]{12}", found["Name"])
+    sealed = {key: config["Labels"].pop(key) for key in (seal.MADE_OF, seal.SEAL)}
+    assert all(len(word) == 64 for word in sealed.values())
     assert config["Labels"] == {OWNER: gate.owner, SANDBOX: "1"}
     assert config["User"] == "65534:65534" and host["CapDrop"] == ["ALL"] and not host["CapAdd"]
     assert host["ReadonlyRootfs"] and host["PidsLimit"] <= 16 and host["Memory"] <= 32 << 20

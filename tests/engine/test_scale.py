@@ -199,6 +199,8 @@ def test_starts_in_flight_are_capped_over_all_services(kipgate, echo):
     gate = kipgate({n: echo(routes=[f"/{n}"]) for n in names}, config={"max_starts": 2})
     answers = together([lambda n=n: gate.get(f"/{n}", timeout=60) for n in names], 90)
     assert [a.status for a in answers] == [200] * 8
+    started = lambda: [event for n in names for event in gate.witness.actions("start", n)]
+    wait_until(lambda: len(started()) == 8, 10, "the engine's word of the last start")
     moments = [
         (event["timeNano"], step)
         for action, step in (("create", 1), ("start", -1))

@@ -9,6 +9,7 @@ import argparse
 import collections
 import hashlib
 import ipaddress
+import subprocess
 import threading
 import time
 
@@ -29,10 +30,13 @@ SPARE_SANDBOXES = 3
 
 def small_network(gate):
     """The network that this Kipgate would make for itself, with few addresses."""
-    client = docker.DockerClient(base_url=gate.host, version="auto")
+    client, last = docker.DockerClient(base_url=gate.host, version="auto"), "all are taken"
     name = "kipgate-" + hashlib.sha256(gate.owner.encode()).hexdigest()[:8]
+    taken = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True)
     for address in NETWORKS:
         gateway = str(ipaddress.ip_address(address) + 1)
+        if f" {gateway}/" in taken.stdout:  # of another engine's, which this one does not see
+            continue
         pool = docker.types.IPAMPool(subnet=f"{address}/28", gateway=gateway)
         try:
             client.networks.create(
