@@ -55,8 +55,8 @@ struct fleet_observer {
     void (*resumed)(void *self, uint32_t service);
     /* The idle clock or existence of an instance changed: worth saving. */
     void (*clock_changed)(void *self);
-    /* The engine is about to be told to stop or remove that one. Once this has returned, a next run
-     * must know, whatever becomes of us: it would send requests there. */
+    /* Fronts and the engine are about to be told that this one is to end. Once this has returned, a
+     * next run must know, whatever becomes of us: it would send requests there. */
     void (*ending)(void *self, const char *name);
 };
 

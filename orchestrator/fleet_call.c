@@ -138,14 +138,6 @@ static uint64_t ask(struct fleet_instance *i)
     return 0;
 }
 
-static void tell_ending(const struct fleet_instance *i)
-{
-    const struct fleet_observer *o = &i->fleet->observer;
-
-    if (o->ending && (i->call == FLEET_CALL_STOP || i->call == FLEET_CALL_REMOVE))
-        o->ending(o->self, i->name);
-}
-
 static void note_asked(struct fleet_instance *i)
 {
     struct fleet *f = i->fleet;
@@ -186,7 +178,6 @@ void fleet_pump(struct fleet_instance *i)
     if (fleet_call_blocked(i) || fleet_call_not_before(i) > f->now_ms)
         return;
     i->call = i->todo;
-    tell_ending(i);
     i->operation = ask(i);
     if (i->operation == 0) {
         i->call = FLEET_CALL_NONE;

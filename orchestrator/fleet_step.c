@@ -99,6 +99,15 @@ static void note_serving(struct fleet_instance *i, enum instance_state from, enu
         o->resumed(o->self, i->service->id);
 }
 
+/* Before the engine is told, and before fronts are: they keep no account of it from then on. */
+static void tell_ending(const struct fleet_instance *i)
+{
+    const struct fleet_observer *o = &i->fleet->observer;
+
+    if (o->ending && (i->state == INSTANCE_STOPPING || i->state == INSTANCE_REMOVING))
+        o->ending(o->self, i->name);
+}
+
 /* I8: nobody else writes `state`. */
 static void set_state(struct fleet_instance *i, enum instance_state next, const char *why)
 {
@@ -114,6 +123,7 @@ static void set_state(struct fleet_instance *i, enum instance_state next, const 
     i->state = next;
     i->state_ms = i->fleet->now_ms;
     i->tries = i->nowhere = 0;
+    tell_ending(i);
     if (next == INSTANCE_STOPPED)
         i->todo = FLEET_CALL_NONE; /* found so: what was to be done for it is done */
     note_serving(i, from, next);

@@ -89,7 +89,7 @@ mutant claim-accepted-twice $O/fleet_claim.c 's/(strcmp(c->name, name) == 0 || +
 mutant claims-of-the-dead-kept $O/fleet_demand.c 's/^        fleet_claims_forget(f, front);/        (void)fleet_claims_forget;/'
 mutant claim-makes-fit-what-ends $O/fleet_reconcile.c 's/return i->clock_ms <= 0;/return i->clock_ms <= 0 \&\& !fleet_is_claimed(i->fleet, i->name);/'
 mutant bound-though-perhaps-dead $O/fleet_reconcile.c 's/if (as == INSTANCE_ON_ADOPTED \&\& i->died)/if (false)/'
-mutant end-not-written-down $O/fleet_call.c 's/if (o->ending \&\& /if (false \&\& /'
+mutant end-not-written-down $O/fleet_step.c 's/if (o->ending \&\& /if (false \&\& /'
 mutant unfound-clocks-lost $O/fleet_view.c 's/^        each_remembered(f, each, arg);/        (void)each_remembered;/'
 mutant late-use-not-told $O/fleet_claim.c 's/^        note_use(f, name, used_ms);.*/        (void)0;/'
 mutant waiter-dropped-at-attach $O/gate_client.c 's/^        ask_anew(g, KG_LIST_ENTRY.*/        (void)ask_anew;/'

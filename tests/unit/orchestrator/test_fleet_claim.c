@@ -647,8 +647,11 @@ START_TEST(an_end_is_written_down_before_it_is_ordered)
     warm(r);
     ck_assert_uint_eq(r->ends, 0);
     fleet_sleep(r->f, 0, on_done, r, r->now_ms);
-    answer_code(r, STOP, 0); /* on_ends has seen that it was not asked for yet */
+    ck_assert_uint_eq(r->ends, 1);
+    ck_assert_uint_eq(r->asked_before_end, 0);
+    answer_code(r, STOP, 0);
     ck_assert_uint_eq(r->ends, 2);
+    ck_assert_uint_eq(r->asked_before_end, 1);
     answer_code(r, REMOVE, 0);
     ck_assert_uint_eq(r->ends, 2);
     rig_free(r);
