@@ -64,6 +64,7 @@ mutant unknown-create-is-failure $O/fleet_call.c '/^static void on_created/,/^}/
 mutant labels-not-checked $O/fleet_found.c 's/return c->id\[0\] && strcmp(c->owner.*/return true ||/'
 mutant create-before-list $O/fleet_call.c 's/return !f->listed || i->service->strays > 0/return i->service->strays > 0/;s/f->listed && i->service->strays == 0 &&//'
 mutant create-beside-stray $O/fleet_call.c 's/!f->listed || i->service->strays > 0/!f->listed/;s/&& i->service->strays == 0//'
+mutant made-as-not-configured $O/fleet_call.c 's/^           !is_as_configured(i);/           (false \&\& !is_as_configured(i));/'
 mutant death-not-told $O/fleet_lease.c 's/if (i->leases\[front\].told)/if (false)/'
 mutant death-not-heard $O/fleet_reconcile.c 's/case ENGINE_EVENT_DIE:/case ENGINE_EVENT_DIE: break;/'
 mutant probe-of-the-dead $O/fleet_lease.c 's/if (i->died)/if (false)/'

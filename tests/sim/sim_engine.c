@@ -563,6 +563,7 @@ static uint64_t op_create(void *self, const struct config_service *s, const char
     struct world *w = self;
 
     SIM_ASSERT(w, w->listed && "a create before the first list");
+    SIM_ASSERT(w, s && "a create of what is not configured");
     return call_new(w, VERB_CREATE, s, name, done, arg);
 }
 

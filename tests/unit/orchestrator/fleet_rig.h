@@ -70,7 +70,7 @@ RIG uint64_t op_pull(void *self, const struct config_service *s, engine_done *d,
 RIG uint64_t op_create(void *self, const struct config_service *s, const char *name, engine_done *d,
                        void *arg)
 {
-    (void)s;
+    ck_assert_ptr_nonnull(s);
     return note_call(self, CREATE, name, d, arg);
 }
 RIG uint64_t op_start(void *self, const char *id, engine_done *d, void *arg)

@@ -583,6 +583,34 @@ START_TEST(the_cap_on_starts_holds_across_services)
 }
 END_TEST
 
+/* Those before it make way as they are ended; it is not made by what is configured now. */
+START_TEST(what_waits_for_its_turn_is_not_made_by_another_configuration)
+{
+    struct rig *r = rig_many(1, 3, 1);
+    struct config_service changed = r->service;
+    char third[ENGINE_NAME_BYTES];
+    struct fleet_view views[3];
+
+    for (int n = 0; n < 3; n++)
+        ask(r, 0);
+    ck_assert_uint_eq(fleet_view(r->f, 0, views, 3, r->now_ms), 3);
+    snprintf(third, sizeof third, "%s", views[2].name);
+    for (int n = 0; n < 2; n++) {
+        struct engine_answer a = {.container = box(r, ++r->boxes, views[n].name, ENGINE_CREATED)};
+        answer(expect(r, CREATE), &a);
+        answer_code(r, START, 0);
+    }
+    r->config.service_count = (size_t)_i; /* gone, or another */
+    snprintf(changed.spec, sizeof changed.spec, "another");
+    r->services[0] = &changed;
+    configure(r);
+    for (size_t n = 0; n < r->call_count; n++)
+        ck_assert(r->calls[n].verb != CREATE || strcmp(r->calls[n].target, third) != 0);
+    ck_assert_uint_eq(count_calls(r, CREATE), _i == 0 ? 2 : 4); /* its successors take turns too */
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(what_is_started_again_counts_to_the_cap)
 {
     struct rig *r = rig_new(1);
@@ -686,6 +714,7 @@ int main(void)
 
     for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
         tcase_add_test(t, tests[n]);
+    tcase_add_loop_test(t, what_waits_for_its_turn_is_not_made_by_another_configuration, 0, 2);
     tcase_add_loop_test(t, one_goes_when_the_window_is_full, 0, 2);
     tcase_add_loop_test(t, sent_to_sleep_all_of_them_sleep, 0, 2);
     suite_add_tcase(suite, t);
