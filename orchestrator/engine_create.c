@@ -247,21 +247,20 @@ static int set_binds(struct json *root, struct json *host, const struct config_s
 }
 
 /* On a network of ours it is found by its service's name, by those that need it. */
-static void set_alias(struct json *root, const struct config_service *s,
-                      const struct engine_ground *g)
+static void set_alias(struct json *root, const char *service, const struct engine_ground *g)
 {
     struct json *config = json_new_object(), *ends = json_new_object();
     struct json *end = json_new_object(), *aliases = json_new_array();
 
-    if (s->name[0]) /* a sandbox has none */
-        json_push_string(aliases, s->name);
+    if (*service) /* a sandbox has none */
+        json_push_string(aliases, service);
     json_set(end, "Aliases", aliases);
     json_set(ends, g->network, end);
     json_set(config, "EndpointsConfig", ends);
     json_set(root, "NetworkingConfig", config);
 }
 
-static void set_network(struct json *root, struct json *host, const struct config_service *s,
+static void set_network(struct json *root, struct json *host, const char *service,
                         const struct engine_ground *g)
 {
     char mode[ENGINE_ID_BYTES + 16];
@@ -275,7 +274,7 @@ static void set_network(struct json *root, struct json *host, const struct confi
         return;
     json_set_string(host, "NetworkMode", g->network);
     if (strcmp(g->network, "bridge") != 0) /* the default one takes no settings of an endpoint */
-        set_alias(root, s, g);
+        set_alias(root, service, g);
 }
 
 static int set_host(struct engine_body *b, const struct config_service *s,
@@ -291,7 +290,6 @@ static int set_host(struct engine_body *b, const struct config_service *s,
     set_tmpfs(b->host, s);
     set_log(b->host, g);
     set_devices(b->host, s);
-    set_network(b->root, b->host, s, g);
     return set_binds(b->root, b->host, s, g, err);
 }
 
@@ -343,6 +341,7 @@ int engine_body_finish(struct engine_body *b, const char *name, int port,
         if (!g->sandbox && g->reach == REACH_PUBLISHED)
             publish(b->host, key, g->published_ip);
     }
+    set_network(b->root, b->host, json_string(json_get(b->labels, LABEL_SERVICE), ""), g);
     rc = engine_seal_labels(b->labels, name, json_string(json_get(b->root, "Image"), ""), b->host,
                             g);
     json_set(b->root, "Labels", b->labels);
@@ -381,7 +380,7 @@ int engine_body_sandbox(const char *name, const char *image, const char *hostnam
     json_set(host, "LogConfig", log);
     set_security(host, &s, g);
     set_limits(host, &s);
-    set_network(root, host, &s, g);
+    set_network(root, host, "", g);
     rc = engine_seal_labels(labels, name, image, host, g);
     json_set(root, "Labels", labels);
     json_set(root, "HostConfig", host);
