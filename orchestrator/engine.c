@@ -59,6 +59,13 @@ void engine_ground(const struct engine *e, struct engine_ground *g)
                                 .json_file = e->json_file};
 }
 
+void engine_ground_alone(struct engine *e, struct engine_ground *g, char address[INET_ADDRSTRLEN])
+{
+    engine_ground(e, g);
+    if (engine_network_is_own(e) && engine_range_next(&e->reach.range, address))
+        g->address = address;
+}
+
 void engine_took(struct engine *e, enum engine_kind kind, int64_t began_us)
 {
     kg_histogram_add_us(&e->times[kind], kg_clock_mono_us() - began_us);

@@ -44,7 +44,8 @@ struct engine_container {
 
 struct engine_answer {
     /* 0; KG_ENOTFOUND (404), KG_ECONFLICT (409), KG_EINVAL (400: permanent), KG_EIO (403, 5xx),
-     * KG_ETIMEOUT and KG_ECLOSED (outcome unknown), KG_ELIMIT, KG_EPROTO */
+     * KG_EAGAIN (start: it cannot have the address it was made for; another one can), KG_ETIMEOUT
+     * and KG_ECLOSED (outcome unknown), KG_ELIMIT, KG_EPROTO */
     int code;
     int status;      /* HTTP status; 0: none came */
     bool already;    /* it was so already (304, or gone when it was to go): success (code 0) */

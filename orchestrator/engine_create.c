@@ -250,11 +250,17 @@ static int set_binds(struct json *root, struct json *host, const struct config_s
 static void set_alias(struct json *root, const char *service, const struct engine_ground *g)
 {
     struct json *config = json_new_object(), *ends = json_new_object();
-    struct json *end = json_new_object(), *aliases = json_new_array();
+    struct json *end = json_new_object(), *aliases = json_new_array(), *ipam = json_new_object();
 
     if (*service) /* a sandbox has none */
         json_push_string(aliases, service);
     json_set(end, "Aliases", aliases);
+    if (g->address && g->address[0]) {
+        json_set_string(ipam, "IPv4Address", g->address);
+        json_set(end, "IPAMConfig", ipam);
+    } else {
+        json_free(ipam);
+    }
     json_set(ends, g->network, end);
     json_set(config, "EndpointsConfig", ends);
     json_set(root, "NetworkingConfig", config);

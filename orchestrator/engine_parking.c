@@ -112,6 +112,7 @@ static uint64_t verb_make(void *self, const char *name, engine_done *done, void 
     uint64_t number = op ? op->number : 0;
     char tag[TAG_DIGITS + 1], image[64], hostname[HOSTNAME_DIGITS + 1];
     struct engine_ground ground;
+    char address[INET_ADDRSTRLEN];
     struct kg_buf text;
 
     if (!op || engine_op_refuse(op, name) != 0)
@@ -120,7 +121,7 @@ static uint64_t verb_make(void *self, const char *name, engine_done *done, void 
     tag_of_program(tag);
     snprintf(image, sizeof image, PARKING_PROGRAM_NAME ":%s", tag);
     digest_random_hex(hostname, HOSTNAME_DIGITS);
-    engine_ground(op->engine, &ground);
+    engine_ground_alone(op->engine, &ground, address);
     kg_buf_init(&text, 64 * 1024);
     engine_body_sandbox(name, image, hostname, &ground, &text);
     op->text = kg_buf_take(&text);

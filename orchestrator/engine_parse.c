@@ -351,6 +351,13 @@ static bool is_already(enum engine_kind kind, int status, const char *words)
            (status == 404 || (status == 409 && strstr(words, "already in progress")));
 }
 
+/* The one that was chosen for it: somebody has it, or the network is another one now. */
+static bool is_address_unusable(const char *words)
+{
+    return strstr(words, "Address already in use") || strstr(words, "already allocated to") ||
+           strstr(words, "Invalid address");
+}
+
 void engine_judge(enum engine_kind kind, const struct transport_answer *from,
                   struct engine_answer *to)
 {
@@ -365,6 +372,8 @@ void engine_judge(enum engine_kind kind, const struct transport_answer *from,
     to->code = code_of_status(from->status);
     if (to->code != 0)
         engine_parse_message(from->body, to->words, sizeof to->words);
+    if (kind == KIND_START && to->code == KG_EIO && is_address_unusable(to->words))
+        to->code = KG_EAGAIN;
     to->already = is_already(kind, from->status, to->words);
     if (to->already) {
         to->code = 0;

@@ -17,6 +17,8 @@
 #define LABEL_SANDBOX "io.kipgate.sandbox"
 #define LABEL_MADE_OF "io.kipgate.made-of"
 #define LABEL_SEAL "io.kipgate.seal"
+#define LABEL_ADDRESSES "io.kipgate.addresses" /* of a network: who chooses those on it */
+#define ADDRESSES_OURS "chosen"
 #define LABEL_PREFIX "io.kipgate."
 
 #define ENGINE_PING_EVERY_MS 2000
@@ -103,10 +105,25 @@ int engine_parse_reference(const char *image, struct engine_reference *r);
 
 /* --- a container's body (engine_create.c): pure ------------------------------------------- */
 
+/* --- addresses (engine_addresses.c): pure ------------------------------------------------- */
+
+struct engine_range {
+    char subnet[INET_ADDRSTRLEN + 3], gateway[INET_ADDRSTRLEN]; /* as the engine writes them */
+    uint32_t first, count; /* host order; count 0: the engine chooses */
+    uint32_t taken;        /* the gateway's */
+    uint32_t next;         /* whose turn it is */
+};
+/* Reads the range of an inspected network; one that is as before goes on where it was. False: the
+ * engine says none that addresses could be chosen from. */
+bool engine_range_read(struct engine_range *r, const struct json *network);
+/* The next address's text; false: the engine chooses. */
+bool engine_range_next(struct engine_range *r, char out[INET_ADDRSTRLEN]);
+
 struct engine_ground { /* what the engine and the way to it make of a container */
     const char *owner, *key;
     enum engine_reach reach;
     const char *network;      /* "": the engine's default */
+    const char *address;      /* that it is given there; "": the engine chooses */
     const char *published_ip; /* where a published port is bound */
     bool init;                /* the engine has an init to put before the worker */
     bool json_file;           /* its log driver takes size caps */
@@ -145,7 +162,9 @@ enum engine_link { LINK_PING, LINK_INFO, LINK_REACH, LINK_SUBSCRIBE, LINK_UP };
 
 struct reach {
     enum engine_reach kind;
-    bool running, made; /* made: we tried to make our network in this search */
+    bool running;
+    unsigned made;             /* how often we tried to make our network in this search */
+    struct engine_range range; /* of our network, where we choose addresses */
     uint64_t call;
     char own_id[ENGINE_ID_BYTES]; /* of the container we run in, as we believe; "" none */
     char network[ENGINE_NAME_BYTES];
@@ -226,6 +245,8 @@ uint64_t engine_send(struct engine *e, const struct engine_request *r);
 void engine_lost(struct engine *e, const char *why);
 struct json *engine_json(struct kg_str body); /* NULL: not JSON, too large or too deep */
 void engine_ground(const struct engine *e, struct engine_ground *g);
+/* The same for one with a network of its own; `address` holds what is chosen for it. */
+void engine_ground_alone(struct engine *e, struct engine_ground *g, char address[INET_ADDRSTRLEN]);
 void engine_took(struct engine *e, enum engine_kind kind, int64_t began_us);
 /* Adds our owner label to `filter` (freed) and appends it, encoded, to a path. */
 void engine_put_owner_filter(const struct engine *e, struct json *filter, struct kg_buf *path);

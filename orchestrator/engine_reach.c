@@ -17,6 +17,7 @@
 
 static void ask_own(struct engine *e);
 static void ask_network(struct engine *e);
+static void make_network(struct engine *e);
 static void ask_default(struct engine *e);
 
 /* KIPGATE_REACH, for tests: settles what would be found out. */
@@ -336,6 +337,7 @@ static void on_default(void *arg, const struct transport_answer *a)
 
     if (is_lost(e, a))
         return;
+    e->reach.range = (struct engine_range){0};
     n = a->status == 200 ? engine_json(a->body) : NULL;
     if (!n)
         e->reach.network[0] = '\0'; /* whatever the engine takes where none is named */
@@ -357,6 +359,11 @@ static void on_made(void *arg, const struct transport_answer *a)
 
     if (is_lost(e, a))
         return;
+    if (a->status >= 400 && a->status != 409 && e->reach.range.count > 0) {
+        e->reach.range = (struct engine_range){0}; /* somebody has these addresses now */
+        make_network(e);
+        return;
+    }
     if (a->status == 201 || a->status == 200 || a->status == 409) { /* 409: made meanwhile */
         ask_network(e);
         return;
@@ -367,16 +374,31 @@ static void on_made(void *arg, const struct transport_answer *a)
     ask_default(e);
 }
 
+static void set_range(struct json *root, struct json *labels, const struct engine_range *r)
+{
+    struct json *ipam = json_new_object(), *list = json_new_array(), *config = json_new_object();
+
+    json_set_string(config, "Subnet", r->subnet);
+    json_set_string(config, "Gateway", r->gateway);
+    json_push(list, config);
+    json_set(ipam, "Config", list);
+    json_set(root, "IPAM", ipam);
+    json_set_string(labels, LABEL_ADDRESSES, ADDRESSES_OURS);
+}
+
 static void make_network(struct engine *e)
 {
     struct json *root = json_new_object(), *labels = json_new_object(),
                 *options = json_new_object();
     struct kg_buf text;
 
+    e->reach.made++;
     json_set_string(root, "Name", e->reach.network);
     json_set_bool(root, "CheckDuplicate", true);
     json_set_string(root, "Driver", "bridge");
     json_set_string(labels, LABEL_OWNER, e->owner);
+    if (e->reach.range.count > 0)
+        set_range(root, labels, &e->reach.range);
     json_set(root, "Labels", labels);
     json_set_string(options, "com.docker.network.bridge.enable_icc", "false");
     json_set(root, "Options", options);
@@ -389,6 +411,47 @@ static void make_network(struct engine *e)
     json_free(root);
 }
 
+static void on_unmade(void *arg, const struct transport_answer *a)
+{
+    struct engine *e = arg;
+
+    if (is_lost(e, a))
+        return;
+    if (a->status < 300) {
+        make_network(e);
+        return;
+    }
+    e->reach.made++; /* not tried again */
+    ask_network(e);
+}
+
+/* An engine chooses a range and says which, but lets others choose addresses only from ranges that
+ * they named: so the network is made twice. False: it is left as it is. */
+static bool make_again(struct engine *e, const struct json *network)
+{
+    char path[ENGINE_NAME_BYTES + 16];
+
+    if (e->reach.made != 1 || !engine_range_read(&e->reach.range, network))
+        return false;
+    snprintf(path, sizeof path, "/networks/%s", e->reach.network);
+    ask(e, "DELETE", path, NULL, on_unmade);
+    return true;
+}
+
+/* It is ours. */
+static void take_network(struct engine *e, const struct json *network)
+{
+    const struct json *labels = json_get(network, "Labels");
+
+    if (strcmp(json_string(json_get(labels, LABEL_ADDRESSES), ""), ADDRESSES_OURS) == 0)
+        engine_range_read(&e->reach.range, network);
+    else if (make_again(e, network))
+        return;
+    else
+        e->reach.range = (struct engine_range){0};
+    decide(e, network);
+}
+
 static void on_network(void *arg, const struct transport_answer *a)
 {
     struct engine *e = arg;
@@ -396,14 +459,13 @@ static void on_network(void *arg, const struct transport_answer *a)
 
     if (is_lost(e, a))
         return;
-    if (a->status == 404 && !e->reach.made) {
-        e->reach.made = true;
+    if (a->status == 404 && e->reach.made == 0) {
         make_network(e);
         return;
     }
     n = a->status == 200 ? engine_json(a->body) : NULL;
     if (n && strcmp(json_string(json_get(json_get(n, "Labels"), LABEL_OWNER), ""), e->owner) == 0) {
-        decide(e, n);
+        take_network(e, n);
     } else {
         KG_LOG(KG_LOG_WARN, "engine-network-foreign", KG_F("network", e->reach.network),
                KG_FN("status", a->status),
@@ -440,7 +502,7 @@ void engine_reach_start(struct engine *e)
     if (r->running)
         return; /* its end is told to all who wait */
     r->running = true;
-    r->made = false;
+    r->made = 0;
     if (!realpath(e->sockets, r->sockets_real))
         kg_str_copy(r->sockets_real, sizeof r->sockets_real, kg_str_of(e->sockets));
     if (!kg_str_copy(r->sockets, sizeof r->sockets, kg_str_of(r->sockets_real)))

@@ -289,9 +289,13 @@ static void op_ground(struct op *op, struct engine_ground *g)
 static void finish_body(struct op *op)
 {
     struct engine_ground ground;
+    char address[INET_ADDRSTRLEN];
     struct kg_buf text;
 
-    op_ground(op, &ground);
+    if (op->sandbox[0])
+        op_ground(op, &ground);
+    else
+        engine_ground_alone(op->engine, &ground, address);
     kg_buf_init(&text, 1024 * 1024);
     engine_body_finish(&op->body, op->name, op->port, &ground, &text);
     op->text = kg_buf_take(&text);

@@ -304,6 +304,8 @@ static void on_started(struct fleet_instance *i, const struct engine_answer *a)
         fleet_found_nothing(i);
     } else if (a->code == KG_EINVAL) {
         fleet_fail(i, ORCH_INSTANCE_EXITED, true, "its command cannot be run", a->words);
+    } else if (a->code == KG_EAGAIN) {
+        fleet_lost(i, "its address is taken");
     } else if (a->code == KG_EIO && i->start_cut) {
         fleet_lost(i, "what a start that was cut off left is in the way");
     } else if (a->code == KG_EIO) {

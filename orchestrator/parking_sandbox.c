@@ -132,7 +132,7 @@ static void failed(struct parking *p, const char *words)
 static bool is_unknown(int code)
 {
     return code != 0 && code != KG_ENOTFOUND && code != KG_ECONFLICT && code != KG_EINVAL &&
-           code != KG_EIO;
+           code != KG_EAGAIN && code != KG_EIO;
 }
 
 static void on_started(void *arg, const struct engine_answer *a)

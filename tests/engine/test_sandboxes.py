@@ -99,14 +99,15 @@ def test_a_sandbox_ends_at_once_when_it_is_told_to(kipgate, echo):
 def test_no_two_workers_share_one(kipgate, echo):
     """A burst of six services, twice: the second time there is one parked for each."""
     names = [f"s{i}" for i in range(6)]
-    gate = kipgate({n: echo(routes=[f"/{n}"], idle_timeout="1s") for n in names})
+    gate = kipgate({n: echo(routes=[f"/{n}"], idle_timeout="10m") for n in names})
     wait_parked(gate)
     for _ in range(2):
         answers = together([lambda n=n: gate.get(f"/{n}", timeout=30) for n in names], 60)
         assert [a.status for a in answers] == [200] * 6
         homes = [home(c) for c in gate.witness.containers()]
         joined = [h for h in homes if h]
-        assert len(set(joined)) == len(joined) and joined
+        assert len(set(joined)) == len(joined) and joined, homes
+        assert all(gate.admin.sleep(n).status == 200 for n in names)
         gate.witness.wait_none(15)
         wait_parked(gate, 6)
     assert len(joined) == 6

@@ -5,7 +5,7 @@ side too, else a call that was given up would seem to go on."""
 import contextlib
 import pathlib
 import re
-import select
+import selectors
 import shutil
 import socket
 import tempfile
@@ -141,12 +141,15 @@ def closing(head):
 
 def relay(engine, client):
     """The answer, until either side ends."""
-    while True:
-        ready, _, _ = select.select([engine, client], [], [])
-        if client in ready and not client.recv(1 << 16):
-            return
-        if engine in ready:
-            data = engine.recv(1 << 16)
-            if not data:
+    with selectors.DefaultSelector() as selector:  # select() knows no descriptor over 1023
+        selector.register(engine, selectors.EVENT_READ)
+        selector.register(client, selectors.EVENT_READ)
+        while True:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if client in ready and not client.recv(1 << 16):
                 return
-            client.sendall(data)
+            if engine in ready:
+                data = engine.recv(1 << 16)
+                if not data:
+                    return
+                client.sendall(data)

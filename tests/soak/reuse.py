@@ -7,49 +7,19 @@ The difficulty: the engine, not we, decides who gets an address; what moved is c
 in which none moved has shown nothing."""
 import argparse
 import collections
-import hashlib
-import ipaddress
-import subprocess
 import threading
 import time
 
-import docker
-
 import rig
 from harness.kipgate import Kipgate
-from harness.witness import OWNER
 
 # Busy ones, at which something is open nearly always, and slow ones, of which fronts know an
 # instance for half a second in which they hear nothing of it. Idle timeout, and load (prober.c).
 BUSY = {f"busy{n}": ("100ms", "4:300:100:300:10") for n in range(3)}
 SLOW = {f"slow{n}": ("2s", "3:20:2100:2400:150") for n in range(3)}
 SERVICES = {**BUSY, **SLOW}
-NETWORKS = [f"10.126.{n // 16}.{n % 16 * 16}" for n in range(64)]
+SMALL = [f"10.126.{n // 16}.{n % 16 * 16}/28" for n in range(64)]
 SPARE_SANDBOXES = 3
-
-
-def small_network(gate):
-    """The network that this Kipgate would make for itself, with few addresses."""
-    client, last = docker.DockerClient(base_url=gate.host, version="auto"), "all are taken"
-    name = "kipgate-" + hashlib.sha256(gate.owner.encode()).hexdigest()[:8]
-    taken = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True)
-    for address in NETWORKS:
-        gateway = str(ipaddress.ip_address(address) + 1)
-        if f" {gateway}/" in taken.stdout:  # of another engine's, which this one does not see
-            continue
-        pool = docker.types.IPAMPool(subnet=f"{address}/28", gateway=gateway)
-        try:
-            client.networks.create(
-                name,
-                driver="bridge",
-                ipam=docker.types.IPAMConfig(pool_configs=[pool]),
-                labels={OWNER: gate.owner},
-                options={"com.docker.network.bridge.enable_icc": "false"},
-            )
-            return
-        except docker.errors.APIError as error:  # another network has these addresses
-            last = error
-    raise AssertionError(f"no network could be made: {last}")
 
 
 class Cycles:
@@ -133,7 +103,7 @@ def one_pass(cycles, seed, seconds, sandboxes):
     }
     config = {"log_level": "info", "sandboxes": SPARE_SANDBOXES if sandboxes else "off"}
     gate = Kipgate(services, config=config)
-    small_network(gate)
+    rig.make_network(gate, SMALL)
     with gate:
         loads = [f"{name}:{load}" for name, (_, load) in SERVICES.items()]
         prober = rig.Prober(gate.front[1], seed, 1 << 60, seconds + 3600, loads)

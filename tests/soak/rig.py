@@ -5,6 +5,8 @@ The difficulty: a kill is not an instant. Its window opens before the order is g
 the container's first process, and with it its sockets, has ended and the engine says so: before
 that nobody can know. The clock is the client's own (monotonic): windows and requests compare."""
 import collections
+import hashlib
+import ipaddress
 import os
 import pathlib
 import random
@@ -23,6 +25,7 @@ import docker  # noqa: E402
 
 from harness import settings  # noqa: E402  (needs the path above)
 from harness.waiting import wait_until  # noqa: E402
+from harness.witness import OWNER  # noqa: E402
 
 # A front may have a request on its way to a worker whose end it has not read yet.
 NOTICE_S = 0.25
@@ -31,6 +34,31 @@ CLASSES = ("right", "failed", "cut", "dropped", "refused", "wrong")
 
 Line = collections.namedtuple("Line", "kind service nonce begin end method host status why")
 Kill = collections.namedtuple("Kill", "service begin end how host")
+
+
+def make_network(gate, subnets, **labels):
+    """The network that this Kipgate would make for itself, with the first of these ranges that is
+    free on the machine."""
+    client, last = docker.DockerClient(base_url=gate.host, version="auto"), "all are taken"
+    name = "kipgate-" + hashlib.sha256(gate.owner.encode()).hexdigest()[:8]
+    taken = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True)
+    for subnet in subnets:
+        gateway = str(next(ipaddress.ip_network(subnet).hosts()))
+        if f" {gateway}/" in taken.stdout:  # of another engine's, which this one does not see
+            continue
+        pool = docker.types.IPAMPool(subnet=subnet, gateway=gateway)
+        try:
+            client.networks.create(
+                name,
+                driver="bridge",
+                ipam=docker.types.IPAMConfig(pool_configs=[pool]),
+                labels={OWNER: gate.owner, **labels},
+                options={"com.docker.network.bridge.enable_icc": "false"},
+            )
+            return
+        except docker.errors.APIError as error:  # another network has these addresses
+            last = error
+    raise AssertionError(f"no network could be made: {last}")
 
 
 def main(parser, run):

@@ -149,6 +149,28 @@ START_TEST(start_that_was_cut_off_and_cannot_be_repeated)
 }
 END_TEST
 
+/* Somebody sits at the address that it was made for: it goes, and another one is made, for as long
+ * as anybody may wait. */
+START_TEST(start_at_an_address_that_is_taken)
+{
+    struct rig *r = rig_new(1);
+
+    ask(r, 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        answer_created(r);
+        answer_code(r, START, KG_EAGAIN);
+        answer_code(r, REMOVE, 0);
+        ck_assert_uint_eq(count_calls(r, CREATE), i + 1);
+    }
+    answer_created(r);
+    answer_code(r, START, 0);
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    hear(r, GRANT);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(remove_that_timed_out)
 {
     struct rig *r = rig_new(1);
@@ -670,6 +692,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, start_that_timed_out);
     tcase_add_test(c, a_start_has_longer_than_other_calls);
     tcase_add_test(c, start_that_was_cut_off_and_cannot_be_repeated);
+    tcase_add_test(c, start_at_an_address_that_is_taken);
     tcase_add_test(c, remove_that_timed_out);
     tcase_add_test(c, a_call_that_is_never_answered_is_given_up);
     tcase_add_test(c, late_answers_find_the_instance_going);

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kipgate's own network, against an engine that has one network and refuses what the test wants.
+ * The difficulty: it is made in several calls, and each of them may go wrong. */
+#include "base/clock.h"
+#include "fake_peer.h"
+#include "orchestrator/engine_priv.h"
+#include <signal.h>
+
+#define SUBNET "10.9.8.0/29"
+#define GATEWAY "10.9.8.1"
+
+static uv_loop_t loop;
+static struct fake_peer peer;
+static struct engine *engine;
+static const struct engine_ops *ops;
+static struct config config;
+static struct engine_answer last;
+static int lists, closed, answers;
+
+/* The engine's network. */
+static struct {
+    bool there, chosen;              /* chosen: its range was named, and so it is labelled */
+    bool refuses_range, keeps, gone; /* gone: removed by hand as soon as a container is created */
+    unsigned made, ranges, removed;
+} net;
+static char body[4096]; /* of the last create of a container */
+static const char *start_says;
+
+static void say_status(struct fake_conn *c, const char *status, const char *json)
+{
+    char text[4096];
+
+    snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n%s", status,
+             strlen(json), json);
+    fake_say(c, text);
+}
+
+static void say_network(struct fake_conn *c)
+{
+    char text[512];
+
+    if (!net.there) {
+        say_status(c, "404 Not Found", "{\"message\":\"network x not found\"}");
+        return;
+    }
+    snprintf(text, sizeof text,
+             "{\"Id\":\"1\",\"Labels\":{\"io.kipgate.owner\":\"me\"%s},\"IPAM\":{\"Config\":"
+             "[{\"Subnet\":\"" SUBNET "\",\"Gateway\":\"" GATEWAY "\"}]}}",
+             net.chosen ? ",\"io.kipgate.addresses\":\"chosen\"" : "");
+    say_status(c, "200 OK", text);
+}
+
+static void make_network(struct fake_conn *c, const char *r)
+{
+    bool ranged = strstr(r, SUBNET) && strstr(r, GATEWAY);
+
+    net.ranges += ranged;
+    net.made++;
+    if (ranged && net.refuses_range) {
+        say_status(c, "403 Forbidden", "{\"message\":\"Pool overlaps with other one\"}");
+        return;
+    }
+    net.there = true;
+    net.chosen = ranged && strstr(r, "io.kipgate.addresses");
+    say_status(c, "201 Created", "{\"Id\":\"1\"}");
+}
+
+static void remove_network(struct fake_conn *c)
+{
+    net.removed++;
+    if (net.keeps) {
+        say_status(c, "403 Forbidden", "{\"message\":\"has active endpoints\"}");
+        return;
+    }
+    net.there = false;
+    fake_say(c, "HTTP/1.1 204 No Content\r\n\r\n");
+}
+
+static void on_request(struct fake_conn *c, const char *r)
+{
+    if (strncmp(r, "GET /_ping", 10) == 0)
+        fake_say(c, "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK");
+    else if (strstr(r, "POST /v1.41/networks/create"))
+        make_network(c, r);
+    else if (strstr(r, "DELETE /v1.41/networks/"))
+        remove_network(c);
+    else if (strstr(r, "GET /v1.41/networks/bridge"))
+        say_status(c, "200 OK", "{\"Id\":\"0\"}");
+    else if (strstr(r, "GET /v1.41/networks/"))
+        say_network(c);
+    else if (strstr(r, "/events"))
+        fake_say(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    else if (strstr(r, "/containers/json"))
+        say_status(c, "200 OK", "[]");
+    else if (strstr(r, "/containers/create")) {
+        snprintf(body, sizeof body, "%s", strstr(r, "\r\n\r\n"));
+        say_status(c, "201 Created", "{\"Id\":\"0123\"}");
+        net.there = net.there && !net.gone;
+        net.gone = false;
+    } else if (strstr(r, "/start")) {
+        if (net.there)
+            say_status(c, "403 Forbidden", start_says);
+        else
+            say_status(c, "404 Not Found", "{\"message\":\"network x not found\"}");
+    } else
+        say_status(c, "200 OK", "{}");
+}
+
+static void on_closed(void *arg)
+{
+    (void)arg;
+    closed++;
+}
+
+static void on_state(void *arg, bool up, const char *why)
+{
+    (void)arg;
+    (void)up;
+    (void)why;
+}
+
+static void on_event(void *arg, const struct engine_event *event)
+{
+    (void)arg;
+    (void)event;
+}
+
+static void on_list(void *arg, const struct engine_container *all, size_t count, int64_t began_ms)
+{
+    (void)arg;
+    (void)all;
+    (void)count;
+    (void)began_ms;
+    lists++;
+}
+
+static void on_progress(void *arg, const char *service, const char *words)
+{
+    (void)arg;
+    (void)service;
+    (void)words;
+}
+
+static void on_answer(void *arg, const struct engine_answer *a)
+{
+    (void)arg;
+    last = *a;
+    answers++;
+}
+
+static void until(const int *what, int wanted)
+{
+    int64_t end = kg_clock_mono_ms() + 10000;
+
+    while (*what < wanted && kg_clock_mono_ms() < end)
+        uv_run(&loop, UV_RUN_NOWAIT);
+    ck_assert_int_ge(*what, wanted);
+}
+
+/* Connects to the engine as the test has set it up. */
+static void come_up(void)
+{
+    static const struct engine_callbacks callbacks = {NULL, on_state, on_event, on_list,
+                                                      on_progress};
+    static char address[128], state_dir[] = "/nonexistent";
+    struct kg_err err = {0};
+
+    snprintf(address, sizeof address, "unix://%s", peer.path);
+    config = (struct config){.engine = address, .state_dir = state_dir};
+    engine = engine_open(&loop, &config, "me", "key", &callbacks, &err);
+    ck_assert_ptr_nonnull(engine);
+    ops = engine_ops(engine);
+    until(&lists, 1);
+}
+
+static void set_up(void)
+{
+    uv_loop_init(&loop);
+    fake_peer_open(&peer, &loop, on_request, NULL);
+    setenv("KIPGATE_REACH", "address", 1);
+    kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test");
+    lists = closed = answers = 0;
+    memset(&net, 0, sizeof net);
+    start_says = "{\"message\":\"Address already in use\"}";
+}
+
+static void tear_down(void)
+{
+    engine_close(engine, on_closed, NULL);
+    until(&closed, 1);
+    fake_peer_close(&peer);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    ck_assert_int_eq(uv_loop_close(&loop), 0);
+}
+
+/* Has a container made; gives its address's last number, 0: the engine chooses. */
+static unsigned create_one(void)
+{
+    static char image[] = "x";
+    const struct config_service s = {.name = "echo", .image = image, .port = 80};
+    unsigned number = 0;
+    const char *at;
+
+    ck_assert(ops->create(ops->self, &s, "w", on_answer, NULL) != 0);
+    until(&answers, answers + 1);
+    ck_assert_int_eq(last.code, 0);
+    at = strstr(body, "\"IPv4Address\":\"10.9.8.");
+    if (at)
+        ck_assert_int_eq(sscanf(at, "\"IPv4Address\":\"10.9.8.%u\"", &number), 1);
+    return number;
+}
+
+/* The only way to be let choose: the engine's own choice, named. */
+START_TEST(test_it_is_made_twice)
+{
+    unsigned first, second;
+
+    come_up();
+    ck_assert_uint_eq(net.made, 2);
+    ck_assert_uint_eq(net.ranges, 1);
+    ck_assert_uint_eq(net.removed, 1);
+    first = create_one();
+    second = create_one();
+    ck_assert_uint_ge(first, 2);
+    ck_assert_uint_le(first, 6);
+    ck_assert_uint_eq(second, first == 6 ? 2 : first + 1);
+}
+END_TEST
+
+START_TEST(test_one_of_the_last_run_is_taken_as_it_is)
+{
+    net.there = true;
+    net.chosen = _i == 0; /* else of a build that did not choose: who is on it stays */
+    come_up();
+    ck_assert_uint_eq(net.made + net.removed, 0);
+    ck_assert_uint_eq(create_one() != 0, _i == 0);
+}
+END_TEST
+
+START_TEST(test_the_engine_chooses_where_a_range_is_refused)
+{
+    net.refuses_range = true;
+    come_up();
+    ck_assert_uint_eq(net.made, 3);
+    ck_assert_uint_eq(net.ranges, 1);
+    ck_assert(net.there);
+    ck_assert_uint_eq(create_one(), 0);
+}
+END_TEST
+
+START_TEST(test_the_engine_chooses_where_it_cannot_be_made_again)
+{
+    net.keeps = true;
+    come_up();
+    ck_assert_uint_eq(net.made, 1);
+    ck_assert_uint_eq(net.removed, 1);
+    ck_assert_uint_eq(create_one(), 0);
+}
+END_TEST
+
+/* What was made for the old one can be started on the new one. */
+START_TEST(test_it_comes_back_with_its_range)
+{
+    come_up();
+    net.gone = true;
+    ck_assert_uint_ne(create_one(), 0);
+    ck_assert(!net.there);
+    ck_assert(ops->start(ops->self, "0123", on_answer, NULL) != 0);
+    until(&answers, answers + 1);
+    ck_assert(net.there && net.chosen);
+    ck_assert_uint_eq(net.made, 3); /* this time at once */
+    ck_assert_uint_eq(net.ranges, 2);
+}
+END_TEST
+
+static const struct {
+    const char *says;
+    int code;
+} starts[] = {
+    {"{\"message\":\"Address already in use\"}", KG_EAGAIN},
+    {"{\"message\":\"IPAM error: requested ip address 10.9.8.2 is already allocated to container "
+     "ID 1\"}",
+     KG_EAGAIN},
+    {"{\"message\":\"Invalid address 10.9.8.2: It does not belong to any of this network's "
+     "subnets\"}",
+     KG_EAGAIN},
+    {"{\"message\":\"something else\"}", KG_EIO},
+};
+
+START_TEST(test_an_address_that_cannot_be_had)
+{
+    start_says = starts[_i].says;
+    come_up();
+    ck_assert(ops->start(ops->self, "0123", on_answer, NULL) != 0);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, starts[_i].code);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("engine network");
+    TCase *t = tcase_create("network");
+    SRunner *runner;
+    int failed;
+
+    signal(SIGPIPE, SIG_IGN);
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, test_it_is_made_twice);
+    tcase_add_loop_test(t, test_one_of_the_last_run_is_taken_as_it_is, 0, 2);
+    tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
+    tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
+    tcase_add_test(t, test_it_comes_back_with_its_range);
+    tcase_add_loop_test(t, test_an_address_that_cannot_be_had, 0, sizeof starts / sizeof *starts);
+    suite_add_tcase(s, t);
+    runner = srunner_create(s);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
