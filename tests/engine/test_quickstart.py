@@ -34,7 +34,8 @@ def sdk():
 def left_on(sdk):
     """What would be left of a quickstart's Kipgate."""
     owned = {"label": OWNER}
-    names = [c.name for c in sdk.containers.list(all=True, filters=owned)]
+    # not containers.list(), which looks at each: others' may go meanwhile
+    names = [c["Names"][0][1:] for c in sdk.api.containers(all=True, filters=owned)]
     names += [n.name for n in sdk.networks.list(filters=owned)]
     return {name for name in names if name.startswith("kipgate-qs") or "images" in name}
 

@@ -274,7 +274,7 @@ def test_second_sigterm_ends_at_once(kipgate, echo):
         began = time.monotonic()
         gate.process.send_signal(signal.SIGTERM)
         gate.process.wait(10)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5  # the exchange would last for 100 s
 
 
 def test_remove_on_exit(kipgate, echo):

@@ -222,6 +222,7 @@ def test_kill_9_and_restart_adopts(kipgate, echo):
     ready = wait_parked(gate)[0]
     gate.kill9()
     gate.start()
+    wait_until(lambda: [i["state"] for i in gate.admin.instances("echo")] == ["ready"], 10, "adopted")
     response = gate.get("/warm")
     assert response.status == 200 and response.one("Server-Timing") is None
     time.sleep(1)
