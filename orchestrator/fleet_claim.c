@@ -146,10 +146,11 @@ void fleet_claims_forget(struct fleet *f, int front)
     }
 }
 
-/* Known and fit to be lent: found before the front came, for whatever reason. */
+/* Known and fit to be lent: found before the front came, for whatever reason. What this run has
+ * started, perhaps again, nobody holds of a former one. */
 static bool can_be_bound(const struct fleet_instance *i)
 {
-    return i && !i->stray &&
+    return i && !i->stray && !i->provisioned &&
            ((i->state == INSTANCE_PROBING && !i->died) || instance_serves(i->state));
 }
 

@@ -501,6 +501,31 @@ START_TEST(what_is_found_stopped_is_taken_from_its_fronts)
 }
 END_TEST
 
+/* A front that is late: it was found stopped, and started again for others. */
+START_TEST(what_was_started_again_is_not_held_of_its_former_life)
+{
+    struct rig *r = rig_closed(2);
+    struct said *probe;
+
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    configure(r);
+    list(r, ENGINE_EXITED);
+    look(r, ENGINE_EXITED);
+    ask(r, 1);
+    answer_code(r, START, 0);
+    look(r, ENGINE_RUNNING);
+    probe = hear(r, PROBE);
+    if (_i == 1) {
+        fleet_probed(r->f, probe->front, probe->instance, r->now_ms);
+        hear(r, GRANT);
+    }
+    claim(r, 0, 1, 0);
+    hear_gone(r, 0);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(what_is_found_ended_is_taken_at_once)
 {
     struct rig *r = rig_closed(1);
@@ -722,6 +747,7 @@ int main(void)
     tcase_add_test(t, claims_are_not_waited_for_long);
     tcase_add_test(t, what_is_held_counts_before_others_are_served);
     tcase_add_test(t, what_is_found_stopped_is_taken_from_its_fronts);
+    tcase_add_loop_test(t, what_was_started_again_is_not_held_of_its_former_life, 0, 2);
     tcase_add_test(t, what_is_found_ended_is_taken_at_once);
     tcase_add_test(t, what_is_said_to_have_died_is_bound_when_it_is_known_to_live);
     tcase_add_test(t, a_use_that_was_not_saved_is_told_by_its_front);
