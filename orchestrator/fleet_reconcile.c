@@ -451,9 +451,26 @@ static void let_go(struct fleet_instance *i)
     fleet_check_emptied(i);
 }
 
+/* The same of what is not found yet. What was being ended goes on to be. */
+static void touch_remembered(struct fleet *f)
+{
+    size_t at = 0;
+    struct kg_str name;
+    void *clock;
+
+    while (kg_map_next(&f->remembered, &at, &name, &clock)) {
+        int64_t *used_ms = clock;
+        if (*used_ms > 0 && *used_ms < f->now_ms)
+            *used_ms = f->now_ms;
+    }
+    fleet_tell_clock(f);
+}
+
 void fleet_hold_adopted(struct fleet *f, bool hold, int64_t now_ms)
 {
     fleet_enter(f, now_ms);
+    if (f->hold && !hold)
+        touch_remembered(f);
     f->hold = hold;
     KG_LIST_EACH_SAFE(it, &f->instances)
     {

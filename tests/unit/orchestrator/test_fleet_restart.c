@@ -79,6 +79,35 @@ START_TEST(what_is_found_paused_is_resumed_while_old_fronts_live)
 END_TEST
 
 /* The last run had begun to end it: it is not taken over, whatever it looks like. */
+/* They may have used it until they ended, whenever it is found. */
+START_TEST(what_is_found_after_old_fronts_ended_begins_when_they_did)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container found;
+
+    r->boxes = 1;
+    snprintf(r->name, sizeof r->name, FOUND);
+    fleet_remember(r->f, FOUND, _i == 0 ? r->now_ms - 100 * SECOND : 0);
+    fleet_hold_adopted(r->f, true, r->now_ms);
+    pass(r, 5 * SECOND);
+    fleet_hold_adopted(r->f, false, r->now_ms);
+    pass(r, 5 * SECOND);
+    found = box(r, 1, FOUND, ENGINE_RUNNING);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    answer_look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), _i == 0 ? "probing" : "stopping");
+    if (_i == 0) {
+        fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+        pass(r, 295 * SECOND - 1);
+        ck_assert_str_eq(state_of(r, 0), "ready");
+        pass(r, 1);
+        ck_assert_str_eq(state_of(r, 0), "stopping");
+    }
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(what_the_last_run_was_ending_is_removed)
 {
     static const enum engine_state states[] = {ENGINE_RUNNING, ENGINE_PAUSED, ENGINE_EXITED};
@@ -260,6 +289,7 @@ int main(void)
     tcase_add_loop_test(t, what_ends_by_the_last_runs_order_fails_nobody, 0, 2);
     tcase_add_loop_test(t, a_sleep_takes_along_what_is_found_after_it, 0, 3);
     tcase_add_test(t, a_sleep_is_over_when_nothing_was_found);
+    tcase_add_loop_test(t, what_is_found_after_old_fronts_ended_begins_when_they_did, 0, 2);
     tcase_add_loop_test(t, what_the_last_run_was_ending_is_removed, 0, 3);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
