@@ -138,6 +138,7 @@ static const struct act {
     {"the engine is lost", act_loses_engine, 7, false},
     {"somebody meddles", engine_meddle, 25, false},
     {"a front lies", front_lies, 55, false},
+    {"a worker ends", engine_worker_ends, 8, false},
 };
 
 static const struct act crash = {"control is killed", act_kills_control, 0, true};

@@ -144,6 +144,7 @@ struct note {    /* of an instance, from the observer */
     int service; /* -1: not configured */
     char name[ENGINE_NAME_BYTES];
     bool current, ready;
+    int64_t state_ms; /* since when it is what it is */
 };
 struct ticket {
     struct kg_list link;
@@ -211,6 +212,7 @@ struct world {
     int64_t kept_ms;       /* the last time that something else than use may have kept instances */
     int64_t front_died_ms; /* a front, last */
     int64_t died_ms;       /* control, last */
+    int64_t listed_ms;     /* it learnt what there is */
     int64_t attached_ms;   /* the last time that fronts found their control */
     uint64_t set_up;       /* struct message_hello */
     struct fronts *talk;   /* control's end of the channels */
@@ -278,9 +280,11 @@ void engine_worker_dies(struct world *w, struct container *c, int code, bool oom
 
 void engine_end(struct world *w);
 void engine_drop_task(struct task *t);
+void engine_drop_list(struct task *t); /* sim_list.c */
 
 /* sim_hands.c */
 void engine_meddle(struct world *w);
+void engine_worker_ends(struct world *w);
 void engine_meddle_early(struct world *w, const struct container *c);
 
 /* sim_control.c */

@@ -252,6 +252,25 @@ static void run_hand_soon(struct world *w, struct task *t)
     control_by_hand(w);
 }
 
+static void run_worker_ends(struct world *w, struct task *t)
+{
+    if (t->other == w->fleet_generation && !w->calm)
+        engine_worker_ends(w);
+}
+
+/* While it looks at what the last run left. */
+static void disturb_adopting(struct world *w)
+{
+    if (w->calm || w->only_crashes)
+        return;
+    if (sim_chance(w, 50))
+        sim_later(w, sim_between(w, 5, 80), run_hand_soon, NULL, 0)->other = w->fleet_generation;
+    if (sim_chance(w, 20))
+        sim_later(w, sim_between(w, 1, 120), run_worker_ends, NULL, 0)->other = w->fleet_generation;
+    if (w->crashy && sim_chance(w, 20))
+        sim_crash_soon(w, 1500);
+}
+
 static int64_t world_clock(void *arg)
 {
     return ((struct world *)arg)->now_ms;
@@ -298,8 +317,7 @@ void control_begins(struct world *w)
     recall(w);
     meet(w);
     engine_attach(w);
-    if (!w->calm && !w->only_crashes && sim_chance(w, 50))
-        sim_later(w, sim_between(w, 5, 80), run_hand_soon, NULL, 0)->other = w->fleet_generation;
+    disturb_adopting(w);
 }
 
 static void run_control_begins(struct world *w, struct task *t)

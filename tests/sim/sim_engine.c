@@ -257,6 +257,20 @@ static enum boot choose_boot(struct world *w, int service)
     return (enum boot)sim_between(w, BOOT_EXITS, BOOT_BAD_COMMAND);
 }
 
+/* Somebody else has the name already, perhaps with all the labels: not with the seal. */
+static void make_foreign(struct world *w, const struct call *call)
+{
+    bool copies = sim_chance(w, 30);
+    const char *owner = copies || sim_chance(w, 50) ? SIM_OWNER : "somebody-else";
+    struct container *c;
+
+    w->counts->conflicts++;
+    c = engine_container_new(w, call->target, owner,
+                             copies ? w->services[call->service].name : "another-service",
+                             copies ? call->spec : "x");
+    c->c.sealed = !copies;
+}
+
 static void do_create(struct world *w, struct call *call)
 {
     struct container *c;
@@ -266,11 +280,8 @@ static void do_create(struct world *w, struct call *call)
         w->engine.no_image_ms[call->service] = w->now_ms;
         return;
     }
-    if (!w->calm && sim_chance(w, 2) && !find(w, call->target)) {
-        w->counts->conflicts++;
-        engine_container_new(w, call->target, sim_chance(w, 50) ? "somebody-else" : SIM_OWNER,
-                             "another-service", "x");
-    }
+    if (!w->calm && sim_chance(w, 2) && !find(w, call->target))
+        make_foreign(w, call);
     if (find(w, call->target)) {
         call->answer.code = KG_ECONFLICT;
         return;
@@ -304,6 +315,7 @@ static void do_start(struct world *w, struct call *call)
     } else if (!engine_give_address(w, c)) {
         call->answer.code = KG_EIO;
     } else {
+        c->by_hand |= call->late && c->c.state == ENGINE_EXITED; /* a life that nobody asked for */
         engine_boot(w, c);
     }
 }
@@ -507,6 +519,14 @@ static void go_wrong(struct world *w, struct call *call, int64_t ms)
         later(w, call, 100000, run_nothing, 0);
 }
 
+/* What is answered was true when it was found out. */
+static int64_t answer_delay(struct world *w)
+{
+    bool slow = !w->calm && !w->only_crashes && sim_chance(w, 3);
+
+    return slow ? sim_between(w, 3, 300) : sim_between(w, 1, 3);
+}
+
 static uint64_t call_new(struct world *w, enum verb verb, const struct config_service *s,
                          const char *target, engine_done *done, void *arg)
 {
@@ -541,7 +561,7 @@ static uint64_t call_new(struct world *w, enum verb verb, const struct config_se
         if (verb == VERB_PULL && ms > 900) /* it may take longer than the service allows */
             w->engine.no_image_ms[call->service] = w->now_ms + ms;
         later(w, call, ms, run_effect, 0);
-        later(w, call, ms + sim_between(w, 1, 3), run_answer, 0);
+        later(w, call, ms + answer_delay(w), run_answer, 0);
     }
     return call->number;
 }
@@ -656,7 +676,8 @@ static void run_state(struct world *w, struct task *t)
     if (!w->fleet || t->other != w->fleet_generation || w->engine.up != (t->number != 0))
         return;
     judge_no_rest(w);
-    w->kept_ms = w->now_ms;
+    if (t->number == 0)
+        w->kept_ms = w->now_ms;
     fleet_engine_state(w->fleet, t->number != 0, "as the simulator says", w->now_ms);
     if (t->number)
         engine_list(w);
@@ -712,57 +733,6 @@ void engine_back(struct world *w)
     say_state(w, true, sim_between(w, 1, 30));
 }
 
-struct snapshot {
-    struct engine_container *all;
-    size_t count;
-    int64_t began_ms;
-    uint64_t generation;
-};
-
-static void run_list_told(struct world *w, struct task *t)
-{
-    struct snapshot *s = t->what;
-
-    if (s->generation == w->fleet_generation && w->engine.up) {
-        w->listed = true;
-        w->engine.list_began_ms = s->began_ms;
-        w->engine.list_told_ms = w->now_ms;
-        fleet_engine_list(w->fleet, s->all, s->count, s->began_ms, w->now_ms);
-    }
-    free(s->all);
-    free(s);
-}
-
-static void run_list(struct world *w, struct task *t)
-{
-    struct snapshot *s = t->what;
-
-    s->all = calloc(w->engine.count + 1, sizeof *s->all);
-    SIM_ASSERT(w, s->all != NULL);
-    for (size_t n = 0; n < w->engine.count; n++) {
-        const struct container *c = &w->engine.containers[n];
-        if (c->c.state == ENGINE_NONE || strcmp(c->c.owner, SIM_OWNER) != 0)
-            continue;
-        s->all[s->count] = c->c;
-        if (sim_chance(w, 50)) { /* a list need not know addresses */
-            s->all[s->count].address = (struct sockaddr_storage){0};
-            s->all[s->count].address_length = 0;
-        }
-        s->count++;
-    }
-    sim_later(w, sim_between(w, 1, w->calm ? 5 : 60), run_list_told, s, 0);
-}
-
-void engine_list(struct world *w)
-{
-    struct snapshot *s = calloc(1, sizeof *s);
-
-    SIM_ASSERT(w, s != NULL);
-    s->began_ms = w->now_ms;
-    s->generation = w->fleet_generation;
-    sim_later(w, sim_between(w, 0, 5), run_list, s, 0);
-}
-
 void engine_begin(struct world *w)
 {
     kg_list_init(&w->engine.open);
@@ -784,9 +754,5 @@ void engine_drop_task(struct task *t)
 {
     if (t->run == run_event)
         free(t->what);
-    if (t->run == run_list || t->run == run_list_told) {
-        struct snapshot *s = t->what;
-        free(s->all);
-        free(s);
-    }
+    engine_drop_list(t);
 }

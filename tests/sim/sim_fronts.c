@@ -283,7 +283,8 @@ static void meet(struct world *w, struct sim_front *f)
     if (!f->away)
         return; /* it is at its end */
     taken = hello(w, f);
-    drop(&f->to_control); /* said to nobody */
+    SIM_ASSERT(w, !taken || f->set_up == w->set_up); /* else it listens where nobody wants it to */
+    drop(&f->to_control);                            /* said to nobody */
     f->run++;
     f->to_control.last_ms = f->to_front.last_ms = 0;
     f->connected = true;

@@ -5,6 +5,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Nobody's hand: a worker ends while it is in service. */
+void engine_worker_ends(struct world *w)
+{
+    size_t first = (size_t)sim_between(w, 0, SIM_MAX_CONTAINERS - 1);
+
+    for (size_t n = 0; w->engine.up && n < w->engine.count; n++) {
+        struct container *c = &w->engine.containers[(first + n) % w->engine.count];
+        if (!c->ours || c->c.state != ENGINE_RUNNING || c->listens_ms > w->now_ms)
+            continue;
+        sim_say(w, "%s ends by itself", c->c.name);
+        engine_worker_dies(w, c, sim_chance(w, 50) ? 0 : 1, sim_chance(w, 20));
+        return;
+    }
+}
+
 /* Somebody starts or removes what we just made. */
 static void run_meddle_early(struct world *w, struct task *t)
 {
@@ -81,14 +96,16 @@ static void meddle_with(struct world *w, struct container *c)
 static void add_foreign(struct world *w)
 {
     char name[64];
-    bool copies = sim_chance(w, 50);
+    bool copies = sim_chance(w, 50), labels = copies && sim_chance(w, 50);
     struct container *c;
 
     if (w->engine.count > SIM_MAX_CONTAINERS / 2)
         return;
     snprintf(name, sizeof name, copies ? "kipgate-svc-0-%010llx" : "other-%llx",
              (unsigned long long)(sim_random(w) & 0xffffffffffu));
-    c = engine_container_new(w, name, copies ? "somebody-else" : SIM_OWNER, "svc-0", "x");
+    c = engine_container_new(w, name, copies && !labels ? "somebody-else" : SIM_OWNER, "svc-0",
+                             labels ? w->services[0].spec : "x");
+    c->c.sealed = !labels; /* all that can be copied */
     c->c.state = ENGINE_RUNNING;
     engine_tell(w, c, ENGINE_EVENT_CREATE);
     engine_tell(w, c, ENGINE_EVENT_START);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define KNOWS_MS 300       /* a front may use a dead address so long after control knew */
+#define ASKED_MS 1000      /* a look takes that long at most */
 #define WAIT_LAST_MS 90000 /* no request waits longer than this without a disturbance */
 #define HEALTHY_MS 3000
 #define LATE_MS 2000
@@ -88,14 +89,19 @@ static void on_changed(void *self, const struct fleet_change *c)
     SIM_ASSERT(w, c->ms >= 0 && c->why && c->why[0]);
     if (at && strcmp(c->from, "absent") == 0) /* news of its death may be of a former life */
         at->lived_before = strcmp(c->to, "creating") != 0 && strcmp(c->to, "pulling") != 0;
+    if (at && strcmp(c->from, "stopped") == 0)
+        at->lived_before = true;
     n->service = strncmp(c->service, "svc-", 4) == 0 ? c->service[4] - '0' : -1;
     snprintf(n->name, sizeof n->name, "%s", c->name);
+    n->state_ms = w->now_ms;
     n->current = is_current(c->to);
     n->ready = strcmp(c->to, "ready") == 0 || strcmp(c->to, "resuming") == 0;
     w->counts->paused += strcmp(c->to, "paused") == 0;
     w->counts->stopped += strcmp(c->to, "stopped") == 0;
     if (at && strcmp(c->from, "resuming") == 0 && strcmp(c->to, "removing") == 0)
         at->by_hand = true; /* given up, and it may resume yet: its exchanges are lost anyway */
+    if (n->ready && strcmp(c->from, "probing") == 0)
+        SIM_ASSERT(w, !at || at->told_ms == 0); /* what is said to have died is not used */
     if (n->ready && at && at->ready_ms == 0)
         at->ready_ms = w->now_ms;
     if (strcmp(c->from, "absent") == 0 && strcmp(c->to, "probing") == 0)
@@ -252,14 +258,19 @@ static void judge_tickets(struct world *w)
 
 /* --- exchanges and what is done to containers: I1, I7, I9 --- */
 
+/* News of its death may be of a former life: the engine is asked. */
+static bool is_being_asked(const struct world *w, const struct container *c)
+{
+    return c->lived_before && (w->now_ms < w->engine.fault_ms || w->now_ms - c->told_ms < ASKED_MS);
+}
+
 void judge_granted(struct world *w, int service, uint64_t instance)
 {
     const struct note *n = note_of(w, instance);
     const struct container *c = engine_named(w, n->name);
 
     SIM_ASSERT(w, n->ready && n->service == service);
-    SIM_ASSERT(w, !c || c->by_hand || c->told_ms == 0 ||
-                      (c->lived_before && w->now_ms < w->engine.fault_ms)); /* it is being asked */
+    SIM_ASSERT(w, !c || c->by_hand || c->told_ms == 0 || is_being_asked(w, c));
 }
 
 bool judge_exchange(struct world *w, struct container *c, const char *name, int service)
@@ -272,7 +283,7 @@ bool judge_exchange(struct world *w, struct container *c, const char *name, int 
         return true;
     }
     if (own && !own->by_hand && own->told_ms != 0)
-        SIM_ASSERT(w, w->now_ms - own->told_ms < KNOWS_MS); /* D8 */
+        SIM_ASSERT(w, w->now_ms - own->told_ms < KNOWS_MS || is_being_asked(w, own)); /* D8 */
     return false;
 }
 
@@ -338,6 +349,22 @@ void judge_create(struct world *w, int service, const char *spec)
 
 /* --- always --- */
 
+/* No more is out than there are slots, whoever lent them; a front that was taken over may say that
+ * it holds as many as there could ever be, once. */
+static void judge_lent(struct world *w)
+{
+    for (uint32_t s = 0; s < SIM_SERVICES; s++) {
+        struct fleet_view views[16];
+        size_t count =
+            w->ids[s] < 0 ? 0 : fleet_view(w->fleet, (uint32_t)w->ids[s], views, 16, w->now_ms);
+        unsigned most = (unsigned)w->most[s];
+        if (w->hostile)
+            most = KG_MAX_CONCURRENCY + (SIM_FRONTS - 1) * most;
+        for (size_t n = 0; n < count && n < 16; n++)
+            SIM_ASSERT(w, views[n].slots_out <= most);
+    }
+}
+
 /* Healthy engine: what is due is gone within a second. */
 static void judge_overdue(struct world *w)
 {
@@ -386,6 +413,8 @@ static void judge_late(struct world *w)
         due_ms += s->idle_timeout_ms;
         if (w->attached_ms + KG_LEASE_LINGER_MS > due_ms)
             due_ms = w->attached_ms + KG_LEASE_LINGER_MS;
+        if (w->listed_ms > due_ms)
+            due_ms = w->listed_ms;
         if (w->now_ms > due_ms + LATE_MS)
             sim_say(w, "%s was used at %lld and due at %lld", c->c.name, (long long)c->used_ms,
                     (long long)due_ms);
@@ -400,6 +429,7 @@ void judge_crash(struct world *w)
         judge_unknown(w); /* both who knew are dead, or the one who had just been told */
     for (size_t n = 0; n < w->engine.count; n++) {
         struct container *c = &w->engine.containers[n];
+        c->lived_before = true;
         if (c->exchanges > 0 || w->now_ms - c->used_ms < UNSAVED_MS)
             c->kept_ms = KG_NEVER / 2; /* until it is used again */
     }
@@ -449,7 +479,8 @@ static void judge_listed(struct world *w)
     while (kg_map_next(&w->notes, &at, &key, &value)) {
         const struct note *n = value;
         const struct container *c = n->ready ? engine_named(w, n->name) : NULL;
-        bool ended = c && (c->c.state == ENGINE_EXITED || c->c.state == ENGINE_NONE);
+        bool ended = c && (c->c.state == ENGINE_EXITED || c->c.state == ENGINE_NONE) &&
+                     n->state_ms < w->engine.list_began_ms;
         if (ended && c->ended_ms < w->engine.list_began_ms)
             sim_say(w, "%s ended at %lld", n->name, (long long)c->ended_ms);
         SIM_ASSERT(w, !ended || c->ended_ms >= w->engine.list_began_ms);
@@ -463,6 +494,7 @@ void judge_now(struct world *w)
     judge_overdue(w); /* each time: what is due for an instant now and then is not overdue */
     if (++w->looks % 16 != 0)
         return;
+    judge_lent(w);
     judge_listed(w);
     judge_late(w);
     judge_clients(w);

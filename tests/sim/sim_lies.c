@@ -59,6 +59,8 @@ void front_claims_falsely(struct world *w, struct sim_front *f)
         MESSAGE_INIT(&m, CLAIM);
         m.instance = sim_random(w);
         m.slots = (uint32_t)(sim_chance(w, 20) ? sim_random(w) : sim_random(w) % 30);
+        if (sim_chance(w, 20))
+            m.slots = KG_MAX_CONCURRENCY;
         m.used_ms = sim_chance(w, 50) ? 0 : w->now_ms + sim_between(w, -10000, 10000);
         memcpy(m.name, w->engine.containers[n].made_name, sizeof m.name);
         push_to_control(w, f, &m, sizeof m);
