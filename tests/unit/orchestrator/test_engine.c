@@ -2,10 +2,7 @@
 /* The engine client against an engine that misbehaves as no real one can be made to: at each stage
  * of connecting, in its event stream, in its lists; and close and cancel from within every
  * callback. */
-#include "base/clock.h"
-#include "fake_peer.h"
-#include "orchestrator/engine_priv.h"
-#include <signal.h>
+#include "engine_case.h"
 
 #define OK_JSON "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 #define PONG "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK"
@@ -14,16 +11,10 @@
     "{\"message\":\"No such image: x:y\"}"
 #define LABELS "{\"io.kipgate.owner\":\"me\",\"io.kipgate.service\":\"a\"}"
 
-static uv_loop_t loop;
-static struct fake_peer peer;
-static struct engine *engine;
-static const struct engine_ops *ops;
-static struct config config;
-
 /* What the fake answers, and what was seen. */
 static const char *ping_answer, *list_body, *events_text, *inspect_answer;
 static bool drip_events, close_in_state, close_in_event, close_in_list;
-static int events, lists, ups, downs, closed, answers;
+static int events, ups, downs, answers;
 static size_t listed;
 static char why[300];
 static struct engine_event last_event;
@@ -102,18 +93,6 @@ static void on_request(struct fake_conn *c, const char *r)
     }
 }
 
-static void on_closed(void *arg)
-{
-    (void)arg;
-    closed++;
-}
-
-static void close_engine(void)
-{
-    engine_close(engine, on_closed, NULL);
-    engine = NULL;
-}
-
 static void on_state(void *arg, bool up, const char *reason)
 {
     (void)arg;
@@ -144,32 +123,18 @@ static void on_list(void *arg, const struct engine_container *all, size_t count,
         close_engine();
 }
 
-static void on_progress(void *arg, const char *service, const char *words)
-{
-    (void)arg;
-    (void)service;
-    (void)words;
-}
-
-static void open_engine(void)
+/* Opens it as the test has set the fake up. */
+static void connect_engine(void)
 {
     static const struct engine_callbacks callbacks = {NULL, on_state, on_event, on_list,
-                                                      on_progress};
-    static char address[128], state_dir[] = "/nonexistent";
-    struct kg_err err = {0};
+                                                      ignore_progress};
 
-    snprintf(address, sizeof address, "unix://%s", peer.path);
-    config = (struct config){.engine = address, .state_dir = state_dir};
-    engine = engine_open(&loop, &config, "me", "key", &callbacks, &err);
-    ck_assert_ptr_nonnull(engine);
-    ops = engine_ops(engine);
+    open_engine(&callbacks);
 }
 
 static void set_up(void)
 {
-    uv_loop_init(&loop);
-    fake_peer_open(&peer, &loop, on_request, NULL);
-    setenv("KIPGATE_REACH", "published", 1);
+    open_peer(on_request, "published");
     ping_answer = PONG;
     list_body = "[]";
     events_text = "";
@@ -178,47 +143,13 @@ static void set_up(void)
     import_answer = NULL;
     creates = imports = 0;
     missing_for_ever = false;
-    events = lists = ups = downs = closed = answers = 0;
+    events = ups = downs = answers = 0;
     listed = 0;
-    kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test");
-}
-
-static void tear_down(void)
-{
-    int64_t end;
-
-    if (engine)
-        close_engine();
-    end = kg_clock_mono_ms() + 5000;
-    while (!closed && kg_clock_mono_ms() < end)
-        uv_run(&loop, UV_RUN_NOWAIT);
-    fake_peer_close(&peer);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    ck_assert_int_eq(closed, 1);
-    ck_assert_int_eq(uv_loop_close(&loop), 0);
-}
-
-static void turn(int ms)
-{
-    int64_t end = kg_clock_mono_ms() + ms;
-
-    while (kg_clock_mono_ms() < end)
-        uv_run(&loop, UV_RUN_NOWAIT);
-}
-
-/* Until *what reaches `wanted`. */
-static void until(const int *what, int wanted)
-{
-    int64_t end = kg_clock_mono_ms() + 10000;
-
-    while (*what < wanted && kg_clock_mono_ms() < end)
-        uv_run(&loop, UV_RUN_NOWAIT);
-    ck_assert_int_ge(*what, wanted);
 }
 
 static void come_up(void)
 {
-    open_engine();
+    connect_engine();
     until(&lists, 1);
     ck_assert_int_eq(ups, 1);
     ck_assert_int_eq(downs, 0);
@@ -274,7 +205,7 @@ static const struct {
 START_TEST(what_is_no_engine_is_down_with_words)
 {
     ping_answer = bad_pings[_i].answer;
-    open_engine();
+    connect_engine();
     until(&downs, 1);
     ck_assert_ptr_nonnull(strstr(why, bad_pings[_i].words));
     turn(300);
@@ -291,7 +222,7 @@ END_TEST
 START_TEST(an_engine_that_is_late_is_given_longer)
 {
     ping_answer = "";
-    open_engine();
+    connect_engine();
     until(&downs, 1);
     ck_assert_str_eq(why, "the engine does not answer");
     ck_assert_int_eq(engine->ping_timeout_ms, 2 * ENGINE_PING_TIMEOUT_MS);
@@ -305,7 +236,7 @@ END_TEST
 START_TEST(the_newest_version_we_know)
 {
     ping_answer = "HTTP/1.1 200 OK\r\nApi-Version: 1.99\r\nContent-Length: 2\r\n\r\nOK";
-    open_engine();
+    connect_engine();
     turn(50);
     ck_assert_uint_eq(engine->api_minor, KG_ENGINE_API_MAX);
 }
@@ -362,7 +293,7 @@ static const char *const bad_lists[] = {"", "{}", "[", "null", "<html>", "[{\"Id
 START_TEST(a_bad_list_is_asked_for_again)
 {
     list_body = bad_lists[_i];
-    open_engine();
+    connect_engine();
     until(&ups, 1);
     turn(100);
     ck_assert_int_eq(lists, 0);
@@ -495,7 +426,7 @@ END_TEST
 START_TEST(verbs_while_down_fail_later_with_words)
 {
     ping_answer = bad_pings[0].answer;
-    open_engine();
+    connect_engine();
     until(&downs, 1);
     ck_assert_uint_gt(ops->start(ops->self, "x", on_done, NULL), 0);
     ck_assert_int_eq(answers, 0);
@@ -669,7 +600,7 @@ START_TEST(close_from_a_callback)
     close_in_event = _i == 1;
     close_in_list = _i == 2;
     events_text = EVENT("start") EVENT("die");
-    open_engine();
+    connect_engine();
     turn(100);
     ck_assert_ptr_null(engine);
     ck_assert_int_le(events, _i == 1 ? 1 : 2);
@@ -678,7 +609,7 @@ END_TEST
 
 START_TEST(close_at_any_moment)
 {
-    open_engine();
+    connect_engine();
     for (int i = 0; i < _i; i++)
         uv_run(&loop, UV_RUN_NOWAIT);
     if (engine_is_up(engine))

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kipgate's own network, against an engine that has one network and refuses what the test wants.
  * The difficulty: it is made in several calls, and each of them may go wrong. */
-#include "base/clock.h"
-#include "fake_peer.h"
-#include "orchestrator/engine_priv.h"
-#include <signal.h>
+#include "engine_case.h"
 
 #define SUBNET "10.9.8.0/29"
 #define GATEWAY "10.9.8.1"
 
-static uv_loop_t loop;
-static struct fake_peer peer;
-static struct engine *engine;
-static const struct engine_ops *ops;
-static struct config config;
 static struct engine_answer last;
-static int lists, closed, answers;
+static int answers;
 
 /* The engine's network. */
 static struct {
@@ -106,41 +98,6 @@ static void on_request(struct fake_conn *c, const char *r)
         say_status(c, "200 OK", "{}");
 }
 
-static void on_closed(void *arg)
-{
-    (void)arg;
-    closed++;
-}
-
-static void on_state(void *arg, bool up, const char *why)
-{
-    (void)arg;
-    (void)up;
-    (void)why;
-}
-
-static void on_event(void *arg, const struct engine_event *event)
-{
-    (void)arg;
-    (void)event;
-}
-
-static void on_list(void *arg, const struct engine_container *all, size_t count, int64_t began_ms)
-{
-    (void)arg;
-    (void)all;
-    (void)count;
-    (void)began_ms;
-    lists++;
-}
-
-static void on_progress(void *arg, const char *service, const char *words)
-{
-    (void)arg;
-    (void)service;
-    (void)words;
-}
-
 static void on_answer(void *arg, const struct engine_answer *a)
 {
     (void)arg;
@@ -148,49 +105,22 @@ static void on_answer(void *arg, const struct engine_answer *a)
     answers++;
 }
 
-static void until(const int *what, int wanted)
-{
-    int64_t end = kg_clock_mono_ms() + 10000;
-
-    while (*what < wanted && kg_clock_mono_ms() < end)
-        uv_run(&loop, UV_RUN_NOWAIT);
-    ck_assert_int_ge(*what, wanted);
-}
-
 /* Connects to the engine as the test has set it up. */
 static void come_up(void)
 {
-    static const struct engine_callbacks callbacks = {NULL, on_state, on_event, on_list,
-                                                      on_progress};
-    static char address[128], state_dir[] = "/nonexistent";
-    struct kg_err err = {0};
+    static const struct engine_callbacks callbacks = {NULL, ignore_state, ignore_event, count_list,
+                                                      ignore_progress};
 
-    snprintf(address, sizeof address, "unix://%s", peer.path);
-    config = (struct config){.engine = address, .state_dir = state_dir};
-    engine = engine_open(&loop, &config, "me", "key", &callbacks, &err);
-    ck_assert_ptr_nonnull(engine);
-    ops = engine_ops(engine);
+    open_engine(&callbacks);
     until(&lists, 1);
 }
 
 static void set_up(void)
 {
-    uv_loop_init(&loop);
-    fake_peer_open(&peer, &loop, on_request, NULL);
-    setenv("KIPGATE_REACH", "address", 1);
-    kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test");
-    lists = closed = answers = 0;
+    open_peer(on_request, "address");
+    answers = 0;
     memset(&net, 0, sizeof net);
     start_says = "{\"message\":\"Address already in use\"}";
-}
-
-static void tear_down(void)
-{
-    engine_close(engine, on_closed, NULL);
-    until(&closed, 1);
-    fake_peer_close(&peer);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    ck_assert_int_eq(uv_loop_close(&loop), 0);
 }
 
 /* Has a container made; gives its address's last number, 0: the engine chooses. */

@@ -2,10 +2,7 @@
 /* Pulls that are shared, against an engine that says of a pull what the test wants, when it wants
  * it. The difficulty: each who waits has a deadline of its own, and may leave or close the engine
  * from within its answer. */
-#include "base/clock.h"
-#include "fake_peer.h"
-#include "orchestrator/engine_priv.h"
-#include <signal.h>
+#include "engine_case.h"
 
 #define OK_STREAM "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 #define OK_EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
@@ -22,13 +19,8 @@ struct waiting {
     struct engine_answer answer;
 };
 
-static uv_loop_t loop;
-static struct fake_peer peer;
-static struct engine *engine;
-static const struct engine_ops *ops;
-static struct config config;
 static struct waiting waiting[WAITING];
-static int lists, pulls, told, closed;
+static int pulls, told;
 static bool close_in_answer, cancel_in_answer;
 static char last_told[100];
 
@@ -71,40 +63,6 @@ static void on_request(struct fake_conn *c, const char *r)
     }
 }
 
-static void on_closed(void *arg)
-{
-    (void)arg;
-    closed++;
-}
-
-static void close_engine(void)
-{
-    engine_close(engine, on_closed, NULL);
-    engine = NULL;
-}
-
-static void on_state(void *arg, bool up, const char *why)
-{
-    (void)arg;
-    (void)up;
-    (void)why;
-}
-
-static void on_event(void *arg, const struct engine_event *event)
-{
-    (void)arg;
-    (void)event;
-}
-
-static void on_list(void *arg, const struct engine_container *all, size_t count, int64_t began_ms)
-{
-    (void)arg;
-    (void)all;
-    (void)count;
-    (void)began_ms;
-    lists++;
-}
-
 static void on_progress(void *arg, const char *service, const char *words)
 {
     (void)arg;
@@ -112,53 +70,16 @@ static void on_progress(void *arg, const char *service, const char *words)
     snprintf(last_told, sizeof last_told, "%s %s", service, words);
 }
 
-/* Until *what reaches `wanted`. */
-static void until(const int *what, int wanted)
-{
-    int64_t end = kg_clock_mono_ms() + 10000;
-
-    while (*what < wanted && kg_clock_mono_ms() < end)
-        uv_run(&loop, UV_RUN_NOWAIT);
-    ck_assert_int_ge(*what, wanted);
-}
-
-static void turn(int ms)
-{
-    int64_t end = kg_clock_mono_ms() + ms;
-
-    while (kg_clock_mono_ms() < end)
-        uv_run(&loop, UV_RUN_NOWAIT);
-}
-
 static void set_up(void)
 {
-    static const struct engine_callbacks callbacks = {NULL, on_state, on_event, on_list,
+    static const struct engine_callbacks callbacks = {NULL, ignore_state, ignore_event, count_list,
                                                       on_progress};
-    static char address[128], state_dir[] = "/nonexistent";
-    struct kg_err err = {0};
 
-    uv_loop_init(&loop);
-    fake_peer_open(&peer, &loop, on_request, NULL);
-    setenv("KIPGATE_REACH", "published", 1);
-    kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test");
-    lists = pulls = told = closed = 0;
+    open_peer(on_request, "published");
+    pulls = told = 0;
     close_in_answer = cancel_in_answer = false;
-    snprintf(address, sizeof address, "unix://%s", peer.path);
-    config = (struct config){.engine = address, .state_dir = state_dir};
-    engine = engine_open(&loop, &config, "me", "key", &callbacks, &err);
-    ck_assert_ptr_nonnull(engine);
-    ops = engine_ops(engine);
+    open_engine(&callbacks);
     until(&lists, 1);
-}
-
-static void tear_down(void)
-{
-    if (engine)
-        close_engine();
-    until(&closed, 1);
-    fake_peer_close(&peer);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    ck_assert_int_eq(uv_loop_close(&loop), 0);
 }
 
 static void on_answer(void *arg, const struct engine_answer *a)
