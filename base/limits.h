@@ -63,6 +63,7 @@
 /* Between control and its fronts. */
 #define KG_MAX_MESSAGE_BYTES 2048
 #define KG_CONTROL_AWAY_MS 30000    /* a front without control waits so long for another one */
+#define KG_FRONT_READY_MS 10000     /* from a front's start to its word that it is ready */
 #define KG_MAX_CHANNEL_QUEUE 131072 /* messages waiting for a peer that does not read */
 
 /* The engine. */

@@ -18,7 +18,8 @@
 
 #define PAUSE_LAST_MS 5000
 #define PAUSE_FIRST_MS 50
-#define LIVED_LONG_MS 10000 /* a front that lived so long is started again at once */
+#define LIVED_LONG_MS 10000 /* a front that served so long is started again at once */
+#define READY_TICKS 4       /* the deadline is no single one: see arm_deadline */
 #define LIVE_FDS (FRONT_FD_LISTENERS + KG_MAX_LISTEN + 1)
 
 static void session_start(struct front_session *s);
@@ -60,9 +61,9 @@ static void on_again(uv_timer_t *t)
 
 static void session_pause(struct front_session *s)
 {
-    if (kg_clock_mono_ms() - s->started_ms > LIVED_LONG_MS)
+    if (kg_clock_mono_ms() - s->ready_ms > LIVED_LONG_MS)
         s->pause_ms = 0;
-    uv_timer_start(&s->again, on_again, (uint64_t)s->pause_ms, 0);
+    uv_timer_start(&s->timer, on_again, (uint64_t)s->pause_ms, 0);
     s->pause_ms = s->pause_ms ? s->pause_ms * 2 : PAUSE_FIRST_MS;
     if (s->pause_ms > PAUSE_LAST_MS)
         s->pause_ms = PAUSE_LAST_MS;
@@ -125,6 +126,31 @@ void fronts_distrust(struct front_session *s, const char *why)
     KG_LOG(KG_LOG_ERROR, "front-distrusted", KG_FN("front", s->index), KG_F("why", why));
     on_lost(s);
 }
+
+/* --- a deadline to be ready ----------------------------------------------------------------- */
+
+static void on_ready_tick(uv_timer_t *t)
+{
+    struct front_session *s = t->data;
+
+    if (!s->ready && --s->ticks > 0)
+        return;
+    uv_timer_stop(t);
+    if (s->channel && !s->ready)
+        fronts_distrust(s, "it hangs at its start");
+}
+
+/* In parts, each of which needs a turn of the loop: where control itself stood still, what a front
+ * has said meanwhile is heard before the last of them. */
+static void arm_deadline(struct front_session *s)
+{
+    uint64_t part_ms = KG_FRONT_READY_MS / READY_TICKS;
+
+    s->ticks = READY_TICKS;
+    uv_timer_start(&s->timer, on_ready_tick, part_ms, part_ms);
+}
+
+/* --- processes ------------------------------------------------------------------------------- */
 
 static void on_process_closed(uv_handle_t *h)
 {
@@ -216,6 +242,7 @@ static int spawn(struct front_session *s, int channel)
 
 static void begin(struct front_session *s)
 {
+    arm_deadline(s);
     fronts_tell_tls(s);
     fronts_tell_config(s);
     fleet_front_up(s->fronts->fleet, s->index, kg_clock_mono_ms());
@@ -225,7 +252,7 @@ static void session_start(struct front_session *s)
 {
     int pair[2], rc;
 
-    s->started_ms = kg_clock_mono_ms();
+    s->ready_ms = KG_NEVER;
     s->run++;
     if (kg_channel_pair(pair) != 0) {
         KG_LOG(KG_LOG_ERROR, "front-not-started", KG_F("why", strerror(errno)));
@@ -254,7 +281,7 @@ static bool session_attach(struct front_session *s)
 
     if (a->channel < 0)
         return false;
-    s->started_ms = kg_clock_mono_ms();
+    s->ready_ms = KG_NEVER;
     s->run++;
     s->pid = a->pid;
     s->pid_fd = (int)syscall(SYS_pidfd_open, s->pid, 0);
@@ -283,8 +310,8 @@ static int session_init(struct fronts *f, size_t index, struct kg_err *err)
     s->fronts = f;
     s->index = (int)index;
     kg_buf_init(&s->body, 0);
-    uv_timer_init(f->params.loop, &s->again);
-    s->again.data = s;
+    uv_timer_init(f->params.loop, &s->timer);
+    s->timer.data = s;
     s->pid_fd = -1;
     s->stats_fd = a->channel >= 0 ? a->stats : memfd_create("kipgate-counters", MFD_CLOEXEC);
     s->door_fd = a->channel >= 0 ? a->door : state_attach_listen(f->params.state, index);
@@ -382,7 +409,7 @@ static void end(struct fronts *f)
 {
     f->ending = true;
     for (size_t i = 0; i < f->count; i++)
-        uv_timer_stop(&f->sessions[i].again);
+        uv_timer_stop(&f->sessions[i].timer);
 }
 
 void fronts_drain(struct fronts *f)
@@ -430,6 +457,6 @@ void fronts_free(struct fronts *f, void (*on_closed)(void *arg), void *arg)
         close(s->stats_fd);
         if (s->door_fd >= 0)
             close(s->door_fd);
-        uv_close((uv_handle_t *)&s->again, on_timer_closed);
+        uv_close((uv_handle_t *)&s->timer, on_timer_closed);
     }
 }

@@ -13,7 +13,8 @@ struct front_session {
     int index;
     uint32_t run; /* how many processes this place has had */
     uv_process_t process;
-    uv_timer_t again; /* starts the next one after a pause */
+    uv_timer_t timer; /* starts the next one after a pause; ends one that hangs at its start */
+    int ticks;        /* of that deadline, until it is over */
     struct kg_channel *channel;
     struct proxy_stats *stats;
     int stats_fd, door_fd; /* door: where the front accepts the control after us; -1: none */
@@ -21,7 +22,7 @@ struct front_session {
     bool attached; /* a front of an earlier control: `pid_fd` stands for it, not `process` */
     int pid_fd;
     pid_t pid;
-    int64_t started_ms, pause_ms;
+    int64_t ready_ms, pause_ms; /* ready: KG_NEVER until it says so */
     uint64_t last_ticket;
     struct kg_buf body;                 /* of an admin request that is being told */
     struct message_admin_request admin; /* its head; request 0: none */

@@ -369,6 +369,8 @@ void fronts_on_message(void *arg, const void *bytes, size_t n)
     }
     switch ((enum message_type)head->type) {
     case MESSAGE_READY: /* behind its claims */
+        if (!s->ready)
+            s->ready_ms = kg_clock_mono_ms();
         s->ready = true;
         fleet_claims_end(s->fronts->fleet, s->index, kg_clock_mono_ms());
         return;

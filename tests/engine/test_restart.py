@@ -13,6 +13,7 @@ import pytest
 
 from harness import echo as worker
 from harness import proc, raw, seal, settings
+from harness.calls import child_stops
 from harness.echo import Dump, get
 from harness.load import WarmLoad
 from harness.waiting import Background, together, wait_until
@@ -398,6 +399,25 @@ def test_killed_front_is_replaced_and_only_its_own_exchanges_are_lost(kipgate, e
     assert len(gate.witness.actions("create")) == 1
     for _ in range(20):
         assert gate.get("/").status == 200
+
+
+def test_front_that_hangs_at_its_start_is_replaced(kipgate, echo):
+    """Stopped before it is ready, it is given up after its deadline, and the next one serves whoever
+    came to its sockets meanwhile; the other front serves all the time."""
+    gate = kipgate({"echo": echo(idle_timeout="10m")}, config={"fronts": 2})
+    assert gate.get("/").status == 200
+    first, second = gate.fronts()
+    with child_stops(gate.process.pid, "seccomp") as hangs:
+        os.kill(second, signal.SIGKILL)
+        hung = wait_until(hangs, 10, "a front that hangs")
+    began = time.monotonic()
+    waiting = [Background(gate.get, "/", timeout=60) for _ in range(8)]
+    assert gate.admin.status("/readyz") == 503
+    distrusted = gate.wait_log(30, event="front-distrusted")
+    assert distrusted["why"] == "it hangs at its start" and time.monotonic() - began > 5
+    wait_until(lambda: gate.admin.status("/readyz") == 200, 10, "a front that is ready")
+    assert {task.result(20).status for task in waiting} == {200}
+    assert not proc.alive(hung) and len(gate.fronts()) == 2 and gate.fronts()[0] == first
 
 
 def test_leases_of_a_killed_front_are_void(kipgate, echo):

@@ -59,3 +59,28 @@ def counted(pid):
             process.wait(10)
             process.stderr.close()
         calls._read(path.read_text())
+
+
+@contextlib.contextmanager
+def child_stops(pid, name):
+    """The next child of that process is stopped before its first call of that name, and stays so;
+    inside one waits for that: gives its process id."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "calls"
+        inject = f"inject={name}:signal=STOP:when=1"
+        words = ["-f", "-e", f"trace={name}", "-e", inject, "-p", str(pid), "-o", str(path)]
+        process = subprocess.Popen(["strace", *words], stderr=subprocess.PIPE, text=True)
+        said = process.stderr.readline()
+        assert "attached" in said, f"strace: {said}"
+        try:
+            yield lambda: _stopped(path.read_text())
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(10)
+            process.stderr.close()
+
+
+def _stopped(text):
+    """Who stopped; 0: nobody yet."""
+    found = re.search(r"^(\d+) --- stopped by SIGSTOP", text, re.M)
+    return int(found[1]) if found else 0
