@@ -17,6 +17,7 @@
 #define LABEL_SANDBOX "io.kipgate.sandbox"
 #define LABEL_MADE_OF "io.kipgate.made-of"
 #define LABEL_SEAL "io.kipgate.seal"
+#define LABEL_TERSE_SEAL "io.kipgate.terse-seal"
 #define LABEL_ADDRESSES "io.kipgate.addresses" /* of a network: who chooses those on it */
 #define ADDRESSES_OURS "chosen"
 #define LABEL_PREFIX "io.kipgate."
@@ -154,7 +155,7 @@ int engine_seal_labels(struct json *labels, const char *name, const char *image,
 /* Sets c->sealed by its name and labels alone... */
 void engine_seal_check(const char *key, struct engine_container *c);
 /* ... and takes it back where what was inspected is made of something else. */
-void engine_seal_compare(const struct json *inspect, struct engine_container *c);
+void engine_seal_compare(const char *key, const struct json *inspect, struct engine_container *c);
 
 /* --- the client --------------------------------------------------------------------------- */
 

@@ -16,6 +16,25 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Podman (4.3 was looked at) tells less, and other things, than what a container was made with: no
+ * permissions of devices, no added capability that all containers have anyway, volumes without a
+ * name under a random one, and of an image that was asked for by its digest a name. So there is a
+ * terse form beside the whole one, which leaves these out. Only what Podman says is held against
+ * it: another engine must tell all. */
+struct form {
+    void (*put_bind)(struct kg_buf *out, const struct json *item);
+    void (*put_capability)(struct kg_buf *out, const struct json *item);
+    void (*put_device)(struct kg_buf *out, const struct json *item);
+    bool image;
+};
+
+/* Docker knows no such words. */
+static bool is_terse(const struct json *host)
+{
+    return strcmp(json_string(json_get(host, "PidMode"), ""), "private") == 0 &&
+           strcmp(json_string(json_get(host, "UTSMode"), ""), "private") == 0;
+}
+
 /* One line of a list, in an order of its own; `put` writes an item, or nothing. */
 static void put_list(struct kg_buf *out, const char *name, const struct json *list,
                      void (*put)(struct kg_buf *out, const struct json *item))
@@ -67,6 +86,16 @@ static void put_bind(struct kg_buf *out, const struct json *item)
     kg_buf_puts(out, read_only ? ":ro" : ":rw");
 }
 
+/* Not those whose name is the engine's own: 64 hexadecimal digits. */
+static void put_named_bind(struct kg_buf *out, const struct json *item)
+{
+    const char *bind = json_string(item, "");
+    size_t n = strspn(bind, "0123456789abcdef");
+
+    if (n != 64 || bind[n] != ':')
+        put_bind(out, item);
+}
+
 /* With or without its prefix, in any case. */
 static void put_capability(struct kg_buf *out, const struct json *item)
 {
@@ -78,12 +107,37 @@ static void put_capability(struct kg_buf *out, const struct json *item)
         kg_buf_printf(out, "%c", name.p[i] >= 'a' && name.p[i] <= 'z' ? name.p[i] - 32 : name.p[i]);
 }
 
-static void put_device(struct kg_buf *out, const struct json *item)
+/* Not those that a container has if nobody says anything. */
+static void put_rare_capability(struct kg_buf *out, const struct json *item)
+{
+    static const char *const usual[] = {
+        "AUDIT_WRITE",      "CHOWN",   "DAC_OVERRIDE", "FOWNER", "FSETID",  "KILL",   "MKNOD",
+        "NET_BIND_SERVICE", "NET_RAW", "SETFCAP",      "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"};
+    struct kg_buf name;
+    bool rare = true;
+
+    kg_buf_init(&name, MAX_TEXT_BYTES);
+    put_capability(&name, item);
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+        rare &= !kg_str_eq(kg_buf_str(&name), kg_str_of(usual[i]));
+    if (rare)
+        kg_buf_append(out, name.data, name.len);
+    if (name.error)
+        out->error = name.error;
+    kg_buf_fini(&name);
+}
+
+static void put_device_paths(struct kg_buf *out, const struct json *item)
 {
     kg_buf_puts(out, json_string(json_get(item, "PathOnHost"), ""));
     kg_buf_puts(out, ":");
     kg_buf_puts(out, json_string(json_get(item, "PathInContainer"), ""));
     kg_buf_puts(out, ":");
+}
+
+static void put_device(struct kg_buf *out, const struct json *item)
+{
+    put_device_paths(out, item);
     kg_buf_puts(out, json_string(json_get(item, "CgroupPermissions"), ""));
 }
 
@@ -125,23 +179,39 @@ static void put_image(struct kg_buf *out, const char *image)
                   strchr(slash ? slash : image, ':') || strchr(image, '@') ? "" : ":latest");
 }
 
+static const struct form whole = {put_bind, put_capability, put_device, true};
+static const struct form terse = {put_named_bind, put_rare_capability, put_device_paths, true};
+static const struct form terse_by_digest = {put_named_bind, put_rare_capability, put_device_paths,
+                                            false};
+
+/* "NAME@DIGEST", or an id. */
+static bool is_by_digest(const char *image)
+{
+    const char *hex = strncmp(image, "sha256:", 7) == 0 ? image + 7 : image;
+    size_t n = strspn(hex, "0123456789abcdef");
+
+    return strchr(image, '@') || (hex[n] == '\0' && n >= 12 && n <= 64);
+}
+
 /* What its image and HostConfig let it do; what a limit is worth may change in a life. */
-static int fingerprint(const char *image, const struct json *host, char out[65])
+static int fingerprint(const struct form *form, const char *image, const struct json *host,
+                       char out[65])
 {
     struct kg_buf text;
     int rc;
 
     kg_buf_init(&text, MAX_TEXT_BYTES);
-    put_image(&text, image);
+    if (form->image)
+        put_image(&text, image);
     kg_buf_puts(&text, json_bool(json_get(host, "Privileged"), false) ? "privileged\n" : "\n");
     put_mode(&text, "NetworkMode", host);
     put_mode(&text, "PidMode", host);
     put_mode(&text, "IpcMode", host);
     put_mode(&text, "UTSMode", host);
     put_mode(&text, "UsernsMode", host);
-    put_list(&text, "binds", json_get(host, "Binds"), put_bind);
-    put_list(&text, "caps", json_get(host, "CapAdd"), put_capability);
-    put_list(&text, "devices", json_get(host, "Devices"), put_device);
+    put_list(&text, "binds", json_get(host, "Binds"), form->put_bind);
+    put_list(&text, "caps", json_get(host, "CapAdd"), form->put_capability);
+    put_list(&text, "devices", json_get(host, "Devices"), form->put_device);
     put_list(&text, "options", json_get(host, "SecurityOpt"), put_loosening);
     put_list(&text, "mounts", json_get(host, "Mounts"), put_any);
     put_list(&text, "from", json_get(host, "VolumesFrom"), put_any);
@@ -170,6 +240,23 @@ static int seal_of(const char *key, const struct engine_container *c, char out[6
     return rc;
 }
 
+/* The same over the terse form, where that is another one. */
+static int seal_tersely(struct json *labels, struct engine_container c, const char *image,
+                        const struct json *host, const char *key)
+{
+    const struct form *form = is_by_digest(image) ? &terse_by_digest : &terse;
+    char made_of[65], seal[65];
+    int rc = fingerprint(form, image, host, made_of);
+
+    if (rc != 0 || strcmp(made_of, c.made_of) == 0)
+        return rc;
+    memcpy(c.made_of, made_of, sizeof c.made_of);
+    rc = seal_of(key, &c, seal);
+    if (rc == 0)
+        json_set_string(labels, LABEL_TERSE_SEAL, seal);
+    return rc;
+}
+
 int engine_seal_labels(struct json *labels, const char *name, const char *image,
                        const struct json *host, const struct engine_ground *g)
 {
@@ -184,9 +271,11 @@ int engine_seal_labels(struct json *labels, const char *name, const char *image,
     kg_str_copy(c.service, sizeof c.service,
                 kg_str_of(json_string(json_get(labels, LABEL_SERVICE), "")));
     kg_str_copy(c.spec, sizeof c.spec, kg_str_of(json_string(json_get(labels, LABEL_SPEC), "")));
-    rc = fingerprint(image, host, c.made_of);
+    rc = fingerprint(&whole, image, host, c.made_of);
     if (rc == 0)
         rc = seal_of(g->key, &c, seal);
+    if (rc == 0)
+        rc = seal_tersely(labels, c, image, host, g->key);
     if (rc != 0)
         return rc;
     json_set_string(labels, LABEL_MADE_OF, c.made_of);
@@ -201,12 +290,37 @@ void engine_seal_check(const char *key, struct engine_container *c)
     c->sealed = c->id[0] && seal_of(key, c, seal) == 0 && digest_equal(seal, c->seal);
 }
 
-void engine_seal_compare(const struct json *inspect, struct engine_container *c)
+/* What it is made of, in that form, is what its terse seal is for. */
+static bool is_sealed_tersely(const char *key, struct engine_container c, const char *made_of,
+                              const struct json *labels)
 {
+    char seal[65], told[65] = "";
+
+    memcpy(c.made_of, made_of, sizeof c.made_of);
+    kg_str_copy(told, sizeof told, kg_str_of(json_string(json_get(labels, LABEL_TERSE_SEAL), "")));
+    return seal_of(key, &c, seal) == 0 && digest_equal(seal, told);
+}
+
+static bool is_made_so(const char *key, const struct json *inspect,
+                       const struct engine_container *c)
+{
+    const char *image = json_string(json_path(inspect, "Config.Image"), "");
+    const struct json *host = json_get(inspect, "HostConfig");
+    const struct json *labels = json_path(inspect, "Config.Labels");
     char made_of[65];
 
-    c->sealed = c->sealed &&
-                fingerprint(json_string(json_path(inspect, "Config.Image"), ""),
-                            json_get(inspect, "HostConfig"), made_of) == 0 &&
-                strcmp(made_of, c->made_of) == 0;
+    if (fingerprint(&whole, image, host, made_of) == 0 && strcmp(made_of, c->made_of) == 0)
+        return true;
+    if (!is_terse(host))
+        return false;
+    if (fingerprint(&terse, image, host, made_of) == 0 &&
+        (strcmp(made_of, c->made_of) == 0 || is_sealed_tersely(key, *c, made_of, labels)))
+        return true;
+    return fingerprint(&terse_by_digest, image, host, made_of) == 0 &&
+           is_sealed_tersely(key, *c, made_of, labels);
+}
+
+void engine_seal_compare(const char *key, const struct json *inspect, struct engine_container *c)
+{
+    c->sealed = c->sealed && is_made_so(key, inspect, c);
 }

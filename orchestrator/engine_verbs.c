@@ -122,7 +122,7 @@ static void take_inspect(struct op *op, const struct json *n)
 
     engine_parse_inspect(n, c);
     engine_seal_check(e->key, c);
-    engine_seal_compare(n, c);
+    engine_seal_compare(e->key, n, c);
     if (op->asks_sandbox)
         engine_parse_ip(n, e->reach.network, c);
     if (op->socket && engine_socket_path(e, c->name, op->socket, path, sizeof path))

@@ -37,7 +37,7 @@ static struct engine_container inspected(const char *name, const struct json *la
     json_set(root, "HostConfig", parse(host));
     engine_parse_inspect(root, &c);
     engine_seal_check(KEY, &c);
-    engine_seal_compare(root, &c);
+    engine_seal_compare(KEY, root, &c);
     kg_buf_fini(&text);
     json_free(root);
     return c;
@@ -106,6 +106,8 @@ START_TEST(what_is_made_of_something_else_is_not)
         "{" BINDS "," DEVICE ",\"CapAdd\":[\"NET_RAW\",\"CHOWN\",\"SYS_ADMIN\"]}",
         "{" BINDS "," DEVICE "}",
         "{" BINDS "," CAPS "}",
+        "{" BINDS "," CAPS ",\"Devices\":[{\"PathOnHost\":\"/dev/null\","
+        "\"PathInContainer\":\"/dev/null\",\"CgroupPermissions\":\"r\"}]}",
         "{" CAPS "," DEVICE "}",
         "{" CAPS "," DEVICE ",\"Binds\":[\"/a:/x\",\"/b:/y\"]}",
         "{" CAPS "," DEVICE ",\"Binds\":[\"/a:/x\",\"/b:/y:ro\",\"/:/z\"]}",
@@ -119,13 +121,6 @@ START_TEST(what_is_made_of_something_else_is_not)
     ck_assert(!holds(NAME, "evil", HOST));
     ck_assert(!holds(NAME, "nginx:1", HOST));
     ck_assert(!holds(NAME, "", HOST));
-}
-END_TEST
-
-START_TEST(a_copy_of_the_labels_is_not_ours)
-{
-    ck_assert(!holds("kipgate-a-0123456780", "nginx", HOST));
-    ck_assert(!holds("", "nginx", HOST));
 }
 END_TEST
 
@@ -147,6 +142,127 @@ static struct json *changed(const struct json *labels, const char *name, bool va
     kg_buf_fini(&text);
     return other;
 }
+
+/* --- Podman, in the words of 4.3.1 -------------------------------------------------------- */
+
+#define RANDOM "22f705ce75845ee0d0c5b0da428d25bfcbcfe8de95c5949537096fa31222ea62"
+#define P_WORDS                                                                                    \
+    "\"Privileged\":false,\"NetworkMode\":\"bridge\",\"IpcMode\":\"shareable\","                   \
+    "\"UsernsMode\":\"\",\"CapDrop\":[\"AUDIT_WRITE\",\"MKNOD\"],"                                 \
+    "\"SecurityOpt\":[\"no-new-privileges\"],\"VolumesFrom\":null,"
+#define P_MODES "\"PidMode\":\"private\",\"UTSMode\":\"private\","
+#define P_BINDS                                                                                    \
+    "\"Binds\":[\"/a:/x:rw,rprivate,rbind\",\"/b:/y:ro,rprivate,rbind\","                          \
+    "\"" RANDOM ":/v:rprivate,rw,nodev,exec,nosuid,rbind\"],"
+#define P_CAPS "\"CapAdd\":[\"NET_ADMIN\"],"
+#define P_DEVICE                                                                                   \
+    "\"Devices\":[{\"PathOnHost\":\"/dev/null\",\"PathInContainer\":\"/dev/null\","                \
+    "\"CgroupPermissions\":\"\"}]"
+#define P_ALL "{" P_WORDS P_MODES P_BINDS P_CAPS P_DEVICE "}"
+
+#define P_MADE                                                                                     \
+    "{\"NetworkMode\":\"kipgate-1\",\"Binds\":[\"/b:/y:ro\",\"/a:/x\"],"                           \
+    "\"CapAdd\":[\"NET_BIND_SERVICE\",\"cap_net_admin\"],\"CapDrop\":[\"ALL\"],"                   \
+    "\"SecurityOpt\":[\"no-new-privileges\"],\"Devices\":[{\"PathOnHost\":\"/dev/null\","          \
+    "\"PathInContainer\":\"/dev/null\",\"CgroupPermissions\":\"r\"}]}"
+
+/* Made of that image and P_MADE, and inspected as the second one and that HostConfig. */
+static bool podman_holds(const char *image, const char *told_image, const char *told)
+{
+    struct json *labels = labels_made(KEY, image, P_MADE);
+    bool sealed = inspected(NAME, labels, told_image, told).sealed;
+
+    json_free(labels);
+    return sealed;
+}
+
+#define PODMANS_NAME "docker.io/library/nginx:latest"
+#define DIGEST "66533f84b191c8e96658c9d241fd6605b8ac3ff0345735fd3a5cdb8d691beafb"
+
+START_TEST(what_we_made_is_ours_in_the_words_of_podman)
+{
+    ck_assert(podman_holds("nginx", PODMANS_NAME, P_ALL));
+    ck_assert(podman_holds("nginx@sha256:" DIGEST, PODMANS_NAME, P_ALL));
+    ck_assert(podman_holds("sha256:" DIGEST, PODMANS_NAME, P_ALL));
+    ck_assert(podman_holds("66533f84b191", PODMANS_NAME, P_ALL));
+    ck_assert(podman_holds("localhost/a:1", "localhost/a:1", P_ALL));
+}
+END_TEST
+
+/* An image whose volume has no name, and nothing else: there the whole form is the terse one. */
+START_TEST(podmans_volumes_without_a_name_are_nobodys)
+{
+    struct json *labels = labels_made(KEY, "nginx", "{}");
+
+    ck_assert_ptr_null(json_get(labels, LABEL_TERSE_SEAL));
+    ck_assert(inspected(NAME, labels, PODMANS_NAME,
+                        "{" P_WORDS P_MODES "\"Binds\":[\"" RANDOM ":/v:rw,rbind\"]}")
+                  .sealed);
+    json_free(labels);
+}
+END_TEST
+
+START_TEST(podman_must_tell_what_takes_a_wall_away)
+{
+    static const char *const hosts[] = {
+        "{\"Privileged\":true," P_MODES P_BINDS P_CAPS P_DEVICE "}",
+        "{\"NetworkMode\":\"host\"," P_MODES P_BINDS P_CAPS P_DEVICE "}",
+        "{" P_WORDS "\"PidMode\":\"host\",\"UTSMode\":\"private\"," P_BINDS P_CAPS P_DEVICE "}",
+        "{" P_WORDS "\"PidMode\":\"private\",\"UTSMode\":\"host\"," P_BINDS P_CAPS P_DEVICE "}",
+        "{" P_WORDS P_MODES P_BINDS "\"CapAdd\":[\"NET_ADMIN\",\"SYS_ADMIN\"]," P_DEVICE "}",
+        "{" P_WORDS P_MODES P_BINDS P_CAPS "\"Devices\":[]}",
+        "{" P_WORDS P_MODES P_BINDS P_CAPS "\"Devices\":[{\"PathOnHost\":\"/dev/sda\","
+        "\"PathInContainer\":\"/dev/null\",\"CgroupPermissions\":\"\"}]}",
+        "{" P_WORDS P_MODES P_CAPS P_DEVICE "}",
+        "{" P_WORDS P_MODES P_CAPS P_DEVICE ",\"Binds\":[\"/a:/x:rw\",\"/b:/y:rw\"]}",
+        "{" P_WORDS P_MODES P_CAPS P_DEVICE ",\"Binds\":[\"/a:/x:rw\",\"/b:/y:ro\",\"" RANDOM
+        "0:/z:rw\"]}",
+        "{" P_WORDS P_MODES P_CAPS P_DEVICE ",\"Binds\":[\"/a:/x:rw\",\"/b:/y:ro\",\"/" RANDOM
+        ":/z:rw\"]}",
+        "{" P_MODES P_BINDS P_CAPS P_DEVICE ",\"SecurityOpt\":[\"seccomp=unconfined\"]}",
+    };
+
+    for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++)
+        ck_assert_msg(!podman_holds("nginx", PODMANS_NAME, hosts[i]), "%s", hosts[i]);
+    ck_assert(!podman_holds("nginx", "docker.io/library/evil:latest", P_ALL));
+    ck_assert(!podman_holds("nginx:1", PODMANS_NAME, P_ALL));
+    ck_assert(!podman_holds("deadbeef", PODMANS_NAME, P_ALL)); /* too short for an id */
+}
+END_TEST
+
+START_TEST(another_engine_must_tell_all)
+{
+    ck_assert(!podman_holds("nginx", PODMANS_NAME, "{" P_BINDS P_CAPS P_DEVICE "}"));
+    ck_assert(!podman_holds("nginx", PODMANS_NAME,
+                            "{\"PidMode\":\"private\"," P_BINDS P_CAPS P_DEVICE "}"));
+    ck_assert(!podman_holds("nginx", PODMANS_NAME,
+                            "{\"UTSMode\":\"private\"," P_BINDS P_CAPS P_DEVICE "}"));
+}
+END_TEST
+
+START_TEST(the_terse_seal_is_sealed)
+{
+    struct json *labels = labels_made(KEY, "nginx", P_MADE), *other;
+
+    other = changed(labels, LABEL_TERSE_SEAL, true);
+    ck_assert(!inspected(NAME, other, PODMANS_NAME, P_ALL).sealed);
+    ck_assert(inspected(NAME, other, "nginx", P_MADE).sealed); /* nobody needs it there */
+    json_free(other);
+    other = changed(labels, LABEL_TERSE_SEAL, false);
+    ck_assert(!inspected(NAME, other, PODMANS_NAME, P_ALL).sealed);
+    json_free(other);
+    json_free(labels);
+}
+END_TEST
+
+/* --- labels ------------------------------------------------------------------------------- */
+
+START_TEST(a_copy_of_the_labels_is_not_ours)
+{
+    ck_assert(!holds("kipgate-a-0123456780", "nginx", HOST));
+    ck_assert(!holds("", "nginx", HOST));
+}
+END_TEST
 
 START_TEST(every_label_is_sealed)
 {
@@ -204,6 +320,11 @@ int main(void)
 
     tcase_add_test(t, what_we_made_is_ours_in_the_words_of_any_engine);
     tcase_add_test(t, what_is_made_of_something_else_is_not);
+    tcase_add_test(t, what_we_made_is_ours_in_the_words_of_podman);
+    tcase_add_test(t, podmans_volumes_without_a_name_are_nobodys);
+    tcase_add_test(t, podman_must_tell_what_takes_a_wall_away);
+    tcase_add_test(t, another_engine_must_tell_all);
+    tcase_add_test(t, the_terse_seal_is_sealed);
     tcase_add_test(t, a_copy_of_the_labels_is_not_ours);
     tcase_add_test(t, every_label_is_sealed);
     tcase_add_test(t, a_worker_is_no_sandbox);
