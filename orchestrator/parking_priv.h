@@ -77,6 +77,7 @@ struct sandbox {
     uint64_t operation; /* 0: none under way */
     unsigned tries;
     bool doomed;         /* wanted no more, but something is under way */
+    bool of_this_run;    /* asked for by us; with an id: that the engine gave it then */
     bool vouched;        /* its worker was said to be at its address; a doubt goes deeper */
     bool lost;           /* taken, and its worker is to be told that it is no more */
     uint64_t seen, used; /* numbers of the last lists that had it, and that had its worker */

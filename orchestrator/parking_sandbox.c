@@ -194,8 +194,10 @@ void parking_make(struct parking *p)
 
     digest_random_hex(name + sizeof SANDBOX_PREFIX - 1, SANDBOX_SUFFIX_DIGITS);
     sb = sandbox_new(p, name, "", SANDBOX_MAKING);
-    if (sb)
+    if (sb) {
+        sb->of_this_run = true;
         sb->operation = e->make(e->self, name, on_made, sb);
+    }
     if (sb && sb->operation != 0)
         return;
     failed(p, "out of memory");
@@ -235,10 +237,39 @@ static bool is_ours(const struct sandbox *sb, const struct engine_container *c)
            (!sb->id[0] || strcmp(c->id, sb->id) == 0);
 }
 
+/* The engine made it for us, under this id, and now says that it is something else than what we
+ * asked for: it will say so of the next one, too. */
+static void found_different(struct sandbox *sb)
+{
+    struct parking *p = sb->parking;
+
+    failed(p, "the engine describes a sandbox otherwise than it was made");
+    parking_end(sb);
+    if (p->failures >= PARKING_REFUSALS)
+        parking_switch_off(p, "the engine describes them otherwise than they were made");
+}
+
+static void found_none(struct sandbox *sb)
+{
+    if (sb->of_this_run && !sb->doomed)
+        failed(sb->parking, "a sandbox is not there");
+    parking_drop(sb);
+}
+
 static void found(struct sandbox *sb, const struct engine_container *c)
 {
-    if (c->state == ENGINE_NONE || !is_ours(sb, c)) {
-        parking_drop(sb);
+    bool same = sb->of_this_run && sb->id[0] && strcmp(c->id, sb->id) == 0;
+
+    if (c->state == ENGINE_NONE) {
+        found_none(sb);
+        return;
+    }
+    if (!is_ours(sb, c) && same) {
+        found_different(sb);
+        return;
+    }
+    if (!is_ours(sb, c)) {
+        found_none(sb);
         return;
     }
     if (!sb->id[0])

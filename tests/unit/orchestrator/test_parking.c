@@ -337,6 +337,56 @@ START_TEST(one_that_cannot_be_started_is_removed)
 }
 END_TEST
 
+/* What we made ourselves is removed by its id, whatever the engine calls it. */
+START_TEST(an_engine_that_describes_them_otherwise_gets_none)
+{
+    tell_list(now_ms);
+    for (int i = 0; i < PARKING_REFUSALS; i++) {
+        ck_assert(!view().off);
+        tick();
+        answer(MAKE, GOOD);
+        answer(START, GOOD);
+        if (i == 1)
+            boxes[box_count - 1].is_sandbox = false;
+        boxes[box_count - 1].sealed = false;
+        answer(ASK, GOOD);
+        tick();
+        answer(REMOVE, GOOD);
+        ck_assert_uint_eq(waiting(MAKE), 0);
+        if (i + 1 < PARKING_REFUSALS)
+            ck_assert_int_eq(parking_due_ms(p), now_ms + (KG_BACKOFF_FIRST_MS << i));
+        now_ms += KG_BACKOFF_FIRST_MS << i;
+    }
+    ck_assert(view().off);
+    calm(1000000);
+    ck_assert_uint_eq(asked[MAKE], PARKING_REFUSALS);
+    ck_assert_uint_eq(count_boxes(true) + count_boxes(false), 0);
+    ck_assert(!start_one(&a, "w")->sandbox[0]);
+    parking_engine_state(p, false); /* it may come back as another one */
+    parking_engine_state(p, true);
+    list_now();
+    calm(1000);
+    ck_assert_uint_eq(view().parked, 1);
+}
+END_TEST
+
+START_TEST(one_that_vanishes_is_made_again_ever_later)
+{
+    tell_list(now_ms);
+    for (int i = 0; i < 3; i++) {
+        tick();
+        answer(MAKE, GOOD);
+        answer(START, GOOD);
+        boxes[box_count - 1].state = ENGINE_NONE;
+        answer(ASK, GOOD);
+        ck_assert_int_eq(parking_due_ms(p), now_ms + (KG_BACKOFF_FIRST_MS << i));
+        now_ms = parking_due_ms(p);
+    }
+    calm(100);
+    ck_assert_uint_eq(view().parked, 1);
+}
+END_TEST
+
 /* At each of the calls that make one, both ways an answer may fail to come. */
 static const struct {
     enum kind kind;
@@ -414,6 +464,8 @@ static Suite *make_suite(void)
     tcase_add_test(t, a_refusal_for_other_reasons_gives_it_back);
     tcase_add_test(t, one_that_cannot_be_made_is_tried_again_ever_later);
     tcase_add_test(t, one_that_cannot_be_started_is_removed);
+    tcase_add_test(t, an_engine_that_describes_them_otherwise_gets_none);
+    tcase_add_test(t, one_that_vanishes_is_made_again_ever_later);
     tcase_add_loop_test(t, an_answer_that_does_not_come_leaves_nothing_behind, 0,
                         sizeof lost_calls / sizeof *lost_calls);
     tcase_add_test(t, no_memory_is_no_catastrophe);
