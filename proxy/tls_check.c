@@ -133,24 +133,37 @@ static void add_name(struct kg_buf *names, const unsigned char *name, int n)
             names->data[at] = (char)(names->data[at] - 'A' + 'a');
 }
 
-/* The subject's common name counts only where no other name is given. */
-static void find_names(X509 *leaf, struct kg_buf *names)
+/* The subject's common name counts only where no other name is given. Names that are given and
+ * cannot be read (there may be no memory for them) are none at all: who asked for them would get
+ * another certificate. */
+static int find_names(X509 *leaf, struct kg_buf *names, struct kg_err *err)
 {
-    GENERAL_NAMES *all = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
+    int found; /* -1: there are none; -2: more than once */
+    GENERAL_NAMES *all;
     char common[256];
     int n;
 
+    ERR_clear_error();
+    all = X509_get_ext_d2i(leaf, NID_subject_alt_name, &found, NULL);
+    if (!all && found != -1)
+        return kg_fail(err, KG_EINVAL, "has names that cannot be read (%s)",
+                       found == -2 ? "they are given twice" : reason());
     for (int i = 0; i < sk_GENERAL_NAME_num(all); i++) {
         const GENERAL_NAME *g = sk_GENERAL_NAME_value(all, i);
         if (g->type == GEN_DNS)
             add_name(names, ASN1_STRING_get0_data(g->d.dNSName), ASN1_STRING_length(g->d.dNSName));
     }
     GENERAL_NAMES_free(all);
-    if (all)
-        return;
-    n = X509_NAME_get_text_by_NID(X509_get_subject_name(leaf), NID_commonName, common,
-                                  sizeof common);
-    add_name(names, (const unsigned char *)common, n);
+    if (!all) {
+        n = X509_NAME_get_text_by_NID(X509_get_subject_name(leaf), NID_commonName, common,
+                                      sizeof common);
+        add_name(names, (const unsigned char *)common, n);
+    }
+    if (names->error == 0)
+        return 0;
+    return names->error == KG_ENOMEM
+               ? kg_fail(err, KG_EINVAL, "has names that there is no memory for")
+               : kg_fail(err, KG_EINVAL, "has names of more than %d bytes", MAX_NAMES_BYTES);
 }
 
 /* --- responses to staple --------------------------------------------------------------------- */
@@ -234,7 +247,10 @@ static int parse(struct tls_identity *i, const struct tls_certificate *c, enum t
     if (!i->chain)
         return KG_EINVAL;
     i->leaf = sk_X509_shift(i->chain);
-    find_names(i->leaf, &i->names);
+    if (find_names(i->leaf, &i->names, err) != 0) {
+        ERR_clear_error();
+        return KG_EINVAL;
+    }
     *part = TLS_KEY;
     i->key = parse_key(c->key, err);
     if (!i->key)

@@ -19,6 +19,7 @@ struct tls_case {
     int from_days, to_days;        /* from now; both 0: yesterday to next month */
     const struct tls_made *issuer; /* NULL: itself */
     bool is_ca;
+    const char *raw_names; /* as the extension has them, beside `names` */
 };
 struct tls_made {
     X509 *x;
@@ -47,6 +48,19 @@ static inline void tls_case_extend(X509 *x, X509 *issuer, int nid, const char *v
     KG_ASSERT(e);
     X509_add_ext(x, e, -1);
     X509_EXTENSION_free(e);
+}
+
+static inline void tls_case_extend_raw(X509 *x, int nid, const char *bytes)
+{
+    ASN1_OCTET_STRING *text = ASN1_OCTET_STRING_new();
+    X509_EXTENSION *e;
+
+    ASN1_OCTET_STRING_set(text, (const unsigned char *)bytes, (int)strlen(bytes));
+    e = X509_EXTENSION_create_by_NID(NULL, nid, 0, text);
+    KG_ASSERT(e);
+    X509_add_ext(x, e, -1);
+    X509_EXTENSION_free(e);
+    ASN1_OCTET_STRING_free(text);
 }
 
 static inline void tls_case_write(struct tls_made *m)
@@ -80,6 +94,8 @@ static inline void tls_case_make(struct tls_made *m, const struct tls_case *c)
     X509_set_pubkey(m->x, m->pkey);
     if (c->names)
         tls_case_extend(m->x, m->x, NID_subject_alt_name, c->names);
+    if (c->raw_names)
+        tls_case_extend_raw(m->x, NID_subject_alt_name, c->raw_names);
     if (c->is_ca)
         tls_case_extend(m->x, m->x, NID_basic_constraints, "critical,CA:TRUE");
     KG_ASSERT(X509_sign(m->x, c->issuer ? c->issuer->pkey : m->pkey, EVP_sha256()) > 0);

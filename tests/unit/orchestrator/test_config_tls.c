@@ -149,6 +149,26 @@ static void with_dates(int from_days, int to_days, int rsa_bits, const char *wor
     tls_case_free(&made);
 }
 
+static void with_names(const char *names, const char *raw_names, const char *words)
+{
+    struct tls_made made;
+
+    tls_case_make(&made, &(struct tls_case){.names = names, .raw_names = raw_names});
+    put("one.pem", made.chain);
+    put("one.key", made.key);
+    bad(text_of(PAIR_ONLY), NULL, words);
+    tls_case_free(&made);
+}
+
+/* They must not be taken for none, or the certificate would be one for its common name. */
+START_TEST(test_names_that_cannot_be_read)
+{
+    write_files();
+    with_names(NULL, "garbage", "one.pem: has names that cannot be read (");
+    with_names("DNS:a.test", "garbage", "one.pem: has names that cannot be read (they are given");
+}
+END_TEST
+
 /* A certificate file that is filled up to a size. */
 static void put_large(size_t n)
 {
@@ -267,6 +287,7 @@ int main(void)
         test_words_that_are_none_of_ours,
         test_what_does_not_fit_together,
         test_files_that_cannot_be_used,
+        test_names_that_cannot_be_read,
         test_the_size_of_files,
         test_limit_of_certificates,
         test_dates_and_strength,
