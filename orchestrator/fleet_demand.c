@@ -56,8 +56,8 @@ static void refuse(struct fleet *f, int front, uint64_t ticket, unsigned reason,
     f->door.refuse(f->door.self, front, ticket, reason, retry_after_ms, detail);
 }
 
-void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
-                          const char *detail)
+void fleet_refuse_since(struct fleet_service *s, int64_t since_ms, unsigned reason,
+                        int64_t retry_after_ms, const char *detail)
 {
     struct kg_list *first;
 
@@ -66,9 +66,17 @@ void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retr
         struct fleet *f = w->fleet;
         int front = w->front;
         uint64_t ticket = w->ticket;
+        if (w->since_ms > since_ms)
+            return; /* and so did all behind it */
         fleet_waiter_end(w);
         refuse(f, front, ticket, reason, retry_after_ms, detail);
     }
+}
+
+void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
+                          const char *detail)
+{
+    fleet_refuse_since(s, KG_NEVER, reason, retry_after_ms, detail);
 }
 
 int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s)

@@ -269,6 +269,9 @@ void fleet_stray_found(struct fleet_instance *i, const struct engine_container *
 /* --- fleet_demand.c: who waits --- */
 void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
                           const char *detail);
+/* Only those who have waited since then or longer. */
+void fleet_refuse_since(struct fleet_service *s, int64_t since_ms, unsigned reason,
+                        int64_t retry_after_ms, const char *detail);
 void fleet_waiter_end(struct fleet_waiter *w); /* unlinks and frees */
 int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s);
 

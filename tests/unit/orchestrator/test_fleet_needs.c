@@ -185,6 +185,43 @@ START_TEST(a_reload_changes_what_is_needed)
 }
 END_TEST
 
+/* Who has waited too long for what needs it is told, too; who has just come is not. */
+START_TEST(a_need_that_changes_faster_than_it_starts_ends_the_wait)
+{
+    struct rig *r = rig_needing(false);
+    struct config_service changed[3];
+    uint64_t here = ask_of(r, 1, 0), above = ask(r, 0);
+    const struct said *refusal;
+
+    for (int i = 0; i < 3; i++) {
+        until_probed(r);
+        pass(r, 10 * SECOND);
+        if (i == 2)
+            ask(r, 0);
+        hear_nothing(r);
+        changed[i] = r->other;
+        snprintf(changed[i].spec, sizeof changed[i].spec, "spec-%d", i);
+        r->services[1] = &changed[i];
+        configure(r);
+        hear(r, PROBE_STOP);
+        hear(r, GONE);
+        if (i < 2)
+            answer_code(r, REMOVE, 0);
+    }
+    ck_assert_uint_eq(hear_refusal(r, ORCH_START_TIMEOUT)->ticket, here);
+    refusal = hear_refusal(r, ORCH_START_TIMEOUT);
+    ck_assert_uint_eq(refusal->ticket, above);
+    ck_assert_str_eq(refusal->detail,
+                     "service a: not ready in time: what it needs changed before it had started");
+    hear_nothing(r);
+    answer_code(r, REMOVE, 0);
+    until_ready(r);
+    until_ready(r);
+    hear(r, GRANT);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(what_is_kept_ready_has_its_needs)
 {
     struct rig *r = rig_needing(true);
@@ -246,6 +283,7 @@ int main(void)
         a_need_is_held_until_nobody_needs_it,
         a_need_that_dies_is_made_good,
         a_reload_changes_what_is_needed,
+        a_need_that_changes_faster_than_it_starts_ends_the_wait,
         what_is_kept_ready_has_its_needs,
         a_paused_need_is_enough,
         woken_by_hand_it_has_its_needs,
