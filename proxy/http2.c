@@ -140,8 +140,11 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
     if (!s->last || !all || have > length)
         return (ssize_t)(have < length ? have : length);
     *flags |= NGHTTP2_DATA_FLAG_EOF;
-    if (s->trailer_count > 0 && http2_submit_trailers(s) == 0)
-        *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    if (s->trailer_count == 0)
+        return (ssize_t)have;
+    if (http2_submit_trailers(s) != 0) /* without them it would look whole: it is reset */
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
     return (ssize_t)have;
 }
 

@@ -18,6 +18,10 @@
 #define POST2(stream)                                                                              \
     ASK("\6", "\1\4", stream, "\x83\x86\x84\x41\1a") ASK("\3", "\0\1", stream, "abc")
 
+#define TRAILING                                                                                   \
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-B\r\n\r\n2\r\nok\r\n0\r\n"        \
+    "X-B: c\r\n\r\n"
+
 struct path {
     const char *name, *say;
     size_t say_n;
@@ -25,6 +29,7 @@ struct path {
     const char *answer; /* of the worker; a body of BIG bytes follows if `big` */
     const char *right;  /* is in what the client hears when all is well */
     bool http2, h2c, cold, warm, big, local;
+    bool trailers; /* behind the bodies; none may end as a whole without them */
 };
 
 #define SAY(text) .say = text, .say_n = sizeof(text) - 1
@@ -34,9 +39,7 @@ static const struct path paths[] = {
     {"a warm request", SAY(GET "\r\n"), "\r\n\r\n", OK2, "\r\n\r\nok", .warm = true},
     {"a cold request", SAY(GET "\r\n"), "\r\n\r\n", OK2, "\r\n\r\nok", .cold = true},
     {"chunks and trailers", SAY(CHUNKED "3\r\nabc\r\n0\r\nX-A: b\r\n\r\n"), "X-A: b\r\n\r\n",
-     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-B\r\n\r\n2\r\nok\r\n0\r\n"
-     "X-B: c\r\n\r\n",
-     "2\r\nok\r\n0\r\nX-B: c\r\n\r\n"},
+     TRAILING, "2\r\nok\r\n0\r\nX-B: c\r\n\r\n"},
     {"a repeatable body", SAY("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"),
      "\r\n\r\nabc", OK2, "\r\n\r\nok", .warm = true},
     {"a tunnel",
@@ -58,6 +61,10 @@ static const struct path paths[] = {
      "HTTP/1.1 200 OK\r\nContent-Length: 307203\r\n\r\n", "the", .http2 = true, .big = true},
     {"a worker of HTTP/2", SAY(POST), "-", "-", "ww", .h2c = true},
     {"a worker of HTTP/2, warm", SAY(POST), "-", "-", "ww", .h2c = true, .warm = true},
+    {"HTTP/2, an answer with trailers", SAY(PREFACE GET2("\1")), "\r\n\r\n", TRAILING, "ok",
+     .http2 = true, .trailers = true},
+    {"a worker of HTTP/2, a request with trailers", SAY(CHUNKED "3\r\nabc\r\n0\r\nX-A: b\r\n\r\n"),
+     "-", "-", "ww", .h2c = true, .trailers = true},
     {"HTTP/2 on both sides", SAY(PREFACE POST2("\1")), "-", "-", "ww", .http2 = true, .h2c = true},
 };
 
@@ -94,6 +101,8 @@ static void answer_plainly(struct peer *p)
 static void answer_in_frames(struct http2_worker *w)
 {
     serve(w);
+    for (unsigned i = 0; i < w->count; i++)
+        ck_assert(!path->trailers || !w->seen[i].ended || w->seen[i].trailers.len > 0);
     for (unsigned i = 0; i < w->count; i++)
         if (w->seen[i].ended && !w->seen[i].left && !w->seen[i].sent && !w->seen[i].closed)
             answer_ok(w, &w->seen[i], 2);
@@ -204,9 +213,29 @@ static bool right(const struct peer *c)
     return has(c, path->right);
 }
 
+/* The answer's body ends its stream. */
+static bool ends_by_data(const struct peer *c)
+{
+    const unsigned char *at = (const unsigned char *)c->got.data;
+    size_t left = c->got.len;
+
+    while (left >= 9) {
+        size_t n = (size_t)at[0] << 16 | (size_t)at[1] << 8 | at[2];
+        if (at[3] == NGHTTP2_DATA && at[4] & NGHTTP2_FLAG_END_STREAM)
+            return true;
+        if (left < 9 + n)
+            return false;
+        at += 9 + n;
+        left -= 9 + n;
+    }
+    return false;
+}
+
 /* What came, if it was not that, is a refusal with words or no whole answer. */
 static void judge(const struct peer *c)
 {
+    if (path->http2 && path->trailers)
+        ck_assert(!ends_by_data(c) || has(c, "urn:kipgate:"));
     if (right(c) || c->got.len == 0 || path->http2)
         return;
     ck_assert_msg(has(c, " 503 ") || (path->h2c && has(c, " 502 ")) || (c->eof && !has(c, " 4")),
