@@ -206,8 +206,9 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* What a container is created with. The order of labels means nothing to the engine. */
-struct json *config_spec_json(const struct config_service *s)
+/* What a container is created with, but for keys of that flag. The order of labels means nothing to
+ * the engine. */
+static struct json *spec_json(const struct config_service *s, unsigned without)
 {
     struct json *object = json_new_object();
     struct config_service sorted = *s;
@@ -221,10 +222,15 @@ struct json *config_spec_json(const struct config_service *s)
         sorted.labels.items[i] = s->labels.items[i];
     qsort(sorted.labels.items, s->labels.count, sizeof(char *), by_text);
     CONFIG_EACH_KEY(k, config_service_keys)
-    if (k->flags & CONFIG_IN_SPEC)
+    if (k->flags & CONFIG_IN_SPEC && !(k->flags & without))
         print_value(object, k, &sorted);
     free(sorted.labels.items);
     return object;
+}
+
+struct json *config_spec_json(const struct config_service *s)
+{
+    return spec_json(s, 0);
 }
 
 static void print_tree(struct json *tree, struct kg_buf *out)
@@ -320,22 +326,59 @@ static bool has_line(struct kg_str text, struct kg_str line)
     return false;
 }
 
-/* What was given to one image is not another's, and a runtime may give what no list of ours names.
- */
+static bool has_grants(const struct config_service *s)
+{
+    struct kg_buf grants;
+    bool any;
+
+    kg_buf_init(&grants, KG_MAX_CONFIG_BYTES);
+    loosened_service(s, &grants);
+    any = grants.len > 0 || grants.error || s->runtime;
+    kg_buf_fini(&grants);
+    return any;
+}
+
+/* Made alike, but for what may change. What is not known to be the same is not. */
+static bool is_made_alike(const struct config_service *a, const struct config_service *b)
+{
+    struct json *one = spec_json(a, CONFIG_HARMLESS), *other = spec_json(b, CONFIG_HARMLESS);
+    struct kg_buf this, that;
+    bool alike;
+
+    kg_buf_init(&this, KG_MAX_CONFIG_BYTES);
+    kg_buf_init(&that, KG_MAX_CONFIG_BYTES);
+    alike = json_print(one, false, &this) == 0 && json_print(other, false, &that) == 0 &&
+            kg_str_eq(kg_buf_str(&this), kg_buf_str(&that));
+    kg_buf_fini(&this);
+    kg_buf_fini(&that);
+    json_free(one);
+    json_free(other);
+    return alike;
+}
+
+static void print_harmless(struct kg_buf *out)
+{
+    CONFIG_EACH_KEY(k, config_service_keys)
+    if (k->flags & CONFIG_HARMLESS)
+        kg_buf_printf(out, " %s,", k->name);
+}
+
+/* What was given to one image, command or environment is not another's: another command beside the
+ * same volumes is the host's data in the hand of whoever changed it. A runtime may give what no
+ * list of ours names. */
 static void regranted_service(const struct config_service *s, const struct config_service *before,
                               struct kg_buf *out)
 {
     const char *runtime = before && before->runtime ? before->runtime : "";
-    struct kg_buf grants;
 
-    kg_buf_init(&grants, KG_MAX_CONFIG_BYTES);
-    loosened_service(s, &grants);
-    if ((grants.len > 0 || grants.error) && before && strcmp(s->spec, before->spec) != 0)
-        kg_buf_printf(out, "service %s: something else is to be run with what was given to it\n",
+    if (before && has_grants(s) && !is_made_alike(s, before)) {
+        kg_buf_printf(out, "service %s: something else is to be run with what was given to it;",
                       s->name);
+        print_harmless(out);
+        kg_buf_puts(out, " and what is no setting of a container may change\n");
+    }
     if (s->runtime && strcmp(s->runtime, runtime) != 0)
         kg_buf_printf(out, "service %s: runtime %s\n", s->name, s->runtime);
-    kg_buf_fini(&grants);
 }
 
 void config_print_looser(const struct config *c, const struct config *than, struct kg_buf *out)

@@ -37,6 +37,11 @@ enum config_key_flags {
     CONFIG_FIXED = 2,   /* cannot change while running */
     CONFIG_CAPS = 4,    /* names of capabilities: kept in capitals, without CAP_ */
     CONFIG_UNIQUE = 8,  /* strings, or names of pairs: each once */
+    /* Of the spec; may be changed by PUT beside what reaches out of the container. To be here it
+     * must change nothing of what is run, as whom, with what, or of what others make of the
+     * container: labels are not, for there are programs that run commands where a label asks for
+     * it. */
+    CONFIG_HARMLESS = 16,
 };
 
 /* NULL: fine; else words that say what is wrong with one string. */

@@ -153,6 +153,38 @@ def test_put_and_delete_a_service(gate, echo):
     assert gate.admin.status("/v1/services/extra") == 404
 
 
+def test_what_the_file_gave_stays_with_what_it_was_given_to(kipgate, echo, tmp_path):
+    """A service with a volume: by PUT its memory changes and it is made anew, with the volume; a
+    command, an image or a variable does not come near it, nor does it get another volume."""
+    (tmp_path / "word").write_text("given")
+    given = echo(volumes=[f"{tmp_path}:/given:ro"], memory="64MiB", idle_timeout="10m")
+    made = kipgate({"echo": given})
+    assert made.get("/", timeout=20).status == 200
+    before = made.witness.wait_one(5)["Id"]
+
+    def put(**changes):
+        return made.admin.call("PUT", "/v1/services/echo", {**given, **changes})
+
+    for changes in (
+        {"command": ["cat", "/given/word"]},
+        {"entrypoint": ["cat", "/given/word"]},
+        {"env": {"LD_PRELOAD": "/given/word"}},
+        {"image": "debian:bookworm-slim"},
+        {"user": "0"},
+        {"volumes": ["/:/given"]},
+        {"memory": "96MiB", "labels": {"a": "b"}},
+    ):
+        refused = put(**changes)
+        assert refused.status == 403 and b"urn:kipgate:only-by-file" in refused.body, refused.body
+        assert b"service echo: something else is to be run" in refused.body, refused.body
+    assert made.witness.wait_one(5)["Id"] == before
+    assert put(memory="96MiB", cpus=1, pids=64, queue=7).status == 200
+    wait_until(lambda: before not in made.witness.ids("echo"), 20, "the old one is gone")
+    assert made.get("/", timeout=20).status == 200
+    host = made.witness.inspect(made.witness.wait_one(5)["Id"])["HostConfig"]
+    assert host["Binds"] == [f"{tmp_path}:/given:ro"] and host["Memory"] == 96 << 20
+
+
 def test_reload_with_errors_keeps_the_old_configuration(gate):
     """400 with all of them and their places; nothing changed."""
     good = json.dumps(gate.config)

@@ -218,13 +218,88 @@ START_TEST(test_what_the_file_gave_may_be_put_again)
                "only-by-file", "service c: init false");
     is_problem(ask("PUT", "/v1/services/c", C_IS("\"volumes\": [\"/e:/d\"]")), 403, "only-by-file",
                "volumes /e:/d");
-    is_problem(ask("PUT", "/v1/services/c",
-                   "{\"image\": \"z\", \"routes\": [\"/c\"], \"volumes\": [\"/d:/d\"]}"),
-               403, "only-by-file", "service c: something else is to be run");
-    is_problem(ask("PUT", "/v1/services/c",
-                   C_IS("\"volumes\": [\"/d:/d\"], \"env\": [\"LD_PRELOAD=/d/x\"]")),
-               403, "only-by-file", "service c: something else is to be run");
     config_errors_fini(&errors);
+}
+END_TEST
+
+#define D "\"volumes\": [\"/d:/d\"]"
+
+static void give(const char *text)
+{
+    struct config_errors errors = {0};
+    struct config *next = config_with_service(config, "c", kg_str_of(text), "k.json", &errors);
+
+    ck_assert_int_eq(apply(NULL, next, &errors), 0);
+    config_errors_fini(&errors);
+}
+
+START_TEST(test_what_the_file_gave_is_not_anothers)
+{
+    static const char *const others[] = {
+        "{\"image\": \"z\", \"routes\": [\"/c\"], " D "}",
+        C_IS(D ", \"command\": [\"sh\"]"),
+        C_IS(D ", \"entrypoint\": [\"sh\"]"),
+        C_IS(D ", \"env\": [\"LD_PRELOAD=/d/x\"]"),
+        C_IS(D ", \"labels\": [\"job.command=sh\"]"),
+        C_IS(D ", \"user\": \"7\""),
+        C_IS(D ", \"port\": 7"),
+        C_IS(D ", \"socket\": \"/d/s\""),
+        C_IS(D ", \"profile\": \"strict\""),
+        C_IS(D ", \"cap_drop\": [\"SETUID\"]"),
+        C_IS(D ", \"read_only\": true"),
+        C_IS(D ", \"tmpfs\": [\"/d\"]"),
+        C_IS(D ", \"memory\": \"64MiB\", \"env\": [\"A=b\"]"),
+    };
+    const struct reply *r = NULL;
+
+    give(C_IS(D ", \"memory\": \"32MiB\""));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        r = ask("PUT", "/v1/services/c", others[i]);
+        is_problem(r, 403, "only-by-file", "service c: something else is to be run with what was");
+    }
+    is_problem(r, 403, "only-by-file", "it; memory, cpus, pids, and what is no setting of a");
+    ck_assert_int_eq(config_find(config, "c")->memory_bytes, 32 << 20);
+}
+END_TEST
+
+START_TEST(test_what_does_no_harm_may_change_beside_it)
+{
+    give(C_IS(D ", \"runtime\": \"r\""));
+    ck_assert_int_eq(
+        ask("PUT", "/v1/services/c",
+            C_IS(D ", \"runtime\": \"r\", \"memory\": \"64MiB\", \"cpus\": 2, \"pids\": 9,"
+                   "\"idle_timeout\": \"1h\", \"concurrency\": 7"))
+            ->status,
+        200);
+    ck_assert_int_eq(config_find(config, "c")->memory_bytes, 64 << 20);
+    ck_assert_int_eq(ask("PUT", "/v1/services/c", C_IS(D ", \"runtime\": \"r\""))->status, 200);
+    ck_assert_int_eq(config_find(config, "c")->memory_bytes, 0);
+}
+END_TEST
+
+/* It may give more than our lists know of. */
+START_TEST(test_a_runtime_is_given_too)
+{
+    give(C_IS("\"runtime\": \"r\""));
+    is_problem(ask("PUT", "/v1/services/c", C_IS("\"runtime\": \"r\", \"command\": [\"sh\"]")), 403,
+               "only-by-file", "something else is to be run");
+    ck_assert_int_eq(ask("PUT", "/v1/services/c", C_IS("\"command\": [\"sh\"]"))->status, 200);
+    is_problem(ask("PUT", "/v1/services/c", C_IS("\"runtime\": \"r\", \"command\": [\"sh\"]")), 403,
+               "only-by-file", "service c: runtime r");
+}
+END_TEST
+
+/* Given up, it is gone: it does not come back with something else in its place. */
+START_TEST(test_what_was_given_up_is_not_taken_again)
+{
+    give(C_IS(D));
+    ck_assert_int_eq(ask("PUT", "/v1/services/c", C_IS("\"command\": [\"sh\"]"))->status, 200);
+    is_problem(ask("PUT", "/v1/services/c", C_IS(D ", \"command\": [\"sh\"]")), 403, "only-by-file",
+               "volumes /d:/d");
+    give(C_IS(D));
+    ck_assert_int_eq(ask("DELETE", "/v1/services/c", "")->status, 200);
+    is_problem(ask("PUT", "/v1/services/c", C_IS(D ", \"command\": [\"sh\"]")), 403, "only-by-file",
+               "volumes /d:/d");
 }
 END_TEST
 
@@ -261,6 +336,10 @@ int main(void)
         test_a_put_that_is_wrong,
         test_a_put_cannot_reach_out_of_its_container,
         test_what_the_file_gave_may_be_put_again,
+        test_what_the_file_gave_is_not_anothers,
+        test_what_does_no_harm_may_change_beside_it,
+        test_a_runtime_is_given_too,
+        test_what_was_given_up_is_not_taken_again,
         test_reload,
         test_an_answer_without_memory_is_a_problem,
     };
