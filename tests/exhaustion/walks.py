@@ -15,6 +15,7 @@ import time
 from failing import NEXT_CONTROL, NEXT_FRONT, failing_kipgate
 from harness import proc, raw
 from harness.echo import Dump
+from harness.http2 import ConnectionError_, Http2
 from harness.waiting import Background, TimedOut, wait_until
 from paper_engine import PaperEngine
 
@@ -119,6 +120,34 @@ def warm(rig):
     yield relieved(rig, rig.ask)
 
 
+def warm_http2(rig):
+    """A stream of a session that has carried one, for an instance that is ready."""
+    rig.served()
+    with Http2(rig.gate.front, timeout=BOUND) as client:
+        assert ask_stream(rig, client) == 200
+        yield
+        yield relieved(rig, lambda: ask_stream(rig, client))
+
+
+def ask_stream(rig, client):
+    """A status, or how the stream or its session broke; a 200 must be the right one, and whole."""
+    rig.asked += 1
+    target = f"/{rig.asked}"
+    try:
+        response = client.get(target)
+    except TimeoutError:
+        raise AssertionError(f"no answer within {BOUND} s") from None
+    except (OSError, ConnectionError_) as error:
+        return type(error).__name__
+    if response.reset is not None:
+        return f"reset {response.reset}"
+    if response.status == 200:
+        assert Dump(response.body).first == f"GET {target} HTTP/1.1", response.body[:200]
+    else:
+        assert json.loads(response.body)["status"] == response.status
+    return response.status
+
+
 def reload(rig):
     """The configuration is read again, with another service in it."""
     rig.extra += 1
@@ -163,7 +192,7 @@ def relieved(rig, ask):
     return outcome
 
 
-PATHS = {"cold": cold, "warm": warm, "reload": reload}
+PATHS = {"cold": cold, "warm": warm, "warm-http2": warm_http2, "reload": reload}
 
 
 # --- one walk ---------------------------------------------------------------------------------------
@@ -176,9 +205,15 @@ def ended_well(rig, since):
     ends = [line for line in lines if line.get("event") == "front-ended" and line["signal"] != 9]
     for line in ends:
         assert line["signal"] == 0 and line["status"] == 1, line
-    said = [line for line in lines if line.get("event") in ("exhausted", "front-not-started")]
+    said = [line for line in lines if is_last_word(line)]
     assert len(said) >= len(ends), (ends, lines)
     return len(ends)
+
+
+def is_last_word(line):
+    """Of a front; before it is set up its lines are plain ones."""
+    words = ("exhausted", "front-not-started")
+    return line.get("event") in words or any(w in line.get("unparsed", "") for w in words)
 
 
 def judge(rig, outcome, since, seen):
@@ -231,11 +266,25 @@ def walk_start(rig, whom, at, sticky, seen):
     rig.served()
     seen[outcome] += 1
     gate.assert_clean()
+    ended_well(rig, since)
     if whom == "control":
         rig.books()
-        ended_well(rig, since)
         gate.stop()
+    elif pauses(gate):
+        gate.stop()
+        gate.start()
+        rig.served()
     return failed
+
+
+def pauses(gate):
+    """Whether so many fronts have ended that control lets time pass before it starts the next."""
+    return len([1 for line in run_of(gate) if line.get("event") == "front-ended"]) >= 4
+
+
+def run_of(gate):
+    """Log lines of this control."""
+    return gate.logs.all()[gate.spawned :]
 
 
 def await_control(rig):
@@ -267,7 +316,7 @@ def await_front(rig):
             if rig.ask(timeout=2) == 200:
                 return "served"
         time.sleep(0.002)
-    assert not proc.alive(pid), "a front that neither serves nor ends"
+    wait_until(lambda: not proc.alive(pid), 2, "a front that neither serves nor ends")
     return "front ended"
 
 

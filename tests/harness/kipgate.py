@@ -19,6 +19,9 @@ from harness.waiting import Mailbox, wait_until
 from harness.witness import Witness
 
 SANITIZER_WORDS = ("AddressSanitizer", "LeakSanitizer", "runtime error:", "Assertion")
+# What libc says of a spoilt heap or stack, at the beginning of a line.
+LIBC_WORDS = ("free(): ", "malloc", "realloc(): ", "munmap_chunk(): ", "double free", "corrupted ")
+LIBC_WORDS += ("*** stack smashing", "*** buffer overflow")
 
 
 class Kipgate:
@@ -184,8 +187,12 @@ class Kipgate:
         self.assert_clean()
 
     def assert_clean(self):
-        """No sanitizer report and no failed assertion in what it wrote."""
-        bad = [line for line in self.stderr if any(word in line for word in SANITIZER_WORDS)]
+        """No sanitizer report, failed assertion or word of a spoilt heap in what it wrote."""
+        bad = [
+            line
+            for line in self.stderr
+            if any(word in line for word in SANITIZER_WORDS) or line.startswith(LIBC_WORDS)
+        ]
         assert not bad, "\n".join(self.stderr[-200:])
 
     def kill9(self, fronts=False):
