@@ -51,13 +51,14 @@ struct config_service {
     enum config_protocol protocol; /* that the worker speaks */
     int64_t idle_timeout_ms;       /* with idle_auto: until enough is known about the service */
     bool idle_auto; /* idle_timeout is "auto": decided within the next two, by the third */
-    int64_t idle_min_ms, idle_max_ms; /* 0 unless idle_auto */
-    double idle_goal;                 /* 0: less memory, to 1: fewer cold starts; else -1 */
-    enum config_on_idle on_idle;      /* what idle_timeout does */
-    int64_t pause_after_ms;           /* -1: off; else less than idle_timeout_ms (idle_max_ms) */
-    int min_instances, max_instances; /* 0 <= min + spares <= max, 1 <= max */
-    int spares;                       /* kept paused beyond those in use */
-    struct config_strings needs;      /* names of services, without circles */
+    int64_t idle_min_ms, idle_max_ms;  /* 0 unless idle_auto */
+    double idle_goal;                  /* 0: less memory, to 1: fewer cold starts; else -1 */
+    enum config_on_idle on_idle;       /* what idle_timeout does */
+    int64_t pause_after_ms;            /* -1: off; else less than idle_timeout_ms (idle_max_ms) */
+    int min_instances, max_instances;  /* 0 <= min + spares <= max, 1 <= max */
+    int spares;                        /* kept paused beyond those in use */
+    struct config_strings needs;       /* names of services, without circles */
+    char group[KG_MAX_NAME_BYTES + 1]; /* what it needs, is needed by, and so on; "": nothing */
     int64_t start_timeout_ms, request_timeout_ms, pull_timeout_ms;
     int concurrency, queue;
     int64_t max_body_bytes; /* -1: none */

@@ -158,6 +158,8 @@ bool config_make_spec(struct config_service *s)
 
     kg_buf_init(&text, KG_MAX_CONFIG_BYTES);
     json_set_number(spec, "format", SPEC_FORMAT);
+    if (s->group[0]) /* the network that it is on */
+        json_set_string(spec, "group", s->group);
     rc = json_print(spec, false, &text);
     if (rc == 0)
         digest_sha256_hex(kg_buf_str(&text), s->spec);

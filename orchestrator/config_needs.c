@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which services need which: names that are none, and circles. The difficulty: a circle is told
- * once, by its names, and at a place that was just written rather than at an older one. */
+/* Which services need which: names that are none, circles, and who is tied to whom. The difficulty:
+ * a circle is told once, by its names, and at a place that was just written rather than at an older
+ * one. */
 #include "base/map.h"
 #include "orchestrator/config_priv.h"
 #include <stdio.h>
@@ -93,6 +94,57 @@ static void check_names(struct walk *w, struct config_draft *d)
     }
 }
 
+/* --- groups ------------------------------------------------------------------------------- */
+
+/* A group bears the name of the first, by name, of those in it that need nobody themselves: these
+ * change least and are replaced least gladly, and who comes to need them changes no name. */
+static bool leads(const struct config_draft *a, const struct config_draft *b)
+{
+    bool rests = a->service->needs.count == 0, other_rests = b->service->needs.count == 0;
+
+    return rests != other_rests ? rests : strcmp(a->service->name, b->service->name) < 0;
+}
+
+static struct config_draft *leader_of(struct config_draft *d)
+{
+    while (d->leader != d)
+        d = d->leader = d->leader->leader; /* the next walk is shorter */
+    return d;
+}
+
+static void tie(struct walk *w, struct config_draft *d)
+{
+    const struct config_strings *needs = &d->service->needs;
+
+    for (size_t i = 0; i < needs->count; i++) {
+        struct config_draft *other = draft_of(w, needs->items[i]), *a = leader_of(d), *b;
+        if (!other)
+            continue; /* told as such */
+        b = leader_of(other);
+        if (leads(a, b))
+            b->leader = a;
+        else
+            a->leader = b;
+    }
+}
+
+/* Who is needed must be marked. */
+static void name_groups(struct walk *w)
+{
+    struct config_loading *l = w->l;
+
+    for (size_t i = 0; i < l->count; i++)
+        l->drafts[i].leader = &l->drafts[i];
+    for (size_t i = 0; i < l->count; i++)
+        tie(w, &l->drafts[i]);
+    for (size_t i = 0; i < l->count; i++) {
+        struct config_service *s = l->drafts[i].service;
+        bool tied = s->needs.count > 0 || l->drafts[i].needed;
+        kg_str_copy(s->group, sizeof s->group,
+                    kg_str_of(tied ? leader_of(&l->drafts[i])->service->name : ""));
+    }
+}
+
 void config_check_needs(struct config_loading *l)
 {
     struct walk w = {.l = l, .path = calloc(l->count + 1, sizeof(struct config_draft *))};
@@ -109,6 +161,8 @@ void config_check_needs(struct config_loading *l)
     for (size_t i = 0; good && i < l->count; i++)
         if (l->drafts[i].visit == UNSEEN)
             visit_draft(&w, &l->drafts[i]);
+    if (good)
+        name_groups(&w);
     if (!good)
         config_fail_plain(l->errors, "out of memory");
     kg_map_fini(&w.names);

@@ -121,8 +121,9 @@ struct config_draft { /* a service while it is made */
     struct config_service *service;
     const struct config_source *source; /* where it was first named; NULL: it was there before */
     const struct json *node;
-    bool needed; /* by another service */
-    int visit;   /* of config_needs.c */
+    bool needed;                 /* by another service */
+    int visit;                   /* of config_needs.c */
+    struct config_draft *leader; /* likewise */
 };
 #define CONFIG_LAYERS 3 /* file, environment, flags: a later one wins */
 struct config_loading {
@@ -175,7 +176,8 @@ void config_fail_key(struct config_loading *l, const struct config_draft *d, con
 /* The same for one of the `count` items of a list. */
 void config_fail_item(struct config_loading *l, const struct config_draft *d, const char *key,
                       size_t index, size_t count, const char *words);
-/* config_needs.c: names that are no service, circles; marks the drafts that are needed. */
+/* config_needs.c: names that are no service, circles; marks the drafts that are needed, and names
+ * the groups of those that are tied together. */
 void config_check_needs(struct config_loading *l);
 /* Makes a service's spec anew. False: no memory. */
 bool config_make_spec(struct config_service *s);

@@ -206,6 +206,7 @@ static int put_in_force(struct control *c, struct config *next, struct config_er
     kg_buf_clear(&c->faults);
     images_configure(c->images, next);
     parking_configure(c->parking, next);
+    engine_configure(c->engine, next);
     config_free(old);
     KG_LOG(KG_LOG_INFO, "configured", KG_FN("services", (int64_t)next->service_count));
     admin_event(c->admin, "configured", NULL, "");
@@ -696,6 +697,7 @@ static int control_open(struct control *c, struct kg_err *err)
     state_save_services(&c->state, c->fleet);
     images_configure(c->images, c->config);
     parking_configure(c->parking, c->config);
+    engine_configure(c->engine, c->config);
     state_recall(&c->state, c->fleet);
     state_recall_habits(&c->state, c->fleet);
     hold_for_old_fronts(c);

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #define FIRST_LIST_RETRY_MS 1000
-#define CLOSE_TIMEOUT_MS 1000
 
 static void ping(struct engine *e);
 static void enter_reach(struct engine *e);
@@ -62,7 +61,7 @@ void engine_ground(const struct engine *e, struct engine_ground *g)
 void engine_ground_alone(struct engine *e, struct engine_ground *g, char address[INET_ADDRSTRLEN])
 {
     engine_ground(e, g);
-    if (engine_network_is_own(e) && engine_range_next(&e->reach.range, address))
+    if (engine_network_is_own(e) && engine_range_next(&e->common.range, address))
         g->address = address;
 }
 
@@ -115,6 +114,8 @@ void engine_lost(struct engine *e, const char *why)
         e->callbacks.on_state(e->callbacks.arg, false, e->why);
     if (!e->closing)
         engine_network_settled(e, false);
+    if (!e->closing)
+        engine_groups_lost(e, e->why);
 }
 
 static void list(struct engine *e);
@@ -322,9 +323,11 @@ static bool tell_list(struct engine *e, const struct json *array)
     found = calloc(all ? all : 1, sizeof *found);
     if (!found)
         return false;
+    engine_groups_list_begin(e);
     for (const struct json *it = json_first(array); it; it = json_next(it)) {
         engine_parse_listed(it, &found[count]);
         engine_seal_check(e->key, &found[count]);
+        engine_groups_list_add(e, it);
         /* The filter was the engine's to apply; what a label says is ours to check. */
         if (found[count].id[0] && strcmp(found[count].owner, e->owner) == 0)
             count++;
@@ -332,6 +335,8 @@ static bool tell_list(struct engine *e, const struct json *array)
     e->callbacks.on_list(e->callbacks.arg, found, count, e->list_began_ms);
     if (!e->closing)
         engine_sockets_sweep(e, found, count);
+    if (!e->closing)
+        engine_groups_list_end(e);
     free(found);
     return true;
 }
@@ -384,6 +389,12 @@ void engine_put_owner_filter(const struct engine *e, struct json *filter, struct
     put_filter(path, filter);
 }
 
+void engine_put_list_path(const struct engine *e, struct kg_buf *path)
+{
+    kg_buf_puts(path, "/containers/json?all=1&filters=");
+    engine_put_owner_filter(e, json_new_object(), path);
+}
+
 static void list(struct engine *e)
 {
     struct kg_buf path;
@@ -394,8 +405,7 @@ static void list(struct engine *e)
     if (e->list_again || e->link != LINK_UP)
         return;
     kg_buf_init(&path, 8192);
-    kg_buf_puts(&path, "/containers/json?all=1&filters=");
-    engine_put_owner_filter(e, json_new_object(), &path);
+    engine_put_list_path(e, &path);
     e->list_began_ms = kg_clock_mono_ms();
     e->list_began_us = kg_clock_mono_us();
     r.path = path.data;
@@ -523,6 +533,8 @@ struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *
     snprintf(e->sockets, sizeof e->sockets, "%s/sockets", c->state_dir);
     kg_buf_init(&e->events.line, ENGINE_MAX_LINE_BYTES);
     engine_verbs_init(e);
+    engine_groups_init(e);
+    engine_reach_init(e);
     engine_parking_init(e);
     if (open_transport(e, c, err) != 0) {
         free(e);
@@ -537,6 +549,7 @@ void engine_let_go(struct engine *e)
     if (--e->open_handles > 0)
         return;
     kg_buf_fini(&e->events.line);
+    engine_groups_fini(e);
     if (e->on_closed)
         e->on_closed(e->closed_arg);
     free(e);
@@ -552,28 +565,9 @@ static void on_transport_closed(void *arg)
     engine_let_go(arg);
 }
 
-/* Our network goes with us when nothing is on it any more: the engine refuses where something is.
- */
-static void on_network_removed(void *arg, const struct transport_answer *a)
+static void on_networks_left(struct engine *e)
 {
-    struct engine *e = arg;
-
-    (void)a;
     transport_close(e->transport, on_transport_closed, e);
-}
-
-static bool remove_network(struct engine *e)
-{
-    char path[ENGINE_NAME_BYTES + 16];
-    const struct engine_request r = {.method = "DELETE",
-                                     .path = path,
-                                     .timeout_ms = CLOSE_TIMEOUT_MS,
-                                     .own_connection = true,
-                                     .on_done = on_network_removed,
-                                     .arg = e};
-
-    snprintf(path, sizeof path, "/networks/%s", e->reach.network);
-    return e->link == LINK_UP && engine_network_is_own(e) && engine_send(e, &r) != 0;
 }
 
 void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg)
@@ -586,11 +580,12 @@ void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg)
     e->closed_arg = arg;
     cancel_calls(e);
     engine_verbs_close(e); /* pulls end with the last who wants them */
+    engine_groups_lost(e, "");
     engine_sockets_close(e);
     e->open_handles = 1 + sizeof timers / sizeof *timers + (e->reach.resolving ? 1 : 0);
     engine_reach_stop(e);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         uv_close((uv_handle_t *)timers[i], on_timer_closed);
-    if (!remove_network(e))
-        transport_close(e->transport, on_transport_closed, e);
+    if (!engine_networks_leave(e, on_networks_left))
+        on_networks_left(e);
 }

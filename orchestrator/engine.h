@@ -132,6 +132,8 @@ struct engine *engine_open(uv_loop_t *loop, const struct config *c, const char *
 void engine_close(struct engine *e, void (*on_closed)(void *arg), void *arg);
 const struct engine_ops *engine_ops(struct engine *e);
 const struct engine_parking_ops *engine_parking_ops(struct engine *e);
+/* Which groups there are: before the first and at each change. Keeps nothing of it. */
+void engine_configure(struct engine *e, const struct config *c);
 void engine_list_now(struct engine *e);
 bool engine_is_up(const struct engine *e);
 const char *engine_down_why(const struct engine *e);

@@ -25,6 +25,8 @@ static void on_line(void *arg, struct kg_str line)
     if (engine_parse_event(n, e->owner, &event, &time_ns)) {
         engine_seal_check(e->key, &event.container);
         e->callbacks.on_event(e->callbacks.arg, &event);
+        if (event.kind == ENGINE_EVENT_DESTROY)
+            engine_groups_review(e);
     }
     if (time_ns > e->since_ns)
         e->since_ns = time_ns;

@@ -5,6 +5,7 @@
 #define ORCHESTRATOR_ENGINE_PRIV_H
 
 #include "base/list.h"
+#include "base/map.h"
 #include "base/metrics.h"
 #include "orchestrator/engine.h"
 #include "orchestrator/json.h"
@@ -161,11 +162,26 @@ void engine_seal_compare(const char *key, const struct json *inspect, struct eng
 
 enum engine_link { LINK_PING, LINK_INFO, LINK_REACH, LINK_SUBSCRIBE, LINK_UP };
 
+struct engine_network; /* one that we make */
+/* `found`: as it was inspected; NULL: `failure` says why nothing is known, or (NULL too) it is to
+ * be done without. */
+typedef void engine_network_end(struct engine_network *net, const struct json *found,
+                                const struct engine_answer *failure);
+struct engine_network {
+    struct engine *engine;
+    char name[ENGINE_NAME_BYTES];
+    bool walled, running;
+    bool ours;     /* of a group: it was seen to be */
+    unsigned made; /* how often we tried to make it in this search */
+    uint64_t call;
+    uint64_t round;            /* of a group: how many searches there were */
+    struct engine_range range; /* where we choose addresses */
+    engine_network_end *on_end;
+};
+
 struct reach {
     enum engine_reach kind;
     bool running;
-    unsigned made;             /* how often we tried to make our network in this search */
-    struct engine_range range; /* of our network, where we choose addresses */
     uint64_t call;
     char own_id[ENGINE_ID_BYTES]; /* of the container we run in, as we believe; "" none */
     char network[ENGINE_NAME_BYTES];
@@ -193,7 +209,11 @@ struct op { /* one verb under way: one call, or a few in a row */
     char sandbox[ENGINE_ID_BYTES]; /* create: whose network is joined; "": a network of its own */
     bool known;                    /* inspect: the service is, so an address is wanted */
     bool asks_sandbox, imported;
-    bool repaired, waits_for_network;
+    bool repaired, waits_for_network, asks_port;
+    char network[ENGINE_NAME_BYTES];  /* its group's; "": that of all */
+    struct engine_network *waits_for; /* that one's search, of that round */
+    uint64_t round;
+    void (*on_network)(struct op *op); /* goes on then */
     struct pull *pull;
 };
 
@@ -207,6 +227,7 @@ struct engine {
     char host[256]; /* of a tcp:// engine; "" for a Unix socket */
     char sockets[256];
     struct reach reach;
+    struct engine_network common; /* of all, where that is our own */
 
     enum engine_link link;
     bool opened, closing; /* opened: facts about the engine are known since a first connection */
@@ -224,6 +245,13 @@ struct engine {
     uint64_t numbers;
     struct kg_list running, finished; /* ops */
     struct kg_list pulls, watches;
+    struct kg_map groups;       /* groups' networks that are known, by name */
+    struct kg_map wanted, used; /* names of such: configured; in the last list */
+    uint64_t removal;           /* of one of them: its call */
+    char removing[ENGINE_NAME_BYTES];
+    bool blind; /* the list of what is used is not whole */
+    unsigned leaving;
+    void (*on_networks_left)(struct engine *e);
     struct kg_histogram times[KINDS];
     void (*on_closed)(void *arg);
     void *closed_arg;
@@ -251,6 +279,7 @@ void engine_ground_alone(struct engine *e, struct engine_ground *g, char address
 void engine_took(struct engine *e, enum engine_kind kind, int64_t began_us);
 /* Adds our owner label to `filter` (freed) and appends it, encoded, to a path. */
 void engine_put_owner_filter(const struct engine *e, struct json *filter, struct kg_buf *path);
+void engine_put_list_path(const struct engine *e, struct kg_buf *path); /* of all that is ours */
 void engine_let_go(struct engine *e); /* one of what a close waits for has ended */
 
 /* verbs (engine_verbs.c) */
@@ -280,6 +309,39 @@ bool engine_import(struct op *op);
 void engine_parking_init(struct engine *e);
 void engine_parking_archive(struct kg_buf *out); /* the image, as the engine imports it */
 
+/* networks (engine_networks.c) */
+/* What an owner's network is called; group "": the one of all, where nobody reaches another. */
+void engine_network_name(const char *owner, const char *group, char *out, size_t cap);
+/* The group's network that is named within these words. False: none of that owner's. */
+bool engine_network_in(const char *owner, const char *words, char *out, size_t cap);
+bool engine_network_is_ours(const char *owner, const struct json *inspected);
+/* walled: made without traffic between its containers. */
+void engine_network_init(struct engine_network *net, struct engine *e, const char *name,
+                         bool walled, engine_network_end *on_end);
+/* Finds or makes it, and calls on_end, once however often it is asked meanwhile. */
+void engine_network_find(struct engine_network *net);
+void engine_network_stop(struct engine_network *net); /* on_end is not called */
+
+/* networks of groups (engine_groups.c) */
+/* Finds or makes op->network, then calls on_network, with an empty op->network where it cannot be;
+ * or fails the operation. */
+void engine_group_settle(struct op *op, void (*on_network)(struct op *op));
+/* The ground of a worker on op->network; `address` holds what is chosen for it. */
+void engine_group_ground(const struct op *op, struct engine_ground *g,
+                         char address[INET_ADDRSTRLEN]);
+/* Around each list of all containers: those networks that no service wants any more and nothing is
+ * on are removed after it. */
+void engine_groups_list_begin(struct engine *e);
+void engine_groups_list_add(struct engine *e, const struct json *listed);
+void engine_groups_list_end(struct engine *e);
+void engine_groups_review(struct engine *e); /* one may be free now: lists soon, if so */
+void engine_groups_init(struct engine *e);
+void engine_groups_lost(struct engine *e, const char *why); /* ends what is under way */
+/* All networks of ours go with us, but for those that a container of ours is on, running or not.
+ * False: there is nothing to wait for. */
+bool engine_networks_leave(struct engine *e, void (*on_networks_left)(struct engine *e));
+void engine_groups_fini(struct engine *e);
+
 /* events (engine_events.c) */
 void engine_subscribe(struct engine *e);
 void engine_subscribed(struct engine *e, int status);
@@ -289,6 +351,7 @@ uint64_t engine_pull(void *self, const struct config_service *s, engine_done *do
 void engine_pull_leave(struct op *op);
 
 /* reach (engine_reach.c) */
+void engine_reach_init(struct engine *e);
 /* Finds out how workers are reached; makes our network where one is needed. Ends in engine_reached.
  */
 void engine_reach_start(struct engine *e);

@@ -2,7 +2,6 @@
 /* How workers are reached, found out instead of asked. The difficulty: an engine's address says
  * nothing of where it is: it may be here, around us (we are one of its containers), or far away. */
 #include "base/log.h"
-#include "orchestrator/digest.h"
 #include "orchestrator/engine_priv.h"
 #include <arpa/inet.h>
 #include <ifaddrs.h>
@@ -13,11 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define NETWORK_PREFIX "kipgate-"
-
 static void ask_own(struct engine *e);
 static void ask_network(struct engine *e);
-static void make_network(struct engine *e);
 static void ask_default(struct engine *e);
 
 /* KIPGATE_REACH, for tests: settles what would be found out. */
@@ -321,15 +317,6 @@ static void decide(struct engine *e, const struct json *network)
 
 /* --- our network -------------------------------------------------------------------------- */
 
-/* Short enough to be read, long enough not to meet another owner's. */
-static void own_network_name(const struct engine *e, char *out, size_t cap)
-{
-    char hex[65];
-
-    digest_sha256_hex(kg_str_of(e->owner), hex);
-    snprintf(out, cap, NETWORK_PREFIX "%.8s", hex);
-}
-
 static void on_default(void *arg, const struct transport_answer *a)
 {
     struct engine *e = arg;
@@ -337,7 +324,6 @@ static void on_default(void *arg, const struct transport_answer *a)
 
     if (is_lost(e, a))
         return;
-    e->reach.range = (struct engine_range){0};
     n = a->status == 200 ? engine_json(a->body) : NULL;
     if (!n)
         e->reach.network[0] = '\0'; /* whatever the engine takes where none is named */
@@ -352,147 +338,39 @@ static void ask_default(struct engine *e)
     ask(e, "GET", "/networks/bridge", NULL, on_default);
 }
 
-static void on_made(void *arg, const struct transport_answer *a)
+static void on_common(struct engine_network *net, const struct json *found,
+                      const struct engine_answer *failure)
 {
-    struct engine *e = arg;
-    char why[256];
+    struct engine *e = net->engine;
 
-    if (is_lost(e, a))
-        return;
-    if (a->status >= 400 && a->status != 409 && e->reach.range.count > 0) {
-        e->reach.range = (struct engine_range){0}; /* somebody has these addresses now */
-        make_network(e);
-        return;
-    }
-    if (a->status == 201 || a->status == 200 || a->status == 409) { /* 409: made meanwhile */
-        ask_network(e);
-        return;
-    }
-    engine_parse_message(a->body, why, sizeof why);
-    KG_LOG(KG_LOG_WARN, "engine-network-refused", KG_F("network", e->reach.network),
-           KG_F("why", why), KG_F("then", "workers join the engine's default network"));
-    ask_default(e);
-}
-
-static void set_range(struct json *root, struct json *labels, const struct engine_range *r)
-{
-    struct json *ipam = json_new_object(), *list = json_new_array(), *config = json_new_object();
-
-    json_set_string(config, "Subnet", r->subnet);
-    json_set_string(config, "Gateway", r->gateway);
-    json_push(list, config);
-    json_set(ipam, "Config", list);
-    json_set(root, "IPAM", ipam);
-    json_set_string(labels, LABEL_ADDRESSES, ADDRESSES_OURS);
-}
-
-static void make_network(struct engine *e)
-{
-    struct json *root = json_new_object(), *labels = json_new_object(),
-                *options = json_new_object();
-    struct kg_buf text;
-
-    e->reach.made++;
-    json_set_string(root, "Name", e->reach.network);
-    json_set_bool(root, "CheckDuplicate", true);
-    json_set_string(root, "Driver", "bridge");
-    json_set_string(labels, LABEL_OWNER, e->owner);
-    if (e->reach.range.count > 0)
-        set_range(root, labels, &e->reach.range);
-    json_set(root, "Labels", labels);
-    json_set_string(options, "com.docker.network.bridge.enable_icc", "false");
-    json_set(root, "Options", options);
-    kg_buf_init(&text, 4096);
-    if (json_print(root, false, &text) == 0)
-        ask(e, "POST", "/networks/create", text.data, on_made);
+    if (failure)
+        end(e, false, failure->words);
+    else if (found)
+        decide(e, found);
     else
-        end(e, false, "out of memory");
-    kg_buf_fini(&text);
-    json_free(root);
-}
-
-static void on_unmade(void *arg, const struct transport_answer *a)
-{
-    struct engine *e = arg;
-
-    if (is_lost(e, a))
-        return;
-    if (a->status < 300) {
-        make_network(e);
-        return;
-    }
-    e->reach.made++; /* not tried again */
-    ask_network(e);
-}
-
-/* An engine chooses a range and says which, but lets others choose addresses only from ranges that
- * they named: so the network is made twice. False: it is left as it is. */
-static bool make_again(struct engine *e, const struct json *network)
-{
-    char path[ENGINE_NAME_BYTES + 16];
-
-    if (e->reach.made != 1 || !engine_range_read(&e->reach.range, network))
-        return false;
-    snprintf(path, sizeof path, "/networks/%s", e->reach.network);
-    ask(e, "DELETE", path, NULL, on_unmade);
-    return true;
-}
-
-/* It is ours. */
-static void take_network(struct engine *e, const struct json *network)
-{
-    const struct json *labels = json_get(network, "Labels");
-
-    if (strcmp(json_string(json_get(labels, LABEL_ADDRESSES), ""), ADDRESSES_OURS) == 0)
-        engine_range_read(&e->reach.range, network);
-    else if (make_again(e, network))
-        return;
-    else
-        e->reach.range = (struct engine_range){0};
-    decide(e, network);
-}
-
-static void on_network(void *arg, const struct transport_answer *a)
-{
-    struct engine *e = arg;
-    struct json *n;
-
-    if (is_lost(e, a))
-        return;
-    if (a->status == 404 && e->reach.made == 0) {
-        make_network(e);
-        return;
-    }
-    n = a->status == 200 ? engine_json(a->body) : NULL;
-    if (n && strcmp(json_string(json_get(json_get(n, "Labels"), LABEL_OWNER), ""), e->owner) == 0) {
-        take_network(e, n);
-    } else {
-        KG_LOG(KG_LOG_WARN, "engine-network-foreign", KG_F("network", e->reach.network),
-               KG_FN("status", a->status),
-               KG_F("then", "workers join the engine's default network"));
         ask_default(e);
-    }
-    json_free(n);
 }
 
 static void ask_network(struct engine *e)
 {
-    char path[ENGINE_NAME_BYTES + 16];
-
-    own_network_name(e, e->reach.network, sizeof e->reach.network);
-    snprintf(path, sizeof path, "/networks/%s", e->reach.network);
-    ask(e, "GET", path, NULL, on_network);
+    kg_str_copy(e->reach.network, sizeof e->reach.network, kg_str_of(e->common.name));
+    engine_network_find(&e->common);
 }
 
 bool engine_network_is_own(const struct engine *e)
 {
-    char name[ENGINE_NAME_BYTES];
-
-    own_network_name(e, name, sizeof name);
-    return strcmp(e->reach.network, name) == 0;
+    return strcmp(e->reach.network, e->common.name) == 0;
 }
 
 /* --- doors -------------------------------------------------------------------------------- */
+
+void engine_reach_init(struct engine *e)
+{
+    char name[ENGINE_NAME_BYTES];
+
+    engine_network_name(e->owner, "", name, sizeof name);
+    engine_network_init(&e->common, e, name, true, on_common);
+}
 
 void engine_reach_start(struct engine *e)
 {
@@ -502,7 +380,6 @@ void engine_reach_start(struct engine *e)
     if (r->running)
         return; /* its end is told to all who wait */
     r->running = true;
-    r->made = 0;
     if (!realpath(e->sockets, r->sockets_real))
         kg_str_copy(r->sockets_real, sizeof r->sockets_real, kg_str_of(e->sockets));
     if (!kg_str_copy(r->sockets, sizeof r->sockets, kg_str_of(r->sockets_real)))
@@ -521,6 +398,7 @@ void engine_reach_stop(struct engine *e)
         transport_cancel(e->transport, e->reach.call);
     e->reach.call = 0;
     e->reach.running = false;
+    engine_network_stop(&e->common);
     if (e->reach.resolving)
         uv_cancel((uv_req_t *)&e->reach.resolve); /* on_resolved follows, or comes as it would */
 }

@@ -76,6 +76,15 @@ static bool op_is_late(const struct op *op)
 static void op_call(struct op *op);
 static bool ask_whether_it_runs(struct op *op);
 
+/* What it was to join is there again, or it is answered as it was. */
+static void repeat(struct op *op)
+{
+    if (op->network[0])
+        op_call(op);
+    else
+        engine_op_end(op);
+}
+
 /* The network that the container is to join is gone: made again, once, then the call is repeated.
  */
 static bool repair_network(struct op *op)
@@ -85,7 +94,13 @@ static bool repair_network(struct op *op)
         return false;
     KG_LOG(KG_LOG_WARN, "engine-network-missing", KG_F("container", op->name),
            KG_F("why", op->answer.words));
-    op->repaired = op->waits_for_network = true;
+    op->repaired = true;
+    if (op->network[0] ||
+        engine_network_in(op->engine->owner, op->answer.words, op->network, sizeof op->network)) {
+        engine_group_settle(op, repeat);
+        return true;
+    }
+    op->waits_for_network = true;
     engine_reach_start(op->engine);
     return true;
 }
@@ -115,7 +130,7 @@ static void take_inspect(struct op *op, const struct json *n)
     struct engine *e = op->engine;
     char path[KG_MAX_SOCKET_PATH_BYTES + 1];
     struct engine_where where = {.reach = e->reach.kind,
-                                 .network = e->reach.network,
+                                 .network = op->network[0] ? op->network : e->reach.network,
                                  .published_ip = e->reach.published_ip,
                                  .port = op->port};
     struct engine_container *c = &op->answer.container;
@@ -294,6 +309,8 @@ static void finish_body(struct op *op)
 
     if (op->sandbox[0])
         op_ground(op, &ground);
+    else if (op->network[0])
+        engine_group_ground(op, &ground, address);
     else
         engine_ground_alone(op->engine, &ground, address);
     kg_buf_init(&text, 1024 * 1024);
@@ -345,6 +362,21 @@ uint64_t engine_op_refuse(struct op *op, const char *id)
     return 0;
 }
 
+/* The network of a service's group, where networks are ours. */
+static void choose_network(struct op *op, const struct config_service *s)
+{
+    if (s->group[0] && !op->sandbox[0] && engine_network_is_own(op->engine))
+        engine_network_name(op->engine->owner, s->group, op->network, sizeof op->network);
+}
+
+static void ask_port(struct op *op)
+{
+    if (op->asks_port)
+        send_image(op, on_ports);
+    else
+        finish_body(op);
+}
+
 static int begin_create(struct op *op, const struct config_service *s, struct kg_err *err)
 {
     struct engine_ground ground;
@@ -358,6 +390,7 @@ static int begin_create(struct op *op, const struct config_service *s, struct kg
     }
     op->image = strdup(s->image);
     op->port = s->socket ? 0 : s->port;
+    op->asks_port = !s->socket && s->port == 0;
     if (rc == 0)
         rc = engine_body_begin(&op->body, s, &ground, err);
     return rc == 0 && !op->image ? KG_ENOMEM : rc;
@@ -379,10 +412,11 @@ uint64_t engine_create(struct engine *e, const struct config_service *s, const c
         return engine_op_fail(op, KG_EINVAL, "not an image reference");
     if (begin_create(op, s, &err) != 0)
         return engine_op_fail(op, err.code ? err.code : KG_ENOMEM, err.words);
-    if (s->socket || s->port > 0)
-        finish_body(op);
+    choose_network(op, s);
+    if (op->network[0])
+        engine_group_settle(op, ask_port);
     else
-        send_image(op, on_ports);
+        ask_port(op);
     return number;
 }
 
@@ -461,6 +495,8 @@ static uint64_t verb_inspect(void *self, const struct config_service *s, const c
     kg_str_copy(op->name, sizeof op->name, kg_str_of(id_or_name));
     op->known = s != NULL;
     op->port = s ? s->port : 0;
+    if (s)
+        choose_network(op, s);
     op->socket = s && s->socket ? strdup(s->socket) : NULL;
     if (s && s->socket && !op->socket)
         return engine_op_fail(op, KG_ENOMEM, "out of memory");

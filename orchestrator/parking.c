@@ -313,7 +313,6 @@ struct parking *parking_new(const struct parking_params *params)
     kg_heap_init(&p->timers);
     kg_map_init(&p->sandboxes);
     kg_map_init(&p->workers);
-    kg_map_init(&p->needed);
     parking_errands_init(p);
     return p;
 }
@@ -333,7 +332,6 @@ void parking_free(struct parking *p)
     kg_heap_fini(&p->timers);
     kg_map_fini(&p->sandboxes);
     kg_map_fini(&p->workers);
-    kg_map_fini(&p->needed);
     free(p);
 }
 
@@ -342,29 +340,19 @@ const struct engine_ops *parking_ops(struct parking *p)
     return &p->ops;
 }
 
-/* Others find them by a name on the network, which only a container of its own there can have. */
-static int note_needed(struct parking *p, const struct config *c)
+/* Those of a group find each other on a network of theirs, where no sandbox is. */
+bool parking_may_serve(const struct config_service *s)
 {
-    int rc = 0;
-
-    kg_map_fini(&p->needed);
-    kg_map_init(&p->needed);
-    for (size_t i = 0; i < c->service_count; i++) {
-        const struct config_strings *needs = &c->services[i]->needs;
-        for (size_t n = 0; n < needs->count && rc == 0; n++)
-            rc = kg_map_set(&p->needed, kg_str_of(needs->items[n]), p);
-    }
-    return rc;
+    return !s->runtime && !s->group[0]; /* another runtime may bring a network of its own kind */
 }
 
 void parking_configure(struct parking *p, const struct config *c)
 {
     parking_errands_forget_services(p);
     p->cap = c->sandboxes < 0 ? KG_SANDBOX_MAX : (unsigned)c->sandboxes;
-    if (note_needed(p, c) != 0)
-        p->cap = 0;
-    if (c->service_count > p->needed.count)
-        parking_demand_seed(&p->demand, parking_now(p)); /* for the first one to come */
+    for (size_t i = 0; i < c->service_count; i++)
+        if (parking_may_serve(c->services[i]))
+            parking_demand_seed(&p->demand, parking_now(p)); /* for the first one to come */
 }
 
 void parking_stop(struct parking *p)

@@ -128,12 +128,6 @@ static bool is_ours(const struct errand *r, const struct engine_container *c)
 
 /* --- create ------------------------------------------------------------------------------- */
 
-/* Another runtime may bring a network of its own kind. */
-static bool may_join(const struct parking *p, const struct config_service *s)
-{
-    return parking_is_on(p) && !s->runtime && !kg_map_get(&p->needed, kg_str_of(s->name));
-}
-
 static void on_created(void *arg, const struct engine_answer *a)
 {
     struct errand *r = arg;
@@ -191,7 +185,7 @@ static uint64_t verb_create(void *self, const struct config_service *s, const ch
     r->creates = true;
     r->service = s;
     p->starting++;
-    if (may_join(p, s)) {
+    if (parking_is_on(p) && parking_may_serve(s)) {
         parking_demand_note(&p->demand, parking_now(p));
         sb = parking_take(p, name);
     }

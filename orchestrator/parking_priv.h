@@ -93,7 +93,6 @@ struct parking {
     struct kg_heap timers;
     struct kg_map sandboxes; /* by id and by name */
     struct kg_map workers;   /* those sandboxes that are taken, by their workers' names and ids */
-    struct kg_map needed;    /* services that others find by name: value is the parking */
     struct kg_list errands;
     uint64_t numbers, lists;
     struct parking_demand demand;
@@ -139,6 +138,8 @@ void parking_start_ended(struct parking *p, uint64_t number, int64_t began_ms, b
                          struct parking_gain_ring *ring);
 void parking_switch_off(struct parking *p, const char *why);
 bool parking_is_on(const struct parking *p);
+/* Could a worker of that service join a sandbox, if there is one? */
+bool parking_may_serve(const struct config_service *s);
 
 /* --- errands (parking_errand.c) ----------------------------------------------------------- */
 

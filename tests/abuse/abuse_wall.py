@@ -16,8 +16,10 @@ from abuse_five import image, service  # noqa: E402  (needs the path above)
 from harness import settings  # noqa: E402
 from harness.engine import Engine  # noqa: E402
 from harness.kipgate import Kipgate  # noqa: E402
+from harness.waiting import together  # noqa: E402
 
 WAIT_MS = "1500"
+ICC = "com.docker.network.bridge.enable_icc"
 
 
 class Walled(Engine):
@@ -55,6 +57,21 @@ def address_of(gate, container):
     return network["IPAddress"], network["Gateway"]
 
 
+FETCH = """
+const [url] = process.argv.slice(1);
+fetch(url, { signal: AbortSignal.timeout(5000) }).then(
+  async (answer) => console.log(answer.status, (await answer.text()).length > 0),
+  (error) => console.log(error.cause ? error.cause.code : error.name)
+);
+"""
+
+
+def fetch(gate, container, url):
+    """What a worker gets when it asks another one by HTTP: status and whether there was a body."""
+    done = gate.witness.client.containers.get(container).exec_run(["node", "-e", FETCH, url])
+    return done.output.decode().strip()
+
+
 def files(gate, container):
     """Sockets that it finds in its file system."""
     command = ["sh", "-c", "find / -xdev -type s 2>/dev/null; ls /run /var/run"]
@@ -63,20 +80,32 @@ def files(gate, container):
 
 def around(gate):
     """Everything that one worker finds."""
-    one, two, app, need = (gate.witness.containers(n)[0]["Id"] for n in ("one", "two", "app", "db"))
+    names = ("one", "two", "app", "db", "shop", "stock")
+    one, two, app, need, shop, stock = (gate.witness.containers(n)[0]["Id"] for n in names)
     (mine, gateway), (other, _) = address_of(gate, one), address_of(gate, two)
-    needed, _ = address_of(gate, need)
+    group = [f"{address_of(gate, c)[0]}:8080" for c in (app, need)]
+    other_group = [f"{address_of(gate, c)[0]}:8080" for c in (shop, stock)]
     ports = [gate.front[1], gate.admin_address[1]]
     hosts = [f"{gateway}:{port}" for port in ports] + [f"127.0.0.1:{port}" for port in ports]
-    return {
-        "itself": scan(gate, one, [f"{mine}:8080"])[f"{mine}:8080"],
-        "neighbour": scan(gate, one, [f"{other}:{port}" for port in (8080, 9000, 22)]),
-        "back": scan(gate, two, [f"{mine}:8080"]),
-        "need": scan(gate, app, [f"{needed}:8080"]),
-        "host": scan(gate, one, hosts),
-        "files": files(gate, one),
-        "networks": [n["Options"] for n in gate.witness.networks()],
+    looks = {
+        "itself": lambda: scan(gate, one, [f"{mine}:8080"])[f"{mine}:8080"],
+        "neighbour": lambda: scan(gate, one, [f"{other}:{port}" for port in (8080, 9000, 22)]),
+        "back": lambda: scan(gate, two, [f"{mine}:8080"]),
+        "need": lambda: fetch(gate, app, "http://db:8080/"),
+        "other_need": lambda: fetch(gate, shop, "http://stock:8080/"),
+        "group": lambda: scan(gate, need, group),
+        "into_groups": lambda: scan(gate, one, group + other_group),
+        "into_other_group": lambda: scan(gate, app, other_group),
+        "into_first_group": lambda: scan(gate, stock, group),
+        "out_of_groups": lambda: scan(gate, app, [f"{mine}:8080", f"{other}:8080"]),
+        "name_outside": lambda: fetch(gate, one, "http://db:8080/"),
+        "name_in_other_group": lambda: fetch(gate, shop, "http://db:8080/"),
+        "host": lambda: scan(gate, one, hosts),
+        "files": lambda: files(gate, one),
     }
+    found = dict(zip(looks, together(list(looks.values()), 120)))
+    found["networks"] = sorted(n["Options"][ICC] for n in gate.witness.networks())
+    return found
 
 
 def control(engine):
@@ -110,10 +139,12 @@ def look():
     try:
         engine.start()
         engine.copy_image(settings.docker_host(), image())
-        services = {name: service("node", routes=[f"/{name}"]) for name in ("one", "two", "db")}
-        services["app"] = service("node", routes=["/app"], needs=["db"])
+        services = {name: service("node", routes=[f"/{name}"]) for name in ("one", "two")}
+        for name, need in (("app", "db"), ("shop", "stock")):
+            services[name] = service("node", routes=[f"/{name}"], needs=[need])
+            services[need] = service("node", routes=[f"/{need}"])
         with Kipgate(services, engine=engine.host, admin_tcp=True) as gate:
-            for name in ("one", "two", "app"):
+            for name in ("one", "two", "app", "shop"):
                 found[name] = gate.get(f"/{name}", timeout=60).status
             found.update(around(gate))
         found["control"] = control(engine)

@@ -29,16 +29,31 @@ def found():
 def test_workers_are_served_and_the_scan_sees_what_is_open(found):
     """The front reaches all; two containers of an ordinary network of this engine reach each
     other."""
-    assert (found["one"], found["two"], found["app"]) == (200, 200, 200)
+    assert [found[name] for name in ("one", "two", "app", "shop")] == [200] * 4
     assert found["itself"] == "open" and found["control"] == "open"
 
 
 def test_workers_do_not_reach_each_other(found):
-    """On the network that Kipgate makes, both ways, on open ports and others; and that is what it
-    asked for."""
-    assert found["networks"] == [{"com.docker.network.bridge.enable_icc": "false"}]
+    """On the network of all, both ways, on open ports and others; and that is what was asked for of
+    it, and not of the two groups'."""
+    assert found["networks"] == ["false", "true", "true"]
     assert set(found["neighbour"].values()) == {"silent"}, found["neighbour"]
     assert set(found["back"].values()) == {"silent"}, found["back"]
+
+
+def test_workers_reach_what_their_services_need(found):
+    """By its name, with an answer; and the other way, as on any network."""
+    assert found["need"] == found["other_need"] == "200 true"
+    assert set(found["group"].values()) == {"open"}, found["group"]
+
+
+def test_groups_are_walled_off(found):
+    """From the network of all, from each other and to all others: by address nothing answers, and
+    their names are known to nobody else."""
+    for name in ("into_groups", "into_other_group", "into_first_group", "out_of_groups"):
+        assert len(found[name]) >= 2 and set(found[name].values()) == {"silent"}, found
+    for name in ("name_outside", "name_in_other_group"):
+        assert found[name] and not found[name].startswith("200"), found
 
 
 def test_front_and_admin_on_loopback_are_out_of_reach(found):

@@ -221,6 +221,58 @@ START_TEST(test_needs)
 }
 END_TEST
 
+static const char *group_of(const struct config *c, const char *name)
+{
+    return config_find(c, name)->group;
+}
+
+static void check_groups(const char *text, const char *a, const char *b, const char *d)
+{
+    struct config *c = good(text, NULL);
+
+    ck_assert_str_eq(group_of(c, "a"), a);
+    ck_assert_str_eq(group_of(c, "b"), b);
+    ck_assert_str_eq(group_of(c, "c"), d);
+    config_free(c);
+}
+
+/* Those tied together, over however many, are a group; its name is that of the first that needs
+ * nobody. */
+START_TEST(test_groups_of_needs)
+{
+    check_groups(needs("", "", ""), "", "", "");
+    check_groups(needs(B, "", ""), "b", "b", "");
+    check_groups(needs("", "", B), "", "b", "b");
+    check_groups(needs(C, C, ""), "c", "c", "c");
+    check_groups(needs(B ", " C, "", ""), "b", "b", "b");
+    check_groups(needs("", A, A), "a", "a", "a");
+    check_groups(needs(C, A, ""), "c", "c", "c");
+    check_groups(needs(B, C, ""), "c", "c", "c");
+}
+END_TEST
+
+/* A container is on its group's network for life, so a service of another group, or of none, makes
+ * other ones; who else is in the group makes no difference. */
+START_TEST(test_groups_are_part_of_what_is_made)
+{
+    struct config *none = good(needs("", "", ""), NULL), *two = good(needs("", C, ""), NULL);
+    struct config *three = good(needs(C, C, ""), NULL),
+                  *first = good(needs("", A ", " C, ""), NULL);
+
+    ck_assert_str_ne(none->services[2]->spec, two->services[2]->spec);
+    ck_assert_str_ne(none->services[1]->spec, two->services[1]->spec);
+    ck_assert_str_eq(none->services[0]->spec, two->services[0]->spec);
+    ck_assert_str_eq(two->services[1]->spec, three->services[1]->spec);
+    ck_assert_str_eq(two->services[2]->spec, three->services[2]->spec);
+    ck_assert_str_ne(two->services[0]->spec, three->services[0]->spec);
+    ck_assert_str_ne(two->services[2]->spec, first->services[2]->spec); /* "c" became "a" */
+    config_free(none);
+    config_free(two);
+    config_free(three);
+    config_free(first);
+}
+END_TEST
+
 START_TEST(test_circles_of_needs)
 {
     bad_at(needs(B, A, ""), 2, 49, "services.a.needs[0]: is a circle: a needs b needs a\n");
@@ -321,6 +373,8 @@ START_TEST(test_put_with_needs)
 
     next = put(base, "d", "{\"image\": \"x\", \"routes\": [\"/d\"], \"needs\": [\"a\"]}");
     ck_assert_msg(next != NULL, "%s", told());
+    ck_assert_str_eq(group_of(next, "d"), "c");
+    ck_assert_str_eq(config_find(base, "a")->spec, config_find(next, "a")->spec);
     config_free(next);
     ck_assert_ptr_null(put(base, "d",
                            "{\"image\": \"x\", \"routes\": [\"/d\"],\n"
@@ -400,6 +454,8 @@ int main(void)
         test_scale,
         test_spares_have_room,
         test_needs,
+        test_groups_of_needs,
+        test_groups_are_part_of_what_is_made,
         test_circles_of_needs,
         test_chains_of_needs,
         test_limit_of_needs,

@@ -91,11 +91,11 @@ START_TEST(nothing_is_parked_while_a_worker_starts)
 }
 END_TEST
 
-START_TEST(services_that_others_find_by_name_open_their_own)
+START_TEST(services_of_a_group_open_their_own)
 {
-    static char name[] = "b", *names[] = {name};
+    static char name[] = "b";
 
-    a.needs = (struct config_strings){names, 1};
+    strcpy(b.group, name);
     parking_configure(p, &config);
     come_up();
     ck_assert(!create(&b, "v")->sandbox[0]);
@@ -103,6 +103,26 @@ START_TEST(services_that_others_find_by_name_open_their_own)
     ck_assert(!create(&a, "u")->sandbox[0]);
     a.runtime = NULL;
     ck_assert(create(&a, "w")->sandbox[0]);
+}
+END_TEST
+
+/* None is parked for the first start of a service that could not use it, and none for its later
+ * ones. */
+START_TEST(none_for_services_of_groups_alone)
+{
+    strcpy(a.group, "b");
+    strcpy(b.group, "b");
+    if (_i == 1)
+        b.group[0] = '\0';
+    p->demand = (struct parking_demand){0};
+    parking_configure(p, &config);
+    tell_list(now_ms);
+    calm(1000);
+    start_one(&a, "v");
+    calm(1000);
+    start_one(&a, "w");
+    calm(1000);
+    ck_assert_uint_eq(asked[MAKE], _i);
 }
 END_TEST
 
@@ -451,7 +471,8 @@ static Suite *make_suite(void)
     tcase_add_test(t, two_workers_never_share);
     tcase_add_test(t, few_are_removed_at_a_time);
     tcase_add_test(t, nothing_is_parked_while_a_worker_starts);
-    tcase_add_test(t, services_that_others_find_by_name_open_their_own);
+    tcase_add_test(t, services_of_a_group_open_their_own);
+    tcase_add_loop_test(t, none_for_services_of_groups_alone, 0, 2);
     tcase_add_loop_test(t, none_where_it_cannot_be, 0, 3);
     tcase_add_test(t, as_many_as_the_last_bursts_needed);
     tcase_add_test(t, no_more_are_known_than_there_is_room_for);
