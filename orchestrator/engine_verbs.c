@@ -75,6 +75,8 @@ static bool op_is_late(const struct op *op)
 
 static void op_call(struct op *op);
 static bool ask_whether_it_runs(struct op *op);
+static void send_about(struct op *op, const char *method, const char *tail,
+                       transport_done *on_done);
 
 /* What it was to join is there again, or it is answered as it was. */
 static void repeat(struct op *op)
@@ -102,6 +104,29 @@ static bool repair_network(struct op *op)
     }
     op->waits_for_network = true;
     engine_reach_start(op->engine);
+    return true;
+}
+
+static void on_unstartable_removed(void *arg, const struct transport_answer *a)
+{
+    struct op *op = arg;
+    bool gone = a->code == 0 && (a->status == 204 || a->status == 200 || a->status == 404);
+
+    op->call = 0;
+    op->answer.code = gone ? KG_ENOTFOUND : KG_ETIMEOUT; /* whoever asked is to ask again */
+    op->answer.container.state = ENGINE_NONE;
+    engine_op_end(op);
+}
+
+/* A network that was made again is another one to what was on it before: that can never be started.
+ * It goes, as if it had vanished. */
+static bool remove_unstartable(struct op *op)
+{
+    if (op->kind != KIND_START || !op->repaired || !engine_network_is_missing(&op->answer))
+        return false;
+    KG_LOG(KG_LOG_WARN, "container-stranded", KG_F("container", op->name),
+           KG_F("why", op->answer.words), KG_F("then", "it is removed"));
+    send_about(op, "DELETE", "?force=1&v=1", on_unstartable_removed);
     return true;
 }
 
@@ -191,7 +216,8 @@ static void on_answer(void *arg, const struct transport_answer *a)
         op->answer.container.state = ENGINE_NONE;
     } else if (op->answer.code == 0 && answers_with_json(op->kind)) {
         take_body(op, a->body);
-    } else if (repair_network(op) || ask_whether_it_runs(op) || engine_import(op)) {
+    } else if (repair_network(op) || remove_unstartable(op) || ask_whether_it_runs(op) ||
+               engine_import(op)) {
         return;
     }
     engine_op_end(op);

@@ -142,7 +142,7 @@ def asleep(gate):
     return bool(states())
 
 
-@pytest.mark.parametrize("on_idle", ["remove"])
+@pytest.mark.parametrize("on_idle", ["remove", "stop"])
 def test_a_network_that_somebody_removed_is_made_again(kipgate, echo, on_idle):
     """While nothing runs on it. Containers that were stopped on it can never be started on another
     one: they are made again, and no request fails for it."""
