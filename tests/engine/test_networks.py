@@ -132,16 +132,6 @@ def test_a_changed_group_is_another_network(kipgate, echo):
         assert networks(gate)[networks_of(gate, name).pop()] is False
 
 
-def asleep(gate):
-    """Until nothing of app and db runs; gives whether their containers are kept."""
-
-    def states():
-        return {c["State"] for name in ("app", "db") for c in gate.witness.containers(name)}
-
-    wait_until(lambda: states() <= {"exited"}, 20, "both asleep", 0.05)
-    return bool(states())
-
-
 @pytest.mark.parametrize("on_idle", ["remove", "stop"])
 def test_a_network_that_somebody_removed_is_made_again(kipgate, echo, on_idle):
     """While nothing runs on it. Containers that were stopped on it can never be started on another
@@ -152,7 +142,8 @@ def test_a_network_that_somebody_removed_is_made_again(kipgate, echo, on_idle):
     gate = kipgate(services)
     assert ask(gate, "/app", "db").status == 200
     (group,) = {n for n, open_ in networks(gate).items() if open_}
-    assert asleep(gate) == (on_idle == "stop")
+    for name in ("app", "db"):
+        gate.witness.wait_states(20, name, *(["exited"] if on_idle == "stop" else []))
     gate.witness.client.api.remove_network(group)
     gate.reload(lambda config: [config["services"][n].pop("idle_timeout") for n in ("app", "db")])
     assert ask(gate, "/app", "db").status == 200
@@ -168,8 +159,8 @@ def test_what_is_stopped_is_started_on_its_network_again(kipgate, echo):
         services[name].update(on_idle="stop", idle_timeout="500ms")
     gate = kipgate(services, config={"sandboxes": "off"})
     assert ask(gate, "/app", "db").status == 200 and gate.get("/alone", timeout=60).status == 200
-    assert asleep(gate)
-    gate.witness.wait_states(20, "alone", "exited")
+    for name in kept:
+        gate.witness.wait_states(20, name, "exited")
     before, made = {name: the_id(gate, name) for name in kept}, networks(gate)
     gate.stop()
     assert networks(gate) == made
