@@ -22,10 +22,10 @@ enum state {
     NAME_FIRST,
     NAME,
     VALUE,
-    LAST_LF, /* the LF of the blank line */
-    DONE,
-    REFUSED
+    LAST_LF /* the LF of the blank line */
 };
+/* Behind them: there is nothing more to step. */
+enum ended { DONE = LAST_LF + 1, REFUSED };
 
 /* tchar: "!#$%&'*+-.^_`|~", digits, letters. */
 static const uint8_t tchar[256] = {
@@ -68,7 +68,7 @@ static size_t bad(struct guard *g, size_t i, const char *words)
 }
 
 /* Enters `state` at byte i, where its element begins. */
-static size_t enter(struct guard *g, enum state state, size_t i)
+static size_t enter(struct guard *g, unsigned state, size_t i)
 {
     g->state = (uint8_t)state;
     g->mark = (uint32_t)i;
@@ -278,7 +278,7 @@ static size_t step_last_lf(struct guard *g, const unsigned char *b, size_t i)
 
 static inline size_t step(struct guard *g, const unsigned char *b, size_t i, size_t n)
 {
-    switch (g->state) {
+    switch ((enum state)g->state) {
     case FIRST:
         return step_first(g, b, i);
     case EMPTY_LF:
@@ -304,9 +304,10 @@ static inline size_t step(struct guard *g, const unsigned char *b, size_t i, siz
     case PHRASE:
     case VALUE:
         return step_value(g, b, i, n);
-    default: /* LAST_LF: with DONE and REFUSED there is nothing more to step */
-        return step_last_lf(g, b, i);
+    case LAST_LF:
+        break;
     }
+    return step_last_lf(g, b, i);
 }
 
 void guard_init(struct guard *g, enum guard_kind kind)
