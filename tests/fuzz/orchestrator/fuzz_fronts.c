@@ -100,7 +100,7 @@ static void say(int front, const void *bytes, size_t n)
 
     if (s->channel)
         fronts_on_message(s, copy, n);
-    uv_timer_stop(&s->again); /* nothing is started here */
+    uv_timer_stop(&s->timer); /* nothing is started here */
     free(copy);
 }
 
@@ -365,7 +365,7 @@ static void end(void)
         struct front_session *s = &fronts->sessions[i];
         if (s->channel)
             fronts_distrust(s, "the end");
-        uv_timer_stop(&s->again);
+        uv_timer_stop(&s->timer);
         s->run = 0;
         close(ends[i]);
         ends[i] = 0;
