@@ -40,18 +40,34 @@ static int change_root(const char *root)
     return chroot(root) == 0 && chdir("/") == 0 ? 0 : -1;
 }
 
+/* 0 (also where there is none: then *uid and *gid stay), or an errno. Not by getpwnam, which loads
+ * modules, and crashes (glibc 2.36) where there is no memory for that. */
+static int find_user(const char *name, uid_t *uid, gid_t *gid)
+{
+    char text[4096];
+    struct passwd line, *user;
+    FILE *f = fopen("/etc/passwd", "re");
+    int rc = f ? 0 : errno;
+
+    while (rc == 0 && (rc = fgetpwent_r(f, &line, text, sizeof text, &user)) == 0)
+        if (strcmp(user->pw_name, name) == 0) {
+            *uid = user->pw_uid;
+            *gid = user->pw_gid;
+            break;
+        }
+    if (f)
+        fclose(f);
+    return rc == ENOENT || rc == ERANGE ? 0 : rc; /* a line that no file should have ends it, too */
+}
+
 static int drop_root(const char *root, struct kg_err *err)
 {
-    const struct passwd *user;
-    uid_t uid;
-    gid_t gid;
+    uid_t uid = NOBODY;
+    gid_t gid = NOBODY;
+    int rc = find_user("kipgate", &uid, &gid); /* before the file system is out of reach */
 
-    errno = 0;
-    user = getpwnam("kipgate"); /* before the file system is out of reach */
-    if (!user && (errno == ENOMEM || errno == EMFILE || errno == ENFILE))
-        return kg_fail(err, KG_EIO, "look for the user kipgate: %s", strerror(errno));
-    uid = user ? user->pw_uid : NOBODY;
-    gid = user ? user->pw_gid : NOBODY;
+    if (rc != 0)
+        return kg_fail(err, KG_EIO, "look for the user kipgate: %s", strerror(rc));
     if (root[0] && change_root(root) != 0)
         return kg_fail(err, KG_EIO, "confine a front to %s: %s", root, strerror(errno));
     drop_capability_bounds();
@@ -222,7 +238,7 @@ static int allow_sockets(scmp_filter_ctx ctx, bool unix_sockets)
 
 /* What else ioctl and fcntl can do (type into the terminal that our log goes to, have the kernel
  * send signals to others) is no part of a proxy's work, and no memory is ever code. */
-static int allow_limited(scmp_filter_ctx ctx)
+static int allow_limited(scmp_filter_ctx ctx, pid_t who)
 {
     int rc = allow_one(ctx, SCMP_SYS(ioctl), is(1, FIONBIO));
 
@@ -230,25 +246,84 @@ static int allow_limited(scmp_filter_ctx ctx)
     rc |= allow_one(ctx, SCMP_SYS(fcntl), is(1, F_SETFL));
     rc |= allow_one(ctx, SCMP_SYS(mmap), has_not(2, PROT_EXEC));
     rc |= allow_one(ctx, SCMP_SYS(mprotect), has_not(2, PROT_EXEC));
-    return rc | allow_one(ctx, SCMP_SYS(tgkill), is(0, (scmp_datum_t)getpid())); /* to abort */
+    return rc | allow_one(ctx, SCMP_SYS(tgkill), is(0, (scmp_datum_t)who)); /* to abort */
 }
 
-/* As seccomp_load, but for want of memory: libseccomp (2.5.4 to 2.6.1) may leave out calls then and
- * say that all is well, which errno alone contradicts. */
-static int load(scmp_filter_ctx ctx)
+/* --- made apart, then loaded --- */
+
+#define MAKING_S 5
+
+struct filter {
+    uint32_t otherwise; /* what becomes of calls that no rule names */
+    int (*add_rules)(scmp_filter_ctx ctx, const struct filter *f);
+    bool unix_sockets;
+    pid_t who;
+};
+
+static int add_loop_rules(scmp_filter_ctx ctx, const struct filter *f)
+{
+    (void)f;
+    return seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(io_uring_setup), 0);
+}
+
+static int add_all_rules(scmp_filter_ctx ctx, const struct filter *f)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < sizeof allowed / sizeof *allowed; i++)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+    return rc ? rc : allow_sockets(ctx, f->unix_sockets) | allow_limited(ctx, f->who);
+}
+
+static int make(const struct filter *f, int to)
+{
+    scmp_filter_ctx ctx = seccomp_init(f->otherwise);
+    int rc = ctx ? f->add_rules(ctx, f) : -ENOMEM;
+
+    errno = 0;
+    if (rc == 0)
+        rc = seccomp_export_bpf(ctx, to);
+    return rc == 0 && errno == ENOMEM ? -ENOMEM : rc;
+}
+
+/* Without memory libseccomp (2.5.4 to 2.6.1) may leave out calls and say that all is well, which
+ * errno alone contradicts; or it frees what is in use, and the process crashes or hangs. So that is
+ * done by another process, which is judged by its end. */
+static _Noreturn void make_and_exit(const struct filter *f, int to)
+{
+    int rc;
+
+    alarm(MAKING_S);
+    close(STDERR_FILENO); /* libc's words about a spoilt heap would be taken for ours */
+    rc = -make(f, to);
+    _exit(rc >= 0 && rc < 128 ? rc : EIO);
+}
+
+static int end_of(pid_t maker)
+{
+    int status = 0;
+
+    while (waitpid(maker, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    return WIFEXITED(status) ? -WEXITSTATUS(status) : -ENOMEM;
+}
+
+static int load(const struct filter *f)
 {
     static struct sock_filter code[BPF_MAXINSNS];
     struct sock_fprog program = {.filter = code};
     int ends[2], rc;
     ssize_t n = 0;
+    pid_t maker;
 
     _Static_assert(sizeof code <= 65536, "a pipe holds the longest filter");
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
-    errno = 0;
-    rc = seccomp_export_bpf(ctx, ends[1]);
-    if (rc == 0 && errno == ENOMEM)
-        rc = -ENOMEM;
+    maker = fork();
+    if (maker == 0)
+        make_and_exit(f, ends[1]);
+    rc = maker < 0 ? -errno : end_of(maker);
     if (rc == 0)
         n = read(ends[0], code, sizeof code);
     close(ends[0]);
@@ -264,34 +339,28 @@ static int load(scmp_filter_ctx ctx)
     return 0;
 }
 
+static int filter_by(const struct filter *f, struct kg_err *err)
+{
+    int rc = load(f);
+
+    return rc == 0 ? 0 : kg_fail(err, KG_EIO, "system call filter: %s", strerror(-rc));
+}
+
 int confine_loop(struct kg_err *err)
 {
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-    int rc = ctx ? 0 : -ENOMEM;
+    const struct filter f = {.otherwise = SCMP_ACT_ALLOW, .add_rules = add_loop_rules};
 
-    if (rc == 0)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(io_uring_setup), 0);
-    if (rc == 0)
-        rc = load(ctx);
-    if (ctx)
-        seccomp_release(ctx);
-    return rc == 0 ? 0 : kg_fail(err, KG_EIO, "system call filter: %s", strerror(-rc));
+    return filter_by(&f, err);
 }
 
 static int filter_system_calls(bool unix_sockets, struct kg_err *err)
 {
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    int rc = ctx ? 0 : -ENOMEM;
+    const struct filter f = {.otherwise = SCMP_ACT_ERRNO(EPERM),
+                             .add_rules = add_all_rules,
+                             .unix_sockets = unix_sockets,
+                             .who = getpid()};
 
-    for (size_t i = 0; rc == 0 && i < sizeof allowed / sizeof *allowed; i++)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
-    if (rc == 0)
-        rc = allow_sockets(ctx, unix_sockets) | allow_limited(ctx);
-    if (rc == 0)
-        rc = load(ctx);
-    if (ctx)
-        seccomp_release(ctx);
-    return rc == 0 ? 0 : kg_fail(err, KG_EIO, "system call filter: %s", strerror(-rc));
+    return filter_by(&f, err);
 }
 #else
 /* Leaks are looked for by a thread that reads /proc of its own process. */

@@ -14,9 +14,10 @@ int confine_loop(struct kg_err *err);
 
 /* In a front, once all its descriptors are open, never undone. Always: no capabilities, no new
  * privileges, not dumpable, and system calls limited to those of a proxy at work. Started as root:
- * confined to `root` (a directory; "" = none), no groups, user and group "kipgate" or 65534. Else
- * confined where the machine allows it: `confined` tells. Unix sockets can be made only then: any
- * path could lead to the engine's. 0, or KG_EIO with words: the front must not serve then. */
+ * confined to `root` (a directory; "" = none), no groups, user and group "kipgate" of /etc/passwd
+ * or 65534. Else confined where the machine allows it: `confined` tells. Unix sockets can be made
+ * only then: any path could lead to the engine's. 0, or KG_EIO with words: the front must not serve
+ * then. */
 int confine_enter(const char *root, bool *confined, struct kg_err *err);
 
 /* In control: keys are in its memory, which is neither dumped nor traced by others of its user. */
