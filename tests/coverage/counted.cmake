@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The build that counts what runs. Counters lie in files that every process maps: they survive whatever
-# ends it, and a front, which may open nothing, needs nothing. All runs of one program share one file.
+# ends it, and a front, which may open nothing, needs nothing. All runs of Kipgate share one file
+# (tests of the rooms get files of their own: tests/coverage.sh).
 if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang")
   message(FATAL_ERROR "KIPGATE_COVERAGE needs clang: -DCMAKE_C_COMPILER=clang")
 endif()

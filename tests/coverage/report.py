@@ -50,39 +50,66 @@ class Branch(NamedTuple):
 
 
 class Source:
-    """One file: its text, its branches, and how often each line of code ran."""
+    """One file: its text, its branches, and how often each line of code ran.
 
-    def __init__(self, path: Path, data: dict):
+    There are several accounts of one: each group of runs gives one, and the simulator's build names
+    files by another path (in its account of a header are the functions of other files)."""
+
+    def __init__(self, path: Path, accounts: list[dict]):
         self.name = str(path.relative_to(ROOT))
         self.text = path.read_text(encoding="utf-8").split("\n")
-        self.branches = [*self._plain(data), *self._in_macros(data)]
-        self.branches.sort()
-        self.lines = {number: n for number, n in line_counts(data["segments"])
-                      if re.search(r"\w", self._code(number))}
+        self.branches = sorted(self._branches(accounts))
+        self.lines: dict[int, int] = {}
+        for data in accounts:
+            for number, n in line_counts(data["segments"]):
+                if re.search(r"\w", self._code(number)):
+                    self.lines[number] = max(n, self.lines.get(number, 0))
 
     def _code(self, number: int) -> str:
         line = re.sub(r'/\*.*?(\*/|$)|//.*', "", self.text[number - 1])
-        return "" if re.match(r"\s*\*[ /]", line) else line
+        return "" if re.match(r"\s*\*[ /]|#", line) else line
 
-    def _plain(self, data: dict) -> Iterator[Branch]:
+    def _branches(self, accounts: list[dict]) -> Iterator[Branch]:
         counts: dict[tuple, list[int]] = {}
-        for line, column, last, end, true, false, *_ in data["branches"]:
-            n = counts.setdefault((line, column, last, end), [0, 0])
+        for place, true, false in [b for data in accounts
+                                   for b in [*self._plain(data), *self._in_macros(data)]]:
+            n = counts.setdefault(place, [0, 0])
             n[0], n[1] = n[0] + true, n[1] + false
-        for (line, column, last, end), (true, false) in counts.items():
-            stop = end - 1 if last == line else None
-            yield Branch(line, column, self.text[line - 1][column - 1:stop], 0, true, false)
+        for place, (true, false) in counts.items():
+            yield Branch(*place, true, false)
 
-    def _in_macros(self, data: dict) -> Iterator[Branch]:
+    def _plain(self, data: dict) -> Iterator[tuple[tuple, int, int]]:
+        for line, column, last, end, true, false, *_ in data["branches"]:
+            stop = end - 1 if last == line else None
+            yield (line, column, self.text[line - 1][column - 1:stop], 0), true, false
+
+    def _in_macros(self, data: dict) -> Iterator[tuple[tuple, int, int]]:
         for expansion in data["expansions"]:
             line, column, _, end = expansion["source_region"][:4]
             macro = self.text[line - 1][column - 1:end - 1]
             branches = [] if macro in NOT_COUNTED else expansion["branches"]
             for number, (_, _, _, _, true, false, *_) in enumerate(branches, 1):
-                yield Branch(line, column, macro, number, true, false)
+                yield (line, column, macro, number), true, false
 
     def missing_branches(self) -> list[Branch]:
         return [b for b in self.branches if b.missing]
+
+    def about(self, first: int, last: int) -> list[str]:
+        """What a row of lines.txt may name these lines by: their function as "name()", their words,
+        and the line of code before; where that asks whether something failed, that one's, too."""
+        code = sorted(self.lines)
+        before = [self.text[n - 1] for n in code if n < first][-2:]
+        if before and not re.match(r"\s*(} else )?if \(", before[-1]):
+            del before[:-1]
+        return [f"{self._function(first)}()", *before,
+                *[self.text[n - 1] for n in code if first <= n <= last]]
+
+    def _function(self, number: int) -> str:
+        for line in reversed(self.text[:number]):
+            found = re.match(r"[A-Za-z][^;=]*?(\w+)\(", line)
+            if found:
+                return found[1]
+        return ""
 
     def missing_blocks(self) -> Iterator[tuple[int, int]]:
         """First and last lines of code that did not run and lie together."""
@@ -128,20 +155,31 @@ def programs(build: Path) -> list[Path]:
     return [build / "kipgate", *(p for p in tests if p.open("rb").read(4) == b"\x7fELF")]
 
 
-def read(build: Path) -> list[Source]:
-    counters = [str(p) for p in (build / "profile").glob("*.profraw")]
-    if not counters:
-        sys.exit(f"{build}/profile holds no counters: nothing has run")
-    merged = build / "profile" / "all.profdata"
-    run("llvm-profdata", "merge", "-o", str(merged), *counters)
-    objects = [word for p in programs(build)[1:] for word in ("-object", str(p))]
+def export(build: Path, group: str, counters: list[Path], objects: list[str]) -> list[dict]:
+    """What llvm-cov knows of each file, by these counters."""
+    merged = build / "profile" / f"{group}.profdata"
+    run("llvm-profdata", "merge", "-o", str(merged), *map(str, counters))
     text = run("llvm-cov", "export", f"-instr-profile={merged}", str(build / "kipgate"), *objects)
-    sources = {}  # the simulator names the fleet's files by another path: the counts are the same
-    for data in json.loads(text)["data"][0]["files"]:
-        path = Path(data["filename"]).resolve()
-        if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ROOMS:
-            sources[path] = Source(path, data)
-    return sorted(sources.values(), key=lambda s: s.name)
+    return json.loads(text)["data"][0]["files"]
+
+
+def read(build: Path) -> list[Source]:
+    """Group by group ("GROUP-...profraw"; Kipgate's own files have no group's name). Processes that
+    map one file lose counts to each other; "false" is what is left of all when "true" is taken off,
+    and added up before that, the losses of one group would hide what another did once."""
+    groups: dict[str, list[Path]] = {}
+    for path in (build / "profile").glob("*.profraw"):
+        groups.setdefault(path.name.split("-")[0] if "-" in path.name else "kipgate", []).append(path)
+    if not groups:
+        sys.exit(f"{build}/profile holds no counters: nothing has run")
+    objects = [word for p in programs(build)[1:] for word in ("-object", str(p))]
+    accounts: dict[Path, list[dict]] = {}
+    for group, counters in groups.items():
+        for data in export(build, group, counters, objects):
+            path = Path(data["filename"]).resolve()
+            if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ROOMS:
+                accounts.setdefault(path, []).append(data)
+    return [Source(path, accounts[path]) for path in sorted(accounts)]
 
 
 # --- the cells of the instance table --------------------------------------------------------------
@@ -207,15 +245,11 @@ def judge_lines(sources: list[Source]) -> list[str]:
     listed = rows("lines.txt")
     nameless = []
     for source in sources:
-        code = sorted(source.lines)
         for first, last in source.missing_blocks():
-            before = [n for n in code if n < first][-1:]
-            block = [n for n in code if first <= n <= last]
-            if not named(listed, source.name, [source.text[n - 1] for n in before + block]):
-                nameless.append(f"{source.name}:{first}-{last}: not run: "
-                                f"{source.text[first - 1].strip()}")
+            if not named(listed, source.name, source.about(first, last)):
+                nameless.append(f"{source.name}:{first}-{last}: not run, and lines.txt does not "
+                                f"name it: {source.text[first - 1].strip()}")
     print("\n".join(nameless))
-    print(f"{len(nameless)} places that did not run, and that lines.txt does not name")
     return unused(listed)
 
 
