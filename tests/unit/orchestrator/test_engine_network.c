@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kipgate's own network, against an engine that has one network and refuses what the test wants.
- * The difficulty: it is made in several calls, and each of them may go wrong. */
+/* Kipgate's own network and a worker's port on it, against an engine that refuses what the test
+ * wants. The difficulty: it is made in several calls, and each of them may go wrong. */
 #include "engine_case.h"
 
 #define SUBNET "10.9.8.0/29"
@@ -13,10 +13,11 @@ static int answers;
 static struct {
     bool there, chosen;              /* chosen: its range was named, and so it is labelled */
     bool refuses_range, keeps, gone; /* gone: removed by hand as soon as a container is created */
+    bool refuses_create;             /* where it is missing, as engines do that look at once */
     unsigned made, ranges, removed;
 } net;
 static char body[4096]; /* of the last create of a container */
-static const char *start_says;
+static const char *start_says, *image_says, *image_status;
 
 static void say_status(struct fake_conn *c, const char *status, const char *json)
 {
@@ -84,7 +85,11 @@ static void on_request(struct fake_conn *c, const char *r)
         fake_say(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     else if (strstr(r, "/containers/json"))
         say_status(c, "200 OK", "[]");
-    else if (strstr(r, "/containers/create")) {
+    else if (strstr(r, "/containers/create") && net.refuses_create && !net.there) {
+        say_status(c, "404 Not Found", "{\"message\":\"network x not found\"}");
+    } else if (strstr(r, "GET /v1.41/images/")) {
+        say_status(c, image_status, image_says);
+    } else if (strstr(r, "/containers/create")) {
         snprintf(body, sizeof body, "%s", strstr(r, "\r\n\r\n"));
         say_status(c, "201 Created", "{\"Id\":\"0123\"}");
         net.there = net.there && !net.gone;
@@ -121,6 +126,7 @@ static void set_up(void)
     answers = 0;
     memset(&net, 0, sizeof net);
     start_says = "{\"message\":\"Address already in use\"}";
+    image_status = "200 OK";
 }
 
 /* Has a container made; gives its address's last number, 0: the engine chooses. */
@@ -203,6 +209,50 @@ START_TEST(test_it_comes_back_with_its_range)
 }
 END_TEST
 
+START_TEST(test_it_is_made_again_for_a_create)
+{
+    come_up();
+    net.refuses_create = true;
+    net.there = false;
+    ck_assert_uint_ne(create_one(), 0);
+    ck_assert(net.there);
+    ck_assert_uint_eq(net.made, 3);
+}
+END_TEST
+
+static const struct {
+    const char *status, *says;
+    int code;
+    const char *words;
+} images[] = {
+    {"200 OK", "{\"Config\":{\"ExposedPorts\":{\"80/tcp\":{},\"53/udp\":{}}}}", 0, ""},
+    {"200 OK", "{\"Config\":{\"ExposedPorts\":{\"80/tcp\":{},\"81\":{}}}}", KG_EINVAL,
+     "image x exposes 2 TCP ports: set `port`"},
+    {"200 OK", "{\"Config\":{\"ExposedPorts\":{\"0/tcp\":{},\"x/tcp\":{}}}}", KG_EINVAL,
+     "image x exposes 0 TCP ports: set `port`"},
+    {"200 OK", "[]", KG_EINVAL, "image x exposes 0 TCP ports: set `port`"},
+    {"404 Not Found", "{\"message\":\"No such image: x\"}", KG_ENOTFOUND, "No such image: x"},
+    {"500 No", "{\"message\":\"woe\"}", KG_EIO, "woe"},
+};
+
+/* Without a port in the configuration the image says where its worker listens. */
+START_TEST(test_the_port_is_the_images)
+{
+    static char image[] = "x";
+    const struct config_service s = {.name = "echo", .image = image};
+
+    image_status = images[_i].status;
+    image_says = images[_i].says;
+    come_up();
+    body[0] = '\0';
+    ck_assert(ops->create(ops->self, &s, "w", on_answer, NULL) != 0);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, images[_i].code);
+    ck_assert_str_eq(last.words, images[_i].words);
+    ck_assert_int_eq(body[0] != '\0', last.code == 0);
+}
+END_TEST
+
 static const struct {
     const char *says;
     int code;
@@ -241,6 +291,8 @@ int main(void)
     tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
     tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
     tcase_add_test(t, test_it_comes_back_with_its_range);
+    tcase_add_test(t, test_it_is_made_again_for_a_create);
+    tcase_add_loop_test(t, test_the_port_is_the_images, 0, sizeof images / sizeof *images);
     tcase_add_loop_test(t, test_an_address_that_cannot_be_had, 0, sizeof starts / sizeof *starts);
     suite_add_tcase(s, t);
     runner = srunner_create(s);

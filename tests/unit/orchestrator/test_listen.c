@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FRONTS 4
@@ -258,6 +259,28 @@ END_TEST
 
 /* --- passed by who started us --- */
 
+/* In a process of its own: the descriptors from 3 on are the test's. */
+START_TEST(test_passed_sockets_are_not_passed_on)
+{
+    int fd = socket(AF_INET, SOCK_STREAM, 0), status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        char us[16];
+        snprintf(us, sizeof us, "%d", getpid());
+        setenv("LISTEN_PID", us, 1);
+        setenv("LISTEN_FDS", "1", 1);
+        if (fd != 3)
+            dup2(fd, 3);
+        fcntl(3, F_SETFD, 0);
+        _exit(listen_passed_count() == 1 && fcntl(3, F_GETFD) == FD_CLOEXEC ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    close(fd);
+}
+END_TEST
+
 START_TEST(test_a_passed_socket_is_adopted_and_shared)
 {
     struct listen_set from = {.count = 0};
@@ -335,6 +358,7 @@ int main(void)
     add_unix(t);
     tcase_add_test(t, test_a_passed_socket_is_adopted_and_shared);
     tcase_add_test(t, test_what_does_not_listen_is_not_adopted);
+    tcase_add_test(t, test_passed_sockets_are_not_passed_on);
     tcase_add_test(t, test_passed_sockets_must_be_meant_for_us);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);

@@ -69,6 +69,19 @@ START_TEST(test_a_grant_names_the_service_of_its_ticket)
 }
 END_TEST
 
+START_TEST(test_an_address_is_as_long_as_its_family_says)
+{
+    struct message_grant *m = good_grant();
+    struct sockaddr_storage at = {.ss_family = AF_INET6};
+
+    ck_assert(message_set_address(&m->where, &at, sizeof(struct sockaddr_in6)));
+    ck_assert_ptr_nonnull(message_check(m, sizeof *m, true));
+    m->where.length = sizeof(struct sockaddr_in);
+    ck_assert_ptr_null(message_check(m, sizeof *m, true));
+    ck_assert(!message_set_address(&m->where, &at, sizeof at + 1));
+}
+END_TEST
+
 START_TEST(test_a_unix_path_must_end)
 {
     struct message_grant *m = good_grant();
@@ -205,6 +218,7 @@ int main(void)
     tcase_add_test(t, test_a_good_message_is_taken);
     tcase_add_test(t, test_direction_version_type_and_size_are_checked);
     tcase_add_test(t, test_a_grant_names_the_service_of_its_ticket);
+    tcase_add_test(t, test_an_address_is_as_long_as_its_family_says);
     tcase_add_test(t, test_a_unix_path_must_end);
     tcase_add_test(t, test_a_confined_front_sees_its_root_only);
     tcase_add_test(t, test_strings_must_end);

@@ -130,6 +130,49 @@ START_TEST(a_body_in_pieces)
 }
 END_TEST
 
+/* Trailers are held to the rules of a chunked body's; its worker is not told that it was whole. */
+START_TEST(trailers_that_must_not_be)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } bad[] = {
+        {"\x0f\x0d\x01"
+         "1",
+         4}, /* content-length: 1 */
+        {"\x0f\x17\x01"
+         "a",
+         4}, /* host: a, by its name in the table: host */
+        {"\x00\x07"
+         "trailer"
+         "\x01"
+         "x",
+         11},
+        {"\x00\x03"
+         "a b"
+         "\x01"
+         "x",
+         7},
+        {"\x84", 1}, /* :path: / */
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct peer c = speak(), w;
+        unsigned released = gate.released;
+        say_frame(&c, HEADERS, END_HEADERS, 1, POST, sizeof POST - 1);
+        say_frame(&c, DATA, 0, 1, "abc", 3);
+        w = worker();
+        hear(&w, "3\r\nabc\r\n");
+        say_frame(&c, HEADERS, END_STREAM | END_HEADERS, 1, bad[i].bytes, bad[i].n);
+        hear_end(&w);
+        ck_assert_msg(!has(&w, "0\r\n\r\n"), "%zu", i);
+        until(gate.released == released + 1);
+        bye(&c);
+        bye(&w);
+    }
+}
+END_TEST
+
 START_TEST(an_early_answer_ends_the_upload)
 {
     struct peer c = speak(), w;
@@ -289,6 +332,7 @@ int main(void)
                                   nearly_a_preface,
                                   a_body_in_pieces,
                                   an_early_answer_ends_the_upload,
+                                  trailers_that_must_not_be,
                                   reset_while_it_waits,
                                   too_many_exchanges,
                                   gone_while_it_waits,

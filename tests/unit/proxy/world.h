@@ -30,8 +30,8 @@ static struct {
     struct proxy *proxy;
     struct proxy_stats stats;
     struct proxy_worker *worker;
-    int worker_fd; /* listens */
-    uint16_t port, local_port, worker_port;
+    int worker_fd;                                 /* listens */
+    uint16_t port, local_port, worker_port, port6; /* of both families; 0: there is no IPv6 */
     bool closed, drained;
 } world;
 
@@ -269,6 +269,25 @@ static inline int listening(uint16_t *port)
     return fd;
 }
 
+/* For both families; -1 where the machine has no IPv6. */
+static inline int listening6(uint16_t *port)
+{
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6};
+    socklen_t n = sizeof a;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), off = 0;
+
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(fd, 64) != 0) {
+        close(fd);
+        return -1;
+    }
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+    *port = ntohs(a.sin6_port);
+    return fd;
+}
+
 static inline void on_tick(uv_timer_t *t)
 {
     (void)t;
@@ -326,12 +345,11 @@ static inline void configure(void)
 
 static inline void set_up(void)
 {
-    struct proxy_listener listeners[2];
+    struct proxy_listener listeners[3];
     struct proxy_params params = {
         .loop = &world.loop,
         .gate = {NULL, gate_acquire, gate_cancel, gate_release, gate_suspect, gate_probed},
         .listeners = listeners,
-        .listener_count = 2,
         .protocols = PROXY_HTTP11 | PROXY_H2C,
         .max_connections = 8,
         .max_connections_per_client = 6,
@@ -350,6 +368,8 @@ static inline void set_up(void)
     uv_timer_start(&world.tick, on_tick, 1, 1);
     listeners[0] = (struct proxy_listener){.fd = listening(&world.port)};
     listeners[1] = (struct proxy_listener){.fd = listening(&world.local_port), .local = true};
+    listeners[2] = (struct proxy_listener){.fd = listening6(&world.port6)};
+    params.listener_count = listeners[2].fd < 0 ? 2 : 3;
     world.worker_fd = listening(&world.worker_port);
     fcntl(world.worker_fd, F_SETFL, O_NONBLOCK);
     world.proxy = proxy_open(&params, &err);

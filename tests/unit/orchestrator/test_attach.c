@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who may take over a front, and what is left behind when it cannot be used. How controls and
+ * fronts find each other is in tests/engine/test_outlive.py. The difficulty: another user's process
+ * is needed to be refused, and here is only one, so the front is told that it waits for another. */
+#include "orchestrator/attach.h"
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int door_at(struct sockaddr_un *un)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    *un = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(un->sun_path, sizeof un->sun_path, "/tmp/kipgate-attach-%d", (int)getpid());
+    unlink(un->sun_path);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)un, sizeof *un), 0);
+    ck_assert_int_eq(listen(fd, 4), 0);
+    return fd;
+}
+
+static int knock(const struct sockaddr_un *un)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(connect(fd, (const struct sockaddr *)un, sizeof *un), 0);
+    return fd;
+}
+
+START_TEST(another_users_control_is_refused)
+{
+    struct sockaddr_un un;
+    int door = door_at(&un), control, channel;
+    char byte;
+
+    ck_assert_int_eq(attach_accept(door, getuid()), -1); /* nobody is there */
+    control = knock(&un);
+    ck_assert_int_eq(attach_accept(door, getuid() + 1), -1);
+    ck_assert_int_eq(recv(control, &byte, 1, 0), 0); /* hung up on */
+    close(control);
+    control = knock(&un);
+    channel = attach_accept(door, getuid());
+    ck_assert_int_ge(channel, 0);
+    ck_assert_int_eq(send(channel, "x", 1, 0), 1);
+    ck_assert_int_eq(recv(control, &byte, 1, 0), 1);
+    close(channel);
+    close(control);
+    close(door);
+    unlink(un.sun_path);
+}
+END_TEST
+
+/* The smallest number that is free: the same before and after if nothing was left open. */
+static int next_fd(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    close(fd);
+    return fd;
+}
+
+START_TEST(one_that_is_not_used_leaves_nothing_open)
+{
+    struct attached a = {.listener_count = 2};
+    int before = next_fd();
+    int *all[] = {&a.channel, &a.stats, &a.door, &a.listeners[0], &a.listeners[1]};
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        *all[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    attached_close(&a);
+    ck_assert_int_eq(a.channel, -1);
+    ck_assert_int_eq(next_fd(), before);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        ck_assert_int_eq(fcntl(before + (int)i, F_GETFD), -1);
+    attached_close(&a); /* there is none: nothing is closed */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("attach");
+    TCase *t = tcase_create("attach");
+    SRunner *r = srunner_create(s);
+    int failed;
+
+    tcase_add_test(t, another_users_control_is_refused);
+    tcase_add_test(t, one_that_is_not_used_leaves_nothing_open);
+    suite_add_tcase(s, t);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

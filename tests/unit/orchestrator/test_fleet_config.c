@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Numbers of services, and containers whose service comes later than they. The difficulty: fronts
+ * may still ask by a number whose service is gone, so one is given again only in need. */
+#include "fleet_rig.h"
+
+static int numbers_used;
+
+static void count_name(void *arg, const char *name, uint32_t id)
+{
+    (void)arg;
+    (void)name;
+    ck_assert_uint_lt(id, KG_MAX_SERVICES);
+    numbers_used++;
+}
+
+START_TEST(numbers_are_given_again_when_none_is_left)
+{
+    struct rig *r = rig_new(1);
+    int gone;
+
+    r->config.service_count = 2;
+    configure(r);
+    gone = fleet_service_id(r->f, "b");
+    r->config.service_count = 1;
+    configure(r);
+    ck_assert_int_eq(fleet_service_id(r->f, "b"), -1);
+    ck_assert_int_eq(fleet_reserve_service(r->f, "last", KG_MAX_SERVICES - 1), 0);
+    ck_assert_int_eq(fleet_reserve_service(r->f, "beyond", KG_MAX_SERVICES), KG_EINVAL);
+    r->services[1] = &r->third;
+    r->config.service_count = 2;
+    configure(r);
+    ck_assert_int_eq(fleet_service_id(r->f, "a"), 0); /* it is in use */
+    ck_assert_int_eq(fleet_service_id(r->f, "c"), gone);
+    fleet_each_service(r->f, count_name, NULL);
+    ck_assert_int_eq(numbers_used, 3); /* a, c, last */
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(containers_found_before_their_service_is_known)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container found = box(r, 1, "kipgate-b-0123456789", ENGINE_RUNNING);
+
+    snprintf(found.service, sizeof found.service, "b");
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    fleet_check(r->f);
+    r->config.service_count = 2;
+    configure(r);
+    ck_assert_int_eq(fleet_service_id(r->f, "b"), 1);
+    ask_of(r, 1, 0);
+    ck_assert_uint_eq(count_calls(r, CREATE), 0); /* it is the service's: it goes first */
+    answer(expect(r, LOOK), &(const struct engine_answer){.container = found});
+    answer(expect(r, STOP), &(const struct engine_answer){0});
+    fleet_check(r->f);
+    answer(expect(r, REMOVE), &(const struct engine_answer){0});
+    fleet_check(r->f);
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    rig_free(r);
+}
+END_TEST
+
+/* An address of either family is shown as one that can be asked. */
+START_TEST(an_address_of_ipv6_is_shown_in_brackets)
+{
+    struct rig *r = rig_new(1);
+    struct engine_answer a = {0};
+    struct sockaddr_in6 *v6 = (void *)&a.container.address;
+    struct fleet_view v;
+
+    ask(r, 0);
+    answer_created(r);
+    answer_code(r, START, 0);
+    a.container = box(r, r->boxes, r->name, ENGINE_RUNNING);
+    a.container.address = (struct sockaddr_storage){0};
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(8080);
+    v6->sin6_addr.s6_addr[15] = 1;
+    a.container.address_length = sizeof *v6;
+    answer(expect(r, LOOK), &a);
+    fleet_check(r->f);
+    ck_assert_uint_eq(fleet_view(r->f, 0, &v, 1, r->now_ms), 1);
+    ck_assert_str_eq(v.address, "[::1]:8080");
+    rig_free(r);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("fleet config");
+    TCase *t = tcase_create("config");
+    SRunner *r = srunner_create(s);
+    int failed;
+
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, numbers_are_given_again_when_none_is_left);
+    tcase_add_test(t, containers_found_before_their_service_is_known);
+    tcase_add_test(t, an_address_of_ipv6_is_shown_in_brackets);
+    suite_add_tcase(s, t);
+    kg_log_setup(KG_LOG_ERROR + 1, KG_LOG_TEXT, "test");
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}

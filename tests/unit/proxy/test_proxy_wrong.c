@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Peers that stop, break off or go wrong in the middle of an exchange or a tunnel, and clients of
+ * other address families. The difficulty is in world.h; a worker that stops taking bytes without
+ * ending is one on a Unix socket: only there a writer is told. */
+#include "proxy/proxy_priv.h"
+#include "world.h"
+#include <sys/un.h>
+
+static char unix_path[64];
+
+/* The worker is reached by a Unix socket from now on. */
+static void move_to_unix(void)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    char dir[] = "/tmp/kipgate-wrong-XXXXXX";
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(unix_path, sizeof unix_path, "%s/s", dir);
+    kg_str_copy(a.sun_path, sizeof a.sun_path, kg_str_of(unix_path));
+    close(world.worker_fd);
+    world.worker_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(world.worker_fd, (struct sockaddr *)&a, sizeof a), 0);
+    ck_assert_int_eq(listen(world.worker_fd, 8), 0);
+    proxy_worker_remove(world.worker);
+    world.worker = proxy_worker_add(world.proxy, 99, 1, (struct sockaddr *)&a, sizeof a);
+    ck_assert_ptr_nonnull(world.worker);
+}
+
+static void forget_unix(void)
+{
+    unlink(unix_path);
+    *strrchr(unix_path, '/') = '\0';
+    ck_assert_int_eq(rmdir(unix_path), 0);
+}
+
+/* --- uploads ------------------------------------------------------------------------------- */
+
+START_TEST(an_upload_that_goes_bad_behind_an_answer)
+{
+    struct peer c = client(), w;
+
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+    w = worker();
+    hear(&w, "1\r\na\r\n");
+    say(&w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab");
+    hear(&c, "ab");
+    say(&c, "none\r\n");
+    hear_end(&w);
+    hear_end(&c);
+    ck_assert(!has(&c, "HTTP/1.1 400 "));
+    ck_assert_uint_eq(gate.released, 1);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+#define REFUSES "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+
+/* What it answered before it stopped is the client's. */
+START_TEST(a_worker_that_takes_no_more_has_answered)
+{
+    struct peer c, w;
+
+    move_to_unix();
+    c = client();
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    shutdown(w.fd, SHUT_RD);
+    say(&c, "12345678");
+    for (int i = 0; i < 20; i++)
+        turn();
+    say(&w, REFUSES);
+    hear(&c, "\r\n\r\nno");
+    ck_assert(has(&c, "HTTP/1.1 413 "));
+    bye(&c);
+    bye(&w);
+    forget_unix();
+}
+END_TEST
+
+/* The same, where bytes were queued for it. */
+START_TEST(a_worker_that_takes_no_more_of_what_is_queued)
+{
+    static char block[MIB];
+    struct peer c, w;
+    int idle = 0;
+
+    move_to_unix();
+    c = client();
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 268435456\r\n\r\n");
+    w = worker();
+    while (idle < 100) { /* until nobody takes anything */
+        idle = send(c.fd, block, sizeof block, MSG_DONTWAIT) > 0 ? 0 : idle + 1;
+        turn();
+    }
+    shutdown(w.fd, SHUT_RD);
+    look(&w); /* there is room again: the next write is refused */
+    for (int i = 0; i < 20; i++)
+        turn();
+    say(&w, REFUSES);
+    hear(&c, "\r\n\r\nno");
+    ck_assert(has(&c, "HTTP/1.1 413 "));
+    bye(&c);
+    bye(&w);
+    forget_unix();
+}
+END_TEST
+
+/* --- tunnels ------------------------------------------------------------------------------- */
+
+static struct peer tunnel(struct peer *c)
+{
+    struct peer w;
+
+    *c = client();
+    say(c, GET "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+               "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+            "\r\n");
+    hear(c, "\r\n\r\n");
+    forget(c);
+    forget(&w);
+    return w;
+}
+
+/* All of what one side says reaches the other, which reads only when nothing goes in any more. */
+static size_t pour_through(struct peer *from, struct peer *to)
+{
+    static char block[MIB];
+    size_t sent = 0;
+    int idle = 0;
+
+    while (idle < 100) {
+        ssize_t n = send(from->fd, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+        idle = n > 0 ? 0 : idle + 1;
+        turn();
+        ck_assert_uint_lt(sent, 64 * MIB);
+    }
+    for (uint64_t until_ = uv_hrtime() + WAIT_NS; to->got.len < sent && uv_hrtime() < until_;) {
+        look(to);
+        turn();
+    }
+    ck_assert_uint_eq(to->got.len, sent);
+    return sent;
+}
+
+START_TEST(a_tunnel_waits_for_the_slower_side)
+{
+    struct peer c, w = tunnel(&c);
+
+    ck_assert_uint_gt(pour_through(&w, &c), MIB / 4);
+    ck_assert_uint_gt(pour_through(&c, &w), MIB / 4);
+    say(&c, "still");
+    hear(&w, "still");
+    bye(&c);
+    bye(&w);
+    until(gate.released == 1);
+}
+END_TEST
+
+START_TEST(a_tunnel_breaks_with_either_side)
+{
+    struct peer c, w = tunnel(&c);
+
+    hang_up(&w);
+    hear_end(&c);
+    until(gate.released == 1);
+    bye(&c);
+    w = tunnel(&c);
+    hang_up(&c);
+    hear_end(&w);
+    until(gate.released == 2);
+    bye(&w);
+}
+END_TEST
+
+/* --- families of addresses ----------------------------------------------------------------- */
+
+static struct peer dial6(void)
+{
+    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons(world.port6)};
+    struct peer p;
+
+    a.sin6_addr = in6addr_loopback;
+    peer_init(&p, socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ck_assert_int_eq(connect(p.fd, (struct sockaddr *)&a, sizeof a), 0);
+    return p;
+}
+
+/* A socket of both families calls an IPv4 client by its own name, and counts it as that. */
+START_TEST(clients_of_both_families)
+{
+    static const char *const names[] = {"X-Forwarded-For: ::1\r\n",
+                                        "X-Forwarded-For: 127.0.0.1\r\n"};
+    struct peer held[8], w;
+
+    if (world.port6 == 0)
+        return;
+    for (int i = 0; i < 2; i++) {
+        struct peer c = i == 0 ? dial6() : dial(world.port6);
+        say(&c, GET "\r\n");
+        w = worker();
+        hear(&w, names[i]);
+        say(&w, OK2 "more"); /* so that it is not kept */
+        hear(&c, "\r\n\r\nok");
+        bye(&c);
+        bye(&w);
+    }
+    until(proxy_connections(world.proxy) == 0);
+    for (int i = 0; i < 8; i++) { /* each may have 6 */
+        held[i] = i < 4   ? dial(world.port6)
+                  : i < 6 ? client()
+                  : i < 7 ? dial(world.port6)
+                          : dial6();
+        if (i != 6)
+            until(proxy_connections(world.proxy) == (size_t)(i < 6 ? i + 1 : 7));
+        else
+            hear(&held[i], "urn:kipgate:overloaded");
+    }
+    for (int i = 0; i < 8; i++)
+        bye(&held[i]);
+}
+END_TEST
+
+/* --- before there are services ------------------------------------------------------------- */
+
+START_TEST(no_services_are_known_yet)
+{
+    struct generation *known = world.proxy->current;
+    struct peer c = client();
+
+    world.proxy->current = NULL;
+    say(&c, GET "\r\n");
+    hear(&c, "urn:kipgate:overloaded");
+    hear(&c, "does not know the services yet");
+    world.proxy->current = known;
+    ck_assert_uint_eq(gate.acquired, 0);
+    bye(&c);
+}
+END_TEST
+
+START_TEST(numbers_beyond_the_limits_are_no_services)
+{
+    struct proxy_service s = {.id = KG_MAX_SERVICES, .name = "x"};
+
+    ck_assert_int_eq(proxy_config_begin(world.proxy), 0);
+    ck_assert_int_eq(proxy_config_service(world.proxy, &s), KG_ELIMIT);
+    s = (struct proxy_service){.id = 1, .name = "x", .quiet_count = KG_MAX_QUIET + 1};
+    ck_assert_int_eq(proxy_config_service(world.proxy, &s), KG_ELIMIT);
+    ck_assert_int_eq(proxy_config_route(world.proxy, KG_STR("a"), KG_STR("/"), KG_MAX_SERVICES),
+                     KG_ELIMIT);
+}
+END_TEST
+
+/* Only what is asked by that method is quiet. */
+START_TEST(quiet_by_method)
+{
+    struct proxy_service s = {.id = 1,
+                              .name = "x",
+                              .max_body_bytes = -1,
+                              .quiet_status = 599,
+                              .quiet_count = 1,
+                              .quiet = {{.method = "HEAD"}}};
+    struct peer c = client();
+
+    ck_assert_int_eq(proxy_config_begin(world.proxy), 0);
+    ck_assert_int_eq(proxy_config_service(world.proxy, &s), 0);
+    ck_assert_int_eq(proxy_config_route(world.proxy, KG_STR("a"), KG_STR("/"), 1), 0);
+    ck_assert_int_eq(proxy_config_commit(world.proxy), 0);
+    gate.mode = HOLD;
+    say(&c, GET "\r\n");
+    until(gate.waiting == 1);
+    ck_assert(!KG_LIST_ENTRY(gate.waiters.next, struct proxy_waiter, link)->quiet);
+    bye(&c);
+    until(gate.waiting == 0);
+    c = client();
+    say(&c, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    until(gate.waiting == 1);
+    ck_assert(KG_LIST_ENTRY(gate.waiters.next, struct proxy_waiter, link)->quiet);
+    bye(&c);
+    until(gate.waiting == 0);
+}
+END_TEST
+
+/* --- local requests in other forms --------------------------------------------------------- */
+
+START_TEST(local_requests_in_other_forms)
+{
+    struct peer c = dial(world.local_port);
+
+    say(&c, "HEAD /v1 HTTP/1.1\r\nHost: localhost\r\nOrigin: https://127.0.0.1:9090\r\n\r\n");
+    until(local.requests == 1);
+    proxy_local_reply(world.proxy, local.id, 200, "x/y", "abc", 3, true);
+    hear(&c, "Content-Length: 3\r\n");
+    hear(&c, "\r\n\r\n");
+    ck_assert(!has(&c, "abc"));
+    forget(&c);
+    say(&c, "PUT /v1 HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+            "Content-Length: 4\r\n\r\n");
+    hear(&c, "HTTP/1.1 100 Continue\r\n\r\n");
+    say(&c, "body");
+    until(local.requests == 2);
+    ck_assert_str_eq(local.body, "body");
+    proxy_local_reply(world.proxy, local.id, 200, "x/y", "abc", 3, true);
+    hear(&c, "\r\n\r\nabc");
+    forget(&c);
+    say(&c, "GET /v1 HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
+    until(local.requests == 3);
+    proxy_local_reply(world.proxy, local.id, 200, "x/y", "abc", 3, true);
+    hear(&c, "\r\n\r\nabc");
+    ck_assert(has(&c, "Connection: keep-alive\r\n"));
+    bye(&c);
+}
+END_TEST
+
+START_TEST(local_requests_that_are_refused)
+{
+    static const char *const bad[] = {
+        "GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.test\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nnone\r\n",
+    };
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct peer c = dial(world.local_port);
+        say(&c, bad[i]);
+        hear_end(&c);
+        ck_assert_msg(has(&c, "HTTP/1.1 400 "), "%s", bad[i]);
+        bye(&c);
+    }
+    ck_assert_uint_eq(local.requests, 0);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {an_upload_that_goes_bad_behind_an_answer,
+                                  a_worker_that_takes_no_more_has_answered,
+                                  a_worker_that_takes_no_more_of_what_is_queued,
+                                  a_tunnel_waits_for_the_slower_side,
+                                  a_tunnel_breaks_with_either_side,
+                                  clients_of_both_families,
+                                  no_services_are_known_yet,
+                                  numbers_beyond_the_limits_are_no_services,
+                                  quiet_by_method,
+                                  local_requests_in_other_forms,
+                                  local_requests_that_are_refused};
+
+    return world_run("proxy wrong", tests, sizeof tests / sizeof *tests);
+}
