@@ -59,6 +59,9 @@ static inline bool exhaust_leaks(void)
 #endif
 }
 
+/* Without KIPGATE_LONG: of a path that asks very often, only every so many-th is failed. */
+static int exhaust_step = 1;
+
 /* One again: EXHAUST="NAME/7" or "NAME/7+" (from then on) walks this n alone. Without
  * KIPGATE_LONG, "from then on" is walked for every fifth n. */
 static inline bool exhaust_skips(const char *name, int64_t n, int sticky)
@@ -69,7 +72,7 @@ static inline bool exhaust_skips(const char *name, int64_t n, int sticky)
     snprintf(this, sizeof this, "%s/%lld%s", name, (long long)n, sticky ? "+" : "");
     if (asked)
         return strcmp(asked, this) != 0 && n < 1000;
-    return sticky && n % 5 != 1 && !getenv("KIPGATE_LONG");
+    return (n - 1) % (exhaust_step * (sticky ? 5 : 1)) != 0 && !getenv("KIPGATE_LONG");
 }
 
 /* Walks the path for every n; walk(n, sticky) gives how many allocations failed. Words of where it

@@ -15,7 +15,8 @@ if [ "${1:-}" = --full ]; then
     shift
 fi
 for build in gcc san; do
-    program=$ROOT/build/$build/tests/exhaustion/exhaust_proxy
-    [ ! -x "$program" ] || ASAN_OPTIONS=detect_leaks=1 "$program"
+    for program in "$ROOT/build/$build/tests/exhaustion"/exhaust_*; do
+        [ ! -x "$program" ] || ASAN_OPTIONS=detect_leaks=1 "$program"
+    done
 done
 /usr/bin/python3 -m pytest -q -p no:cacheprovider "$ROOT/tests/exhaustion" "$@"
