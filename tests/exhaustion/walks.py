@@ -310,8 +310,10 @@ def await_control(rig):
 def await_front(rig):
     """Serves, or ended."""
     pid = rig.gate.page.whom()
-    until = time.monotonic() + BOUND
-    while time.monotonic() < until and proc.alive(pid):
+    began = time.monotonic()
+    while time.monotonic() < began + BOUND and proc.alive(pid):
+        if time.monotonic() > began + 10 * RELIEF:  # want that does not end by itself
+            rig.gate.page.stop()
         with contextlib.suppress(AssertionError):  # it may be gone, and the next one is paused for
             if rig.ask(timeout=2) == 200:
                 return "served"
