@@ -294,9 +294,8 @@ def await_control(rig):
     while time.monotonic() < until:
         status = gate.process.poll()
         if status is not None:
-            wait_until(lambda: gate.stderr[-1:], BOUND, "a last word")
             assert status in (1, 2), f"exit status {status}: {gate.tail()}"
-            assert "memory" in gate.tail(8) or "exhausted" in gate.tail(8), gate.tail()
+            wait_until(lambda: has_last_word(gate), BOUND, "a last word")
             return f"ended with {status}"
         try:
             if gate.admin.status("/readyz", timeout=2) == 200:
@@ -305,6 +304,11 @@ def await_control(rig):
             pass
         time.sleep(0.002)
     return "not ready"
+
+
+def has_last_word(gate):
+    """About its end, of control."""
+    return "memory" in gate.tail(8) or "exhausted" in gate.tail(8)
 
 
 def await_front(rig):

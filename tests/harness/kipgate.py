@@ -193,7 +193,7 @@ class Kipgate:
             for line in self.stderr
             if any(word in line for word in SANITIZER_WORDS) or line.startswith(LIBC_WORDS)
         ]
-        assert not bad, "\n".join(self.stderr[-200:])
+        assert not bad, "\n".join([f"not clean: {bad[:5]}", *self.stderr[-200:]])
 
     def kill9(self, fronts=False):
         """SIGKILL of the control process; its fronts go on, or are killed with it."""
