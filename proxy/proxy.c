@@ -31,11 +31,6 @@ size_t proxy_connections(const struct proxy *p)
     return p->connections;
 }
 
-size_t proxy_exchanges(const struct proxy *p)
-{
-    return p->exchanges;
-}
-
 /* --- the loop's turn ----------------------------------------------------------------------- */
 
 static void on_soon(uv_timer_t *t)

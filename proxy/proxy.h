@@ -101,7 +101,6 @@ void proxy_worker_probe_stop(struct proxy_worker *w);
  * connections break. The pointer is dead for the caller after this; slots still out are not
  * released through the gate again. */
 void proxy_worker_remove(struct proxy_worker *w);
-uint64_t proxy_worker_id(const struct proxy_worker *w);
 void proxy_worker_set_user(struct proxy_worker *w, void *user); /* the gate's own pointer */
 void *proxy_worker_user(const struct proxy_worker *w);
 
@@ -112,6 +111,5 @@ int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *cont
                       const void *body, size_t n, bool last);
 
 size_t proxy_connections(const struct proxy *p);
-size_t proxy_exchanges(const struct proxy *p);
 
 #endif

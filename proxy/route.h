@@ -30,12 +30,4 @@ size_t route_table_count(const struct route_table *t);
 bool route_table_find(const struct route_table *t, struct kg_str host, struct kg_str path,
                       struct route_match *out);
 
-/* The path that a worker with strip_prefix sees: "/a/b" less 2 is "/b", "/a" less 2 is "/". */
-static inline struct kg_str route_strip(struct kg_str path, size_t prefix_n)
-{
-    if (prefix_n >= path.n)
-        return (struct kg_str){"/", 1};
-    return (struct kg_str){path.p + prefix_n, path.n - prefix_n};
-}
-
 #endif

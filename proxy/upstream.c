@@ -34,11 +34,6 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
     return w;
 }
 
-uint64_t proxy_worker_id(const struct proxy_worker *w)
-{
-    return w->id;
-}
-
 void proxy_worker_set_user(struct proxy_worker *w, void *user)
 {
     w->user = user;

@@ -81,11 +81,6 @@ void proxy_worker_remove(struct proxy_worker *w)
     w->removed = true;
 }
 
-uint64_t proxy_worker_id(const struct proxy_worker *w)
-{
-    return w->id;
-}
-
 void proxy_worker_set_user(struct proxy_worker *w, void *user)
 {
     w->user = user;

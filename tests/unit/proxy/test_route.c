@@ -151,16 +151,6 @@ START_TEST(limits)
 }
 END_TEST
 
-START_TEST(strip)
-{
-    ck_assert(kg_str_eq(route_strip(KG_STR("/a/b"), 2), KG_STR("/b")));
-    ck_assert(kg_str_eq(route_strip(KG_STR("/a/"), 2), KG_STR("/")));
-    ck_assert(kg_str_eq(route_strip(KG_STR("/a"), 2), KG_STR("/")));
-    ck_assert(kg_str_eq(route_strip(KG_STR("/a"), 0), KG_STR("/a")));
-    ck_assert(kg_str_eq(route_strip(KG_STR("/"), 0), KG_STR("/")));
-}
-END_TEST
-
 /* --- against a scan -----------------------------------------------------------------------------
  */
 
@@ -316,7 +306,6 @@ int main(void)
     tcase_add_test(t, hosts);
     tcase_add_test(t, refusals);
     tcase_add_test(t, limits);
-    tcase_add_test(t, strip);
     tcase_add_test(t, against_scan);
     tcase_add_test(t, flat_cost);
     tcase_add_test(t, long_paths_are_cheap);
