@@ -99,9 +99,9 @@ build_echo_image() {
     build_image "$KIPGATE_ECHO_IMAGE" "$LOGS/echo"
 }
 
-# Two at a time: most of what they do is wait for the engine.
+# Three at a time: most of what they do is wait for the engine.
 black_box() {
-    timeout 4000 /usr/bin/python3 -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests "$@"
+    timeout 4000 /usr/bin/python3 -m pytest -q -p no:cacheprovider -n 3 --dist loadfile tests "$@"
 }
 
 export_names() {
@@ -142,7 +142,7 @@ static_part() {
     check "the specification and its tests" /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/test_specification.py
     check "coverage by unit tests and simulator" tests/coverage.sh
     check "model of the lease protocol, every state" tests/model/run.sh
-    check "fuzzers, ten seconds each" tests/fuzz/run.sh 10
+    check "fuzzers, thirty seconds each" tests/fuzz/run.sh 30
 }
 
 main() {
