@@ -15,6 +15,7 @@
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -294,7 +295,8 @@ static _Noreturn void make_and_exit(const struct filter *f, int to)
     int rc;
 
     alarm(MAKING_S);
-    close(STDERR_FILENO); /* libc's words about a spoilt heap would be taken for ours */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* also where it stands still */
+    close(STDERR_FILENO);             /* libc's words about a spoilt heap would be taken for ours */
     rc = -make(f, to);
     _exit(rc >= 0 && rc < 128 ? rc : EIO);
 }
