@@ -181,6 +181,11 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     fleet_step(i, is_up(c) ? INSTANCE_ON_SURPLUS : INSTANCE_ON_LEFTOVER, NULL);
     if (i->out > 0)
         fleet_recall_all(i);
+    if (c->state == ENGINE_PAUSED && (i->out > 0 || i->held)) {
+        i->todo = FLEET_CALL_UNPAUSE; /* what is open on it waits for that; who ordered it died */
+        fleet_pump(i);
+        fleet_arm(i);
+    }
     fleet_check_emptied(i);
 }
 

@@ -501,6 +501,30 @@ START_TEST(what_is_found_stopped_is_taken_from_its_fronts)
 }
 END_TEST
 
+/* The last run had it resumed for a request, and died before the engine heard of it. */
+START_TEST(what_is_claimed_frozen_and_not_wanted_is_resumed_to_end_its_exchanges)
+{
+    struct rig *r = rig_closed(1);
+    struct config_service changed = r->service;
+    uint64_t instance;
+
+    snprintf(changed.spec, sizeof changed.spec, "another");
+    r->services[0] = &changed;
+    configure(r);
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_PAUSED);
+    look(r, ENGINE_PAUSED);
+    instance = hear_renamed(r, 0);
+    hear(r, RECALL);
+    ck_assert_str_eq(expect(r, UNPAUSE)->target, "id-1");
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    give_back(r, 0, instance, 1);
+    ck_assert_str_eq(expect(r, STOP)->target, "id-1");
+    rig_free(r);
+}
+END_TEST
+
 /* A front that is late: it was found stopped, and started again for others. */
 START_TEST(what_was_started_again_is_not_held_of_its_former_life)
 {
@@ -747,6 +771,7 @@ int main(void)
     tcase_add_test(t, claims_are_not_waited_for_long);
     tcase_add_test(t, what_is_held_counts_before_others_are_served);
     tcase_add_test(t, what_is_found_stopped_is_taken_from_its_fronts);
+    tcase_add_test(t, what_is_claimed_frozen_and_not_wanted_is_resumed_to_end_its_exchanges);
     tcase_add_loop_test(t, what_was_started_again_is_not_held_of_its_former_life, 0, 2);
     tcase_add_test(t, what_is_found_ended_is_taken_at_once);
     tcase_add_test(t, what_is_said_to_have_died_is_bound_when_it_is_known_to_live);
