@@ -93,6 +93,7 @@ mutant claim-of-a-former-life $O/fleet_claim.c 's/ \&\& !i->provisioned \&\&/ \&
 mutant claims-of-the-dead-kept $O/fleet_demand.c 's/^        fleet_claims_forget(f, front);/        (void)fleet_claims_forget;/'
 mutant claim-makes-fit-what-ends $O/fleet_reconcile.c 's/return i->clock_ms <= 0;/return i->clock_ms <= 0 \&\& !fleet_is_claimed(i->fleet, i->name);/'
 mutant bound-though-perhaps-dead $O/fleet_reconcile.c 's/if (as == INSTANCE_ON_ADOPTED \&\& i->died)/if (false)/'
+mutant claimed-and-frozen-left-so $O/fleet_reconcile.c 's/if (c->state == ENGINE_PAUSED && (i->out/if (false \&\& (i->out/'
 mutant end-not-written-down $O/fleet_step.c 's/if (o->ending \&\& /if (false \&\& /'
 mutant unfound-clocks-lost $O/fleet_view.c 's/^        each_remembered(f, each, arg);/        (void)each_remembered;/'
 mutant held-use-not-counted $O/fleet_reconcile.c 's/^        touch_remembered(f);/        (void)touch_remembered;/'

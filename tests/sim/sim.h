@@ -42,6 +42,8 @@ struct container {
     bool ours;                         /* made by our create */
     char made_name[ENGINE_NAME_BYTES]; /* the name it was made with */
     bool lived_before;                 /* found by a later run than that which made it */
+    bool begun_before;                 /* started again, and then control died: of its former
+                                          life there may be a clock, of this one none yet */
     bool ordered_down;                 /* a stop was asked for */
     bool by_hand;                      /* somebody paused, restarted or disconnected it */
     enum boot boot;
@@ -74,6 +76,7 @@ struct call {
     char target[ENGINE_NAME_BYTES], spec[65];
     engine_done *done;
     void *arg;
+    bool never; /* the engine went before it did it */
     bool done_effect, cancelled, answered, late;
     int references;
     int forced_code; /* what is answered whatever happened; 0: the truth */
@@ -347,6 +350,7 @@ void judge_now(struct world *w);  /* after every event */
 void judge_rest(struct world *w); /* at the end of the calm */
 /* True: the exchange counts, for it is where its instance says: the container by that name. */
 bool judge_exchange(struct world *w, struct container *c, const char *name, int service);
+bool judge_knows(struct world *w, const struct container *c);                /* is it control's? */
 void judge_client(struct world *w, const struct client *c, unsigned reason); /* 0: it broke */
 void judge_stop(struct world *w, const struct container *c);
 void judge_pause(struct world *w, const char *id);

@@ -219,6 +219,7 @@ void engine_boot(struct world *w, struct container *c)
 
     c->c.state = ENGINE_RUNNING;
     c->listens_ms = KG_NEVER;
+    c->begun_before = false;
     c->ended_ms = c->told_ms = c->ready_ms = 0;
     if (c->boot == BOOT_LISTENS)
         c->listens_ms = w->now_ms + sim_between(w, 0, 120);
@@ -317,6 +318,7 @@ static void do_start(struct world *w, struct call *call)
     } else {
         c->by_hand |= call->late && c->c.state == ENGINE_EXITED; /* a life that nobody asked for */
         engine_boot(w, c);
+        c->begun_before = call->cancelled;
     }
 }
 
@@ -401,7 +403,7 @@ static void do_effect(struct world *w, struct call *call)
     static void (*const effects[VERB_COUNT])(struct world *, struct call *) = {
         do_pull, do_create, do_start, do_look, do_stop, do_remove, do_pause, do_unpause, do_weigh};
 
-    if (call->done_effect)
+    if (call->done_effect || call->never)
         return;
     call->done_effect = true;
     effects[call->verb](w, call);
@@ -558,10 +560,11 @@ static uint64_t call_new(struct world *w, enum verb verb, const struct config_se
     } else if (!w->calm && sim_chance(w, w->fault_percent)) {
         go_wrong(w, call, ms);
     } else {
-        if (verb == VERB_PULL && ms > 900) /* it may take longer than the service allows */
-            w->engine.no_image_ms[call->service] = w->now_ms + ms;
+        int64_t answer_ms = ms + answer_delay(w);
+        if (verb == VERB_PULL && answer_ms > 900) /* it may take longer than the service allows */
+            w->engine.no_image_ms[call->service] = w->now_ms + answer_ms;
         later(w, call, ms, run_effect, 0);
-        later(w, call, ms + answer_delay(w), run_answer, 0);
+        later(w, call, answer_ms, run_answer, 0);
     }
     return call->number;
 }
@@ -716,8 +719,8 @@ void engine_lose(struct world *w)
         struct call *call = KG_LIST_ENTRY(it, struct call, link);
         if (!call->done_effect && !call->late && sim_chance(w, 50))
             do_effect(w, call);
-        if (!call->late)
-            call->done_effect = true;
+        if (!call->late && !call->done_effect)
+            call->never = true;
         if (!call->answered)
             later(w, call, sim_between(w, 1, 4), run_answer, KG_ECLOSED);
     }

@@ -233,7 +233,7 @@ static void exchange_count(struct world *w, struct client *c, struct container *
         return;
     }
     at->exchanges++;
-    if (!c->waiter.quiet)
+    if (!c->waiter.quiet && judge_knows(w, at)) /* else its clock begins when it is found */
         at->kept_ms = 0;
     SIM_ASSERT(w, at->exchanges <= w->most[c->service]);
 }

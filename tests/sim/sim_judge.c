@@ -75,7 +75,7 @@ static void judge_reap(struct world *w, const struct note *n, bool pauses)
         return;
     }
     SIM_ASSERT(w, c->used_ms + least_ms <= w->now_ms);
-    SIM_ASSERT(w, c->ready_ms + least_ms <= w->now_ms);
+    SIM_ASSERT(w, c->ready_ms + least_ms <= w->now_ms || c->begun_before);
 }
 
 static void on_changed(void *self, const struct fleet_change *c)
@@ -98,6 +98,8 @@ static void on_changed(void *self, const struct fleet_change *c)
     n->ready = strcmp(c->to, "ready") == 0 || strcmp(c->to, "resuming") == 0;
     w->counts->paused += strcmp(c->to, "paused") == 0;
     w->counts->stopped += strcmp(c->to, "stopped") == 0;
+    if (at && strcmp(c->from, "draining") == 0 && at->c.state == ENGINE_PAUSED)
+        at->by_hand = true; /* the same, on its way out */
     if (at && strcmp(c->from, "resuming") == 0 && strcmp(c->to, "removing") == 0)
         at->by_hand = true; /* given up, and it may resume yet: its exchanges are lost anyway */
     if (n->ready && strcmp(c->from, "probing") == 0)
@@ -336,6 +338,11 @@ static bool is_known(struct world *w, const char *name)
     return false;
 }
 
+bool judge_knows(struct world *w, const struct container *c)
+{
+    return w->fleet && is_known(w, c->made_name);
+}
+
 /* I10: nothing is made while what it would be runs already, unseen since the last run. */
 void judge_create(struct world *w, int service, const char *spec)
 {
@@ -429,7 +436,9 @@ void judge_crash(struct world *w)
         judge_unknown(w); /* both who knew are dead, or the one who had just been told */
     for (size_t n = 0; n < w->engine.count; n++) {
         struct container *c = &w->engine.containers[n];
+        c->begun_before |= c->lived_before && c->ready_ms == 0;
         c->lived_before = true;
+        c->told_ms = 0; /* whoever was told is dead */
         if (c->exchanges > 0 || w->now_ms - c->used_ms < UNSAVED_MS)
             c->kept_ms = KG_NEVER / 2; /* until it is used again */
     }
