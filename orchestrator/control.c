@@ -143,16 +143,20 @@ static void on_engine_event(void *arg, const struct engine_event *event)
         on_parking_event(arg, event);
 }
 
-static void on_parking_list(void *arg, const struct engine_container *all, size_t count,
+static bool on_parking_list(void *arg, const struct engine_container *all, size_t count,
                             int64_t began_ms)
 {
-    fleet_engine_list(((struct control *)arg)->fleet, all, count, began_ms, kg_clock_mono_ms());
+    return fleet_engine_list(((struct control *)arg)->fleet, all, count, began_ms,
+                             kg_clock_mono_ms());
 }
 
 static void on_engine_list(void *arg, const struct engine_container *all, size_t count,
                            int64_t began_ms)
 {
-    parking_list(((struct control *)arg)->parking, all, count, began_ms);
+    struct control *c = arg;
+
+    if (!parking_list(c->parking, all, count, began_ms))
+        engine_list_soon(c->engine);
 }
 
 static void on_pull_progress(void *arg, const char *service, const char *words)

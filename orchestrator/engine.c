@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FIRST_LIST_RETRY_MS 1000
+#define LIST_RETRY_MS 1000
 
 static void ping(struct engine *e);
 static void enter_reach(struct engine *e);
@@ -361,7 +361,7 @@ static void on_list(void *arg, const struct transport_answer *a)
     if (!good) {
         KG_LOG(KG_LOG_WARN, "engine-list-failed", KG_FN("status", a->status),
                KG_F("why", a->code != 0 ? a->words : "not a list"));
-        list_later(e, FIRST_LIST_RETRY_MS);
+        list_later(e, LIST_RETRY_MS);
     } else if (e->list_again) {
         list(e);
     }
@@ -412,11 +412,17 @@ static void list(struct engine *e)
     if (!path.error)
         e->list = engine_send(e, &r);
     if (e->list == 0)
-        list_later(e, FIRST_LIST_RETRY_MS);
+        list_later(e, LIST_RETRY_MS);
     kg_buf_fini(&path);
 }
 
 /* --- doors -------------------------------------------------------------------------------- */
+
+void engine_list_soon(struct engine *e)
+{
+    if (!e->closing)
+        list_later(e, LIST_RETRY_MS);
+}
 
 void engine_list_now(struct engine *e)
 {

@@ -135,6 +135,7 @@ const struct engine_parking_ops *engine_parking_ops(struct engine *e);
 /* Which groups there are: before the first and at each change. Keeps nothing of it. */
 void engine_configure(struct engine *e, const struct config *c);
 void engine_list_now(struct engine *e);
+void engine_list_soon(struct engine *e); /* in a second: the last one could not be taken in */
 bool engine_is_up(const struct engine *e);
 const char *engine_down_why(const struct engine *e);
 const char *engine_reach_name(const struct engine *e); /* "address", "network", "published" */

@@ -121,7 +121,8 @@ void fleet_suspect(struct fleet *f, int front, uint64_t instance, int64_t now_ms
  */
 void fleet_engine_state(struct fleet *f, bool up, const char *why, int64_t now_ms);
 void fleet_engine_event(struct fleet *f, const struct engine_event *event, int64_t now_ms);
-void fleet_engine_list(struct fleet *f, const struct engine_container *all, size_t count,
+/* False: there was no memory for all of it; another one should be asked for soon. */
+bool fleet_engine_list(struct fleet *f, const struct engine_container *all, size_t count,
                        int64_t began_ms, int64_t now_ms);
 
 /* --- restart ------------------------------------------------------------------------------------

@@ -261,8 +261,8 @@ void fleet_ended(struct fleet_instance *i, enum instance_event event, const char
 void fleet_lost(struct fleet_instance *i, const char *why);
 
 /* --- fleet_reconcile.c --- */
-void fleet_stray(struct fleet *f,
-                 const struct engine_container *c); /* unknown, and said to be ours */
+/* Unknown, and said to be ours. False: no memory to know it; the next list may find it. */
+bool fleet_stray(struct fleet *f, const struct engine_container *c);
 void fleet_forget_remembered(struct fleet *f);
 void fleet_stray_found(struct fleet_instance *i, const struct engine_container *c);
 

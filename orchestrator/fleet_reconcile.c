@@ -36,24 +36,25 @@ static void tell_foreign(struct fleet *f, const struct engine_container *c)
 
 /* --- strays --- */
 
-void fleet_stray(struct fleet *f, const struct engine_container *c)
+bool fleet_stray(struct fleet *f, const struct engine_container *c)
 {
     struct fleet_service *s = kg_map_get(&f->service_names, kg_str_of(c->service));
     struct fleet_instance *i;
 
     if (strcmp(c->owner, f->owner) != 0)
-        return;
+        return true;
     if (c->id[0] == '\0' || !c->sealed || !name_is_ours(c->name, c->service)) {
         tell_foreign(f, c);
-        return;
+        return true;
     }
     i = fleet_instance_new(f, s ? s : &f->orphans, c->service, c->name);
     if (!i)
-        return; /* the next list finds it again */
+        return false; /* the next list finds it again */
     i->stray = true;
     i->service->strays++;
     fleet_instance_is(i, c);
     fleet_step(i, INSTANCE_ON_DOUBT, NULL);
+    return true;
 }
 
 /* The last run's clock, once. An instance that was in use then has none: it begins when ready. */
@@ -325,22 +326,16 @@ static bool is_as_expected(const struct fleet_instance *i, const struct engine_c
                                                        : ENGINE_RUNNING);
 }
 
-static void listed(struct fleet *f, const struct engine_container *c, int64_t began_ms)
+static void listed_known(struct fleet_instance *i, const struct engine_container *c,
+                         int64_t began_ms)
 {
-    struct fleet_instance *i = known(f, c);
-
-    if (!i) {
-        if (!kg_map_get(&f->by_name, kg_str_of(c->name)))
-            fleet_stray(f, c);
-        return;
-    }
     if (!list_counts(i, began_ms))
         return;
     if (c->state == ENGINE_RUNNING && in_use(i))
         fleet_found(i, c);
     else if (!is_as_expected(i, c))
         fleet_step(i, INSTANCE_ON_DOUBT, NULL); /* a look tells how it ended */
-    i->is_ms = f->now_ms;
+    i->is_ms = i->fleet->now_ms;
 }
 
 /* What the list does not have is looked at too: it may say why. */
@@ -365,21 +360,38 @@ static void go_on(struct fleet *f)
     }
 }
 
-void fleet_engine_list(struct fleet *f, const struct engine_container *all, size_t count,
+/* False: no memory to know it. */
+static bool listed(struct fleet *f, const struct engine_container *c, int64_t began_ms)
+{
+    struct fleet_instance *i = known(f, c);
+
+    if (i)
+        listed_known(i, c, began_ms);
+    else if (!kg_map_get(&f->by_name, kg_str_of(c->name)))
+        return fleet_stray(f, c);
+    return true;
+}
+
+bool fleet_engine_list(struct fleet *f, const struct engine_container *all, size_t count,
                        int64_t began_ms, int64_t now_ms)
 {
-    bool first = !f->listed;
+    bool first = !f->listed, whole = true;
 
     fleet_enter(f, now_ms);
     for (size_t n = 0; n < count; n++)
-        listed(f, &all[n], began_ms);
+        whole &= listed(f, &all[n], began_ms);
     not_listed(f, began_ms);
+    if (!whole) { /* what is not known yet would be made a second time */
+        fleet_leave(f);
+        return false;
+    }
     if (first)
         fleet_claims_refuse(f, NULL);
     f->listed = true;
     if (first)
         go_on(f);
     fleet_leave(f);
+    return true;
 }
 
 /* --- the engine itself --- */

@@ -278,13 +278,14 @@ static size_t without_sandboxes(const struct engine_container *all, size_t count
     return n;
 }
 
-void parking_list(struct parking *p, const struct engine_container *all, size_t count,
+bool parking_list(struct parking *p, const struct engine_container *all, size_t count,
                   int64_t began_ms)
 {
     struct engine_container *rest = malloc((count ? count : 1) * sizeof *rest);
+    bool whole;
 
     if (!rest)
-        return; /* the next list comes */
+        return false;
     p->lists++;
     for (size_t i = 0; i < count; i++)
         if (all[i].is_sandbox)
@@ -295,8 +296,9 @@ void parking_list(struct parking *p, const struct engine_container *all, size_t 
     sweep(p, began_ms);
     p->listed = true;
     count = without_sandboxes(all, count, rest);
-    p->params.on_list(p->params.arg, rest, count, began_ms);
+    whole = p->params.on_list(p->params.arg, rest, count, began_ms);
     free(rest);
+    return whole;
 }
 
 /* --- doors -------------------------------------------------------------------------------- */

@@ -15,8 +15,8 @@ struct parking_params {
     void *arg;
     /* A hint about a worker that the engine itself does not give. */
     void (*on_event)(void *arg, const struct engine_event *event);
-    /* The list, less the sandboxes. */
-    void (*on_list)(void *arg, const struct engine_container *all, size_t count, int64_t began_ms);
+    /* The list, less the sandboxes. False: there was no memory for all of it. */
+    bool (*on_list)(void *arg, const struct engine_container *all, size_t count, int64_t began_ms);
 };
 struct parking;
 struct parking *parking_new(const struct parking_params *params); /* NULL: no memory */
@@ -30,8 +30,8 @@ void parking_configure(struct parking *p, const struct config *c);
 void parking_engine_state(struct parking *p, bool up);
 /* Takes a hint of the engine's; true: it is about a sandbox, and for nobody else. */
 bool parking_event(struct parking *p, const struct engine_event *event);
-/* Takes the engine's list; on_list comes from within. */
-void parking_list(struct parking *p, const struct engine_container *all, size_t count,
+/* Takes the engine's list; on_list comes from within. False: another should be asked for soon. */
+bool parking_list(struct parking *p, const struct engine_container *all, size_t count,
                   int64_t began_ms);
 /* For good: nothing is parked any more, and what is parked goes. What workers use stays. */
 void parking_stop(struct parking *p);

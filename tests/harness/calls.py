@@ -82,5 +82,5 @@ def child_stops(pid, name):
 
 def _stopped(text):
     """Who stopped; 0: nobody yet."""
-    found = re.search(r"^(\d+) --- stopped by SIGSTOP", text, re.M)
+    found = re.search(r"^(\d+) +--- stopped by SIGSTOP", text, re.M)
     return int(found[1]) if found else 0

@@ -93,11 +93,22 @@ static void hear(int front)
 
 /* --- what a front says --------------------------------------------------------------------- */
 
+/* However the bytes came about. */
+static void note_asked(int front, const struct message_head *head)
+{
+    const struct message_acquire *m = (const void *)head;
+
+    if (head && head->type == MESSAGE_ACQUIRE && m->ticket > fronts->sessions[front].last_ticket &&
+        asked[front].count < MAX_TICKETS)
+        asked[front].ticket[asked[front].count++] = m->ticket;
+}
+
 static void say(int front, const void *bytes, size_t n)
 {
     struct front_session *s = &fronts->sessions[front];
     char *copy = fuzz_copy(bytes, n);
 
+    note_asked(front, message_check(bytes, n, false));
     if (s->channel)
         fronts_on_message(s, copy, n);
     uv_timer_stop(&s->timer); /* nothing is started here */
@@ -113,8 +124,6 @@ static void say_acquire(int front, struct fuzz *f)
     MESSAGE_INIT(&m, ACQUIRE);
     m.ticket = (number + (how & 7)) << MESSAGE_SERVICE_BITS | (how >> 3 & 3);
     m.quiet = how >> 5 & 1;
-    if (m.ticket > fronts->sessions[front].last_ticket && asked[front].count < MAX_TICKETS)
-        asked[front].ticket[asked[front].count++] = m.ticket;
     say(front, &m, sizeof m);
 }
 

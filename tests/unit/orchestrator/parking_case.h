@@ -266,7 +266,7 @@ static inline void on_event(void *arg, const struct engine_event *event)
     hint = *event;
 }
 
-static inline void on_list(void *arg, const struct engine_container *all, size_t count,
+static inline bool on_list(void *arg, const struct engine_container *all, size_t count,
                            int64_t began_ms)
 {
     (void)arg;
@@ -275,6 +275,7 @@ static inline void on_list(void *arg, const struct engine_container *all, size_t
         ck_assert(!all[i].is_sandbox);
     lists++;
     listed = count;
+    return true;
 }
 
 static inline void on_done(void *arg, const struct engine_answer *from)
