@@ -99,9 +99,9 @@ build_echo_image() {
     build_image "$KIPGATE_ECHO_IMAGE" "$LOGS/echo"
 }
 
-# Three at a time: most of what they do is wait for the engine.
+# Two at a time: most of what they do is wait for the engine.
 black_box() {
-    timeout 4000 /usr/bin/python3 -m pytest -q -p no:cacheprovider -n 3 --dist loadfile tests "$@"
+    timeout 4000 /usr/bin/python3 -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests "$@"
 }
 
 export_names() {
