@@ -323,7 +323,9 @@ def test_kill_of_kipgate_while_paused(kipgate, echo):
     container = frozen(gate)
     gate.kill9()
     gate.start()
-    assert gate.admin.instances("echo")[0]["state"] == "paused"
+    wait_until(
+        lambda: [i["state"] for i in gate.admin.instances("echo")] == ["paused"], 10, "found paused"
+    )
     assert frozen(gate) == container and unpaused(gate) == 0
     response = gate.get("/")
     assert stage(response) == "paused" and gate.witness.is_from(response, container)
