@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The instance table. The difficulty is that it is complete: of each state by each event the cell is
+/* The instance table. The difficulty is that it is complete: the cell of each state and event is
  * written down. Answers of calls that were in flight when the state changed are ordinary cells. */
 #include "orchestrator/instance.h"
 #include "base/err.h"
