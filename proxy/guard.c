@@ -278,7 +278,7 @@ static size_t step_last_lf(struct guard *g, const unsigned char *b, size_t i)
 
 static inline size_t step(struct guard *g, const unsigned char *b, size_t i, size_t n)
 {
-    switch ((enum state)g->state) {
+    switch (g->state) {
     case FIRST:
         return step_first(g, b, i);
     case EMPTY_LF:
@@ -304,10 +304,9 @@ static inline size_t step(struct guard *g, const unsigned char *b, size_t i, siz
     case PHRASE:
     case VALUE:
         return step_value(g, b, i, n);
-    case LAST_LF:
-        break;
+    default: /* LAST_LF: it is all that is left, and one forgotten above would be refused by it */
+        return step_last_lf(g, b, i);
     }
-    return step_last_lf(g, b, i);
 }
 
 void guard_init(struct guard *g, enum guard_kind kind)

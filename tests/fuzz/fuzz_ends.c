@@ -77,8 +77,17 @@ static void check_pico(const struct end_asked *asked, struct kg_str in, const st
 /* --- http_parser --------------------------------------------------------------------------- */
 
 struct other {
-    bool whole, head_request;
+    bool whole, head_request, misreads;
 };
+
+/* It forgets that a body is chunked when a field follows whose name only begins like that one. */
+static int on_name(http_parser *p, const char *name, size_t n)
+{
+    struct other *o = p->data;
+
+    o->misreads |= n > 17 && strncasecmp(name, "transfer-encoding", 17) == 0;
+    return 0;
+}
 
 static int on_head(http_parser *p)
 {
@@ -100,8 +109,8 @@ static int on_end(http_parser *p)
 
 static void check_other(const struct end_asked *asked, struct kg_str in, const struct end *ours)
 {
-    static const http_parser_settings settings = {.on_headers_complete = on_head,
-                                                  .on_message_complete = on_end};
+    static const http_parser_settings settings = {
+        .on_header_field = on_name, .on_headers_complete = on_head, .on_message_complete = on_end};
     struct other o = {.head_request = asked->response && asked->of.head};
     http_parser p;
     size_t n;
@@ -110,6 +119,8 @@ static void check_other(const struct end_asked *asked, struct kg_str in, const s
     p.data = &o;
     n = http_parser_execute(&p, &settings, in.p, in.n);
     if (HTTP_PARSER_ERRNO(&p) != HPE_OK && HTTP_PARSER_ERRNO(&p) != HPE_PAUSED)
+        return;
+    if (o.misreads)
         return;
     if (p.upgrade && o.whole)
         return; /* it takes what follows for another protocol, before it knows whether it is */
