@@ -13,9 +13,13 @@ from harness.kipgate import Kipgate  # noqa: E402
 
 
 def pytest_configure(config):
-    """A thousand clients at once need descriptors."""
+    """A thousand clients at once need descriptors. What Debian's python3-docker says of itself with
+    each client that is made is none of our news."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 20000), hard))
+    config.addinivalue_line(
+        "filterwarnings", "ignore:distutils Version classes are deprecated:DeprecationWarning"
+    )
 
 
 @pytest.fixture(scope="session")
