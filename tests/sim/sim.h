@@ -54,6 +54,7 @@ struct container {
     int64_t kept_ms;              /* the last time that a monitor or a crash may have kept it */
     int64_t ready_ms;             /* first probe that got through */
     int64_t ended_ms, told_ms;    /* it ended; the fleet was told (or asked) */
+    int64_t frozen_ms;            /* since when it is frozen with exchanges on it; KG_NEVER: not */
 };
 enum verb {
     VERB_PULL,

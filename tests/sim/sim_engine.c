@@ -66,7 +66,8 @@ struct container *engine_container_new(struct world *w, const char *name, const 
 {
     struct container *c = place(w);
 
-    *c = (struct container){.service = -1, .address = -1, .listens_ms = KG_NEVER};
+    *c = (struct container){
+        .service = -1, .address = -1, .listens_ms = KG_NEVER, .frozen_ms = KG_NEVER};
     snprintf(c->c.id, sizeof c->c.id, "%016llx%08llx", (unsigned long long)sim_random(w),
              (unsigned long long)++w->engine.ids);
     snprintf(c->c.name, sizeof c->c.name, "%s", name);

@@ -18,6 +18,7 @@ struct proxy_worker { /* the proxy's, as the simulator has it */
     void *user;
     unsigned exchanges;
     bool probing, removed;
+    bool recalled; /* control wants back all that it lent of it until now */
 };
 
 static struct sim_front *front_find(struct world *w, uint64_t number)
@@ -245,6 +246,7 @@ static void exchange_begin(struct world *w, struct client *c, struct proxy_worke
 
     sim_say(w, "front %d: client %llu at %s", c->front->index, (unsigned long long)c->number,
             worker->name);
+    SIM_ASSERT(w, !worker->recalled && "a slot that was recalled serves again");
     c->state = CLIENT_SERVED;
     c->worker = worker;
     worker->exchanges++;
@@ -391,15 +393,43 @@ static void hear_config(struct world *w, struct sim_front *f, const struct messa
     }
 }
 
+static void note_recalled(struct sim_front *f, uint64_t id, bool recalled)
+{
+    KG_LIST_EACH(it, &f->workers)
+    {
+        struct proxy_worker *worker = KG_LIST_ENTRY(it, struct proxy_worker, link);
+        if (worker->id == id)
+            worker->recalled = recalled;
+    }
+}
+
+static void note_renamed(struct sim_front *f, const struct message_renamed *m)
+{
+    KG_LIST_EACH(it, &f->workers)
+    {
+        struct proxy_worker *worker = KG_LIST_ENTRY(it, struct proxy_worker, link);
+        if (worker->id == m->known_as)
+            worker->id = m->instance;
+    }
+}
+
 static void hear_lease(struct world *w, struct sim_front *f, const struct message_head *head)
 {
+    const struct message_grant *grant = (const void *)head;
+
+    if (head->type == MESSAGE_RECALL)
+        note_recalled(f, ((const struct message_instance *)(const void *)head)->instance, true);
+    else if (head->type == MESSAGE_GRANT)
+        note_recalled(f, grant->instance, false);
     if (head->type == MESSAGE_GRANT)
-        f->hearing = ((const struct message_grant *)(const void *)head)->name;
+        f->hearing = grant->name;
     else if (head->type == MESSAGE_PROBE)
         f->hearing = ((const struct message_probe *)(const void *)head)->name;
     w->counts->granted += head->type == MESSAGE_GRANT;
     w->counts->renamed += head->type == MESSAGE_RENAMED;
     gate_client_message(f->gate, head);
+    if (head->type == MESSAGE_RENAMED)
+        note_renamed(f, (const void *)head);
     f->hearing = NULL;
 }
 
@@ -419,6 +449,8 @@ static void control_lost(struct world *w, struct sim_front *f)
         return;
     }
     f->away = true;
+    KG_LIST_EACH(it, &f->workers)
+    KG_LIST_ENTRY(it, struct proxy_worker, link)->recalled = false; /* nobody wants it now */
     gate_client_control_away(f->gate);
     f->alone = sim_later(w, KG_CONTROL_AWAY_MS, run_alone, f, 0);
 }

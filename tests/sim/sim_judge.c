@@ -10,6 +10,7 @@
 #define WAIT_LAST_MS 90000 /* no request waits longer than this without a disturbance */
 #define HEALTHY_MS 3000
 #define LATE_MS 2000
+#define FROZEN_LAST_MS 3000 /* a claim's wait, a look and a resume */
 #define UNSAVED_MS                                                                                 \
     1500               /* a lease that lingers, its return, and the delay before clocks are saved */
 #define IMAGE_MS 10000 /* a pull takes this long at most, then its failure is told */
@@ -315,18 +316,7 @@ void judge_stop(struct world *w, const struct container *c)
     SIM_ASSERT(w, c->old_exchanges == 0);
 }
 
-/* I1: nothing is asked to freeze that is in use. */
-void judge_pause(struct world *w, const char *id)
-{
-    const struct container *c = engine_find(w, id);
-
-    if (!c || c->by_hand)
-        return;
-    SIM_ASSERT(w, c->ours && strcmp(c->c.owner, SIM_OWNER) == 0);
-    SIM_ASSERT(w, c->exchanges == 0 && c->old_exchanges == 0);
-}
-
-static bool is_known(struct world *w, const char *name)
+static const struct note *note_named(struct world *w, const char *name)
 {
     size_t at = 0;
     struct kg_str key;
@@ -334,8 +324,28 @@ static bool is_known(struct world *w, const char *name)
 
     while (kg_map_next(&w->notes, &at, &key, &value))
         if (strcmp(((const struct note *)value)->name, name) == 0)
-            return true;
-    return false;
+            return value;
+    return NULL;
+}
+
+static bool is_known(struct world *w, const char *name)
+{
+    return note_named(w, name) != NULL;
+}
+
+/* I1: nothing is asked to freeze that is in use, or is said to serve. */
+void judge_pause(struct world *w, const char *id)
+{
+    const struct container *c = engine_find(w, id);
+    const struct note *n = c ? note_named(w, c->made_name) : NULL;
+
+    if (!c)
+        return;
+    SIM_ASSERT(w, n && !n->ready && "what is ready is frozen");
+    if (c->by_hand)
+        return;
+    SIM_ASSERT(w, c->ours && strcmp(c->c.owner, SIM_OWNER) == 0);
+    SIM_ASSERT(w, c->exchanges == 0 && c->old_exchanges == 0);
 }
 
 bool judge_knows(struct world *w, const struct container *c)
@@ -496,6 +506,23 @@ static void judge_listed(struct world *w)
     }
 }
 
+/* What is open on a frozen worker goes on soon, whoever froze it and whether it is wanted. */
+static void judge_frozen(struct world *w)
+{
+    bool healthy = w->engine.up && w->now_ms - w->engine.fault_ms > HEALTHY_MS && w->listed;
+
+    for (size_t n = 0; n < w->engine.count; n++) {
+        struct container *c = &w->engine.containers[n];
+        if (!healthy || c->by_hand || c->c.state != ENGINE_PAUSED ||
+            c->exchanges + c->old_exchanges == 0)
+            c->frozen_ms = KG_NEVER;
+        else if (c->frozen_ms == KG_NEVER)
+            c->frozen_ms = w->now_ms;
+        else
+            SIM_ASSERT(w, w->now_ms - c->frozen_ms <= FROZEN_LAST_MS && "left frozen in use");
+    }
+}
+
 void judge_now(struct world *w)
 {
     fleet_check(w->fleet);
@@ -506,6 +533,7 @@ void judge_now(struct world *w)
     judge_lent(w);
     judge_listed(w);
     judge_late(w);
+    judge_frozen(w);
     judge_clients(w);
 }
 
