@@ -130,7 +130,7 @@ static const struct act {
     void (*run)(struct world *w);
     int weight; /* in 200; what is left is nothing */
     bool harmless;
-} acts[] = {
+} acts[SIM_ACTS] = {
     {"reconfigure", reconfigure, 12, false},
     {"by hand", control_by_hand, 28, false},
     {"a front is killed", act_kills_front, 10, true}, /* the third, for choose */
@@ -148,18 +148,19 @@ static const struct act clients = {"many clients", act_brings_many, 0, true};
 /* Which it is, by numbers that nothing but the seed and the act's own number lead to. */
 static const struct act *choose(const struct world *w, uint64_t number, int64_t *pause_ms)
 {
-    uint64_t r = mix(mix(w->seed) + number * 0x9e3779b97f4a7c15u), scale = w->peace ? 2000 : 200;
-    uint64_t pause = r >> 8 & 0xffff, kind = r >> 24 & 0xffff, what = (r >> 40 & 0xffff) % scale;
+    uint64_t r = mix(mix(w->seed) + number * 0x9e3779b97f4a7c15u);
+    uint64_t pause = r >> 8 & 0xffff, kind = r >> 24 & 0xffff;
+    uint64_t what = (r >> 40 & 0xffff) % (uint64_t)w->weights_scale;
 
     *pause_ms = (int64_t)((r & 0xff) < 217 ? pause % 61 : 60 + pause % 4941);
     if (kind % 5 != 0)
         return kind % 100 < 5 ? &clients : &client;
     if (w->crashy && what % 8 < 2)
         return what % 8 == 0 ? &crash : &acts[2];
-    for (size_t n = 0; n < sizeof acts / sizeof *acts; n++) {
-        if (what < (uint64_t)acts[n].weight)
+    for (size_t n = 0; n < SIM_ACTS; n++) {
+        if (what < (uint64_t)w->weights[n])
             return &acts[n];
-        what -= (uint64_t)acts[n].weight;
+        what -= (uint64_t)w->weights[n];
     }
     return NULL;
 }
@@ -243,8 +244,23 @@ static bool step(struct world *w)
     return true;
 }
 
+static void choose_weights(struct world *w)
+{
+    int sum = 0;
+
+    for (int n = 0; n < SIM_ACTS; n++) {
+        w->weights[n] = mood_lot(w, acts[n].weight, 4 * acts[n].weight);
+        sum += w->weights[n];
+    }
+    w->weights_scale = w->peace ? 2000 : sum > 200 ? sum : 200;
+}
+
 static void choose_faults(struct world *w)
 {
+    static const enum verb verbs[] = {VERB_CREATE, VERB_START, VERB_REMOVE, VERB_PAUSE,
+                                      VERB_UNPAUSE};
+
+    mood_begin(w);
     w->only_crashes = sim_chance(w, 15);
     w->crashy = w->only_crashes || sim_chance(w, 25);
     w->peace = sim_chance(w, 30);
@@ -252,6 +268,8 @@ static void choose_faults(struct world *w)
     w->crash_permille = (int)(sim_chance(w, 70) ? 0 : sim_between(w, 1, 8));
     w->hostile = sim_chance(w, 20);
     w->addresses = (int)sim_between(w, 10, 14);
+    w->crash_verb = w->moody && sim_chance(w, 50) ? verbs[sim_between(w, 0, 4)] : VERB_STOP;
+    choose_weights(w);
     if (!w->only_crashes)
         return;
     w->fault_percent = 0;

@@ -55,6 +55,7 @@ struct container {
     int64_t ready_ms;             /* first probe that got through */
     int64_t ended_ms, told_ms;    /* it ended; the fleet was told (or asked) */
     int64_t frozen_ms;            /* since when it is frozen with exchanges on it; KG_NEVER: not */
+    int64_t fault_ms;             /* a call about it goes wrong until then */
 };
 enum verb {
     VERB_PULL,
@@ -71,6 +72,7 @@ enum verb {
 struct call {
     struct kg_list link;
     uint64_t number;
+    int64_t made_ms;
     enum verb verb;
     int service;
     bool has_service;
@@ -93,6 +95,7 @@ struct fake_engine {
     bool image[SIM_SERVICES];
     bool mute;                           /* what happens now is not told */
     int64_t fault_ms;                    /* the last time anything went wrong */
+    int64_t away_ms;                     /* what its absence led to is over by then */
     int64_t list_began_ms, list_told_ms; /* of the last list that arrived */
     int64_t no_image_ms[SIM_SERVICES];   /* when the engine last said that an image is missing */
     unsigned made[SIM_SERVICES];
@@ -172,9 +175,33 @@ struct counts {
     uint64_t moves[INSTANCE_STATE_COUNT][INSTANCE_STATE_COUNT];
 };
 #define SIM_MAX_ACTS 8192
+#define SIM_ACTS 8 /* kinds of them */
 enum sim_words { SIM_SAYS_NOTHING, SIM_SAYS_ACTS, SIM_SAYS_ALL };
 struct skips { /* acts that are left out */
     bool skip[SIM_MAX_ACTS];
+};
+enum trait {                          /* how often something happens: sim_mood.c */
+             TRAIT_SLOW_ANSWER,       /* an answer comes long after what it tells of */
+             TRAIT_SLOW_LIST,         /* and so does the list */
+             TRAIT_SLOW_STOP,         /* a worker takes its time to end */
+             TRAIT_NO_ADDRESS,        /* a look does not tell it */
+             TRAIT_NAME_TAKEN,        /* by somebody else */
+             TRAIT_MEDDLED_EARLY,     /* somebody starts or removes what was just made */
+             TRAIT_EVENT_LOST,        /* an event is never told, */
+             TRAIT_EVENT_LATE,        /* late, */
+             TRAIT_EVENT_TWICE,       /* twice */
+             TRAIT_SENT_OFF,          /* a front is not taken over by the next control */
+             TRAIT_SLOW_CLAIMS,       /* or says what it holds after the list has come */
+             TRAIT_FRONT_DIES_TOO,    /* with its control */
+             TRAIT_CHANGED_MEANWHILE, /* the configuration, while there is no control */
+             TRAIT_NEVER_SENT,        /* a call that control died upon */
+             TRAIT_CRASH_AT_GRANT,    /* control dies soon after */
+             TRAIT_PAUSES,            /* a service's idle instances are frozen first */
+             TRAIT_LONG_EXCHANGE,
+             TRAIT_RESETS,  /* a worker that lives breaks an exchange off */
+             TRAIT_MONITOR, /* a client is one: it wakes nobody */
+             TRAIT_LEAVES,  /* a client does not wait for its answer */
+             TRAIT_COUNT,
 };
 struct replay {
     uint64_t seed;
@@ -190,7 +217,11 @@ struct world {
     enum sim_words words;
     bool only_crashes; /* nothing goes wrong but that control dies: then nobody may fail */
     int fault_percent, crash_permille, addresses;
-    bool peace; /* seldom something else happens than a client */
+    enum verb crash_verb; /* control dies upon such calls most often */
+    bool moody;           /* some of the following are none, or much more than usual */
+    int traits[TRAIT_COUNT];
+    int weights[SIM_ACTS], weights_scale; /* of acts */
+    bool peace;                           /* seldom something else happens than a client */
     struct kg_heap tasks;
     struct kg_list all_tasks;
     struct fleet *fleet;
@@ -262,6 +293,11 @@ bool sim_chance(struct world *w, int percent);
 bool sim_permille(struct world *w, int n);
 struct task *sim_later(struct world *w, int64_t delay_ms, task_run *run, void *what,
                        uint64_t number);
+
+/* sim_mood.c */
+void mood_begin(struct world *w);
+int mood_lot(struct world *w, int usual, int strong); /* one of these, or 0 */
+bool sim_often(struct world *w, enum trait trait);
 
 /* sim_engine.c */
 void engine_begin(struct world *w);

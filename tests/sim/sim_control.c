@@ -25,7 +25,8 @@ static void fill_numbers(struct world *w, struct config_service *s)
 
 static void fill_idle(struct world *w, struct config_service *s)
 {
-    s->pause_after_ms = sim_chance(w, 30) ? sim_between(w, 50, s->idle_timeout_ms - 1) : -1;
+    s->pause_after_ms =
+        sim_often(w, TRAIT_PAUSES) ? sim_between(w, 50, s->idle_timeout_ms - 1) : -1;
     s->on_idle = CONFIG_ON_IDLE_REMOVE;
     s->idle_auto = !w->calm && sim_chance(w, 20);
     s->idle_min_ms = sim_between(w, 100, 500);
@@ -331,7 +332,7 @@ static void change_meanwhile(struct world *w)
 {
     int n = (int)sim_between(w, 0, SIM_SERVICES - 1);
 
-    if (w->only_crashes || w->calm || !sim_chance(w, 30))
+    if (w->only_crashes || w->calm || !sim_often(w, TRAIT_CHANGED_MEANWHILE))
         return;
     if (sim_chance(w, 40))
         w->configured[n] = !w->configured[n];

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define UNSENT_MS 5 /* a call may not have left a control that dies so soon after it */
+
 /* --- containers --- */
 
 static struct container *find_id(struct world *w, const char *id)
@@ -167,7 +169,7 @@ static void send_event(struct world *w, const struct container *c, enum engine_e
     *told = (struct told){.event = {kind, c->c},
                           .generation = w->fleet_generation,
                           .container = (size_t)(c - w->engine.containers)};
-    if (!w->calm && sim_chance(w, 3))
+    if (!w->calm && sim_often(w, TRAIT_EVENT_LATE))
         delay_ms = sim_between(w, 25, 900);
     sim_later(w, delay_ms, run_event, told, 0);
 }
@@ -176,12 +178,12 @@ void engine_tell(struct world *w, const struct container *c, enum engine_event_k
 {
     if (!w->engine.up || !w->fleet)
         return;
-    if (w->engine.mute || (!w->calm && !w->only_crashes && sim_chance(w, 3))) {
+    if (w->engine.mute || (!w->calm && !w->only_crashes && sim_often(w, TRAIT_EVENT_LOST))) {
         w->counts->events_lost++;
         return;
     }
     send_event(w, c, kind);
-    if (!w->calm && sim_chance(w, 3))
+    if (!w->calm && sim_often(w, TRAIT_EVENT_TWICE))
         send_event(w, c, kind);
 }
 
@@ -282,7 +284,7 @@ static void do_create(struct world *w, struct call *call)
         w->engine.no_image_ms[call->service] = w->now_ms;
         return;
     }
-    if (!w->calm && sim_chance(w, 2) && !find(w, call->target))
+    if (!w->calm && sim_often(w, TRAIT_NAME_TAKEN) && !find(w, call->target))
         make_foreign(w, call);
     if (find(w, call->target)) {
         call->answer.code = KG_ECONFLICT;
@@ -332,7 +334,7 @@ static void do_look(struct world *w, struct call *call)
         return;
     }
     call->answer.container = c->c;
-    if (!call->has_service || (!w->calm && sim_chance(w, 5))) {
+    if (!call->has_service || (!w->calm && sim_often(w, TRAIT_NO_ADDRESS))) {
         call->answer.container.address = (struct sockaddr_storage){0};
         call->answer.container.address_length = 0;
     }
@@ -476,7 +478,8 @@ static int64_t latency(struct world *w, enum verb verb)
                                          [VERB_LOOK] = 2,    [VERB_STOP] = 60,   [VERB_REMOVE] = 8,
                                          [VERB_PAUSE] = 8,   [VERB_UNPAUSE] = 8, [VERB_WEIGH] = 3};
 
-    if (verb == VERB_STOP && !w->calm && sim_chance(w, 10)) /* it takes its time to end */
+    if (verb == VERB_STOP && !w->calm &&
+        sim_often(w, TRAIT_SLOW_STOP)) /* it takes its time to end */
         return sim_between(w, 60, 3000);
     return sim_between(w, 1, most[verb]);
 }
@@ -496,6 +499,7 @@ enum fate {
 static void go_wrong(struct world *w, struct call *call, int64_t ms)
 {
     enum fate fate = (enum fate)sim_between(w, 0, FATE_COUNT - 1);
+    struct container *about = find(w, call->target);
     int64_t timeout_ms = sim_between(w, 300, 10000);
     bool happens = fate == FATE_DONE_LOST || fate == FATE_DONE_CLOSED || fate == FATE_GARBAGE ||
                    (fate == FATE_NEVER && sim_chance(w, 50));
@@ -504,6 +508,8 @@ static void go_wrong(struct world *w, struct call *call, int64_t ms)
     if (call->verb == VERB_PULL)
         w->engine.no_image_ms[call->service] = w->now_ms + timeout_ms;
     w->engine.fault_ms = w->now_ms + timeout_ms + 20000;
+    if (about)
+        about->fault_ms = w->engine.fault_ms;
     if (happens)
         later(w, call, ms, run_effect, 0);
     if (fate == FATE_LATE) {
@@ -525,7 +531,7 @@ static void go_wrong(struct world *w, struct call *call, int64_t ms)
 /* What is answered was true when it was found out. */
 static int64_t answer_delay(struct world *w)
 {
-    bool slow = !w->calm && !w->only_crashes && sim_chance(w, 3);
+    bool slow = !w->calm && !w->only_crashes && sim_often(w, TRAIT_SLOW_ANSWER);
 
     return slow ? sim_between(w, 3, 300) : sim_between(w, 1, 3);
 }
@@ -538,7 +544,7 @@ static uint64_t call_new(struct world *w, enum verb verb, const struct config_se
 
     if (!w->calm && sim_permille(w, 2))
         return 0; /* no memory */
-    if (!w->calm && sim_permille(w, w->crash_permille * (verb == VERB_STOP ? 20 : 1))) {
+    if (!w->calm && sim_permille(w, w->crash_permille * (verb == w->crash_verb ? 20 : 1))) {
         sim_crash_soon(w, ms < 100 ? ms : 100); /* before it is done, or told, or written down */
         if (verb == VERB_STOP)
             ms = sim_between(w, ms, 3000); /* the next run is there when it is done */
@@ -547,6 +553,7 @@ static uint64_t call_new(struct world *w, enum verb verb, const struct config_se
     SIM_ASSERT(w, call != NULL);
     kg_list_push_back(&w->engine.open, &call->link);
     call->number = ++w->engine.calls;
+    call->made_ms = w->now_ms;
     call->verb = verb;
     call->done = done;
     call->arg = arg;
@@ -670,7 +677,12 @@ const struct engine_ops *engine_fake_ops(struct world *w)
 void engine_forget_calls(struct world *w)
 {
     KG_LIST_EACH(it, &w->engine.open)
-    KG_LIST_ENTRY(it, struct call, link)->cancelled = true;
+    {
+        struct call *call = KG_LIST_ENTRY(it, struct call, link);
+        call->cancelled = true;
+        if (w->now_ms - call->made_ms < UNSENT_MS && sim_often(w, TRAIT_NEVER_SENT))
+            call->never = true;
+    }
 }
 
 /* --- coming and going --- */
@@ -708,7 +720,7 @@ void engine_lose(struct world *w)
     for (int n = 0; n < SIM_SERVICES; n++)
         w->engine.no_image_ms[n] = w->now_ms; /* pulls begin anew and may come too late */
     judge_no_rest(w);
-    w->engine.fault_ms = w->now_ms + 30000;
+    w->engine.fault_ms = w->engine.away_ms = w->now_ms + 30000;
     if (!first)
         w->engine.up = false; /* killed: no events of what follows */
     for (size_t n = 0; kills && n < w->engine.count; n++)
@@ -733,7 +745,7 @@ void engine_back(struct world *w)
     if (w->engine.up)
         return;
     w->engine.up = true;
-    w->engine.fault_ms = w->now_ms + 5000;
+    w->engine.fault_ms = w->engine.away_ms = w->now_ms + 5000;
     say_state(w, true, sim_between(w, 1, 30));
 }
 

@@ -211,7 +211,7 @@ static void run_exchange_end(struct world *w, struct task *t)
         w->now_ms - c->since_ms < FROZEN_MS) /* it answers when it is thawed */
         sim_later(w, 20, run_exchange_end, NULL, t->number)->other = t->other;
     else
-        exchange_end(w, c, false);
+        exchange_end(w, c, !w->calm && !w->only_crashes && sim_often(w, TRAIT_RESETS));
 }
 
 static void run_exchange_break(struct world *w, struct task *t)
@@ -318,9 +318,10 @@ static struct client *client_new(struct world *w, struct sim_front *f)
     c->number = ++w->client_numbers;
     c->service = (int)sim_between(w, 0, sim_chance(w, 2) ? SIM_SERVICES : SIM_SERVICES - 1);
     c->since_ms = w->now_ms;
-    c->hold_ms = sim_chance(w, 80) ? sim_between(w, 0, 60) : sim_between(w, 100, 4000);
+    c->hold_ms =
+        sim_often(w, TRAIT_LONG_EXCHANGE) ? sim_between(w, 100, 4000) : sim_between(w, 0, 60);
     c->waiter.on_answer = on_answer;
-    c->waiter.quiet = sim_chance(w, 10);
+    c->waiter.quiet = sim_often(w, TRAIT_MONITOR);
     w->counts->clients++;
     return c;
 }
@@ -344,7 +345,7 @@ void client_comes(struct world *w)
     worker = f->door.acquire(f->door.self, &c->waiter);
     if (worker)
         exchange_begin(w, c, worker);
-    else if (!w->calm && sim_chance(w, 10))
+    else if (!w->calm && sim_often(w, TRAIT_LEAVES))
         sim_later(w, sim_between(w, 1, 400), run_leave, NULL, c->number)->other = f->number;
 }
 

@@ -247,7 +247,7 @@ void fronts_lose_control(struct world *w)
         drop(&f->to_control);
         lose_some(w, &f->to_front);
         push_to_front(w, f, NULL, 0);
-        if (sim_chance(w, 8))
+        if (sim_often(w, TRAIT_FRONT_DIES_TOO))
             front_dies(w, f);
     }
 }
@@ -271,7 +271,7 @@ static bool hello(struct world *w, struct sim_front *f)
     m.front = f->index;
     m.listeners = 1;
     m.set_up = f->set_up;
-    return (w->only_crashes || !sim_chance(w, 4)) && talk_accepts(w, f, &m);
+    return (w->only_crashes || !sim_often(w, TRAIT_SENT_OFF)) && talk_accepts(w, f, &m);
 }
 
 /* What the front's own process does when a control connects: orchestrator/front.c. */
@@ -292,7 +292,7 @@ static void meet(struct world *w, struct sim_front *f)
     f->away = false;
     sim_cancel(w, f->alone);
     f->alone = NULL;
-    if (!w->calm && sim_chance(w, 10)) /* a slow one: the engine's list comes first */
+    if (!w->calm && sim_often(w, TRAIT_SLOW_CLAIMS)) /* a slow one: the engine's list comes first */
         f->to_control.last_ms = w->now_ms + sim_between(w, 1, 400);
     if (taken && f->hostile)
         front_claims_falsely(w, f);

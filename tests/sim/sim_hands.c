@@ -38,7 +38,7 @@ void engine_meddle_early(struct world *w, const struct container *c)
 {
     struct task *t;
 
-    if (w->calm || w->only_crashes || !sim_chance(w, 3))
+    if (w->calm || w->only_crashes || !sim_often(w, TRAIT_MEDDLED_EARLY))
         return;
     t = sim_later(w, sim_between(w, 0, 10), run_meddle_early, NULL,
                   (uint64_t)(c - w->engine.containers));

@@ -506,14 +506,14 @@ static void judge_listed(struct world *w)
     }
 }
 
-/* What is open on a frozen worker goes on soon, whoever froze it and whether it is wanted. */
+/* What is open on a frozen worker goes on soon, also on one that nobody wants. */
 static void judge_frozen(struct world *w)
 {
-    bool healthy = w->engine.up && w->now_ms - w->engine.fault_ms > HEALTHY_MS && w->listed;
+    bool healthy = w->engine.up && w->now_ms > w->engine.away_ms && w->listed;
 
     for (size_t n = 0; n < w->engine.count; n++) {
         struct container *c = &w->engine.containers[n];
-        if (!healthy || c->by_hand || c->c.state != ENGINE_PAUSED ||
+        if (!healthy || c->by_hand || w->now_ms < c->fault_ms || c->c.state != ENGINE_PAUSED ||
             c->exchanges + c->old_exchanges == 0)
             c->frozen_ms = KG_NEVER;
         else if (c->frozen_ms == KG_NEVER)

@@ -45,7 +45,7 @@ static void run_list(struct world *w, struct task *t)
         }
         s->count++;
     }
-    most_ms = w->calm ? 5 : !w->only_crashes && sim_chance(w, 15) ? 1500 : 60;
+    most_ms = w->calm ? 5 : !w->only_crashes && sim_often(w, TRAIT_SLOW_LIST) ? 1500 : 60;
     sim_later(w, sim_between(w, 1, most_ms), run_list_told, s, 0);
 }
 

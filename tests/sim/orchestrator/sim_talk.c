@@ -140,6 +140,8 @@ static void door_grant(void *self, int front, uint64_t ticket, uint32_t service,
     judge_answered(w, front, ticket);
     judge_granted(w, sim_index(w, service), instance);
     real.grant(real.self, front, ticket, service, instance, slots, warmth, where, linger_ms);
+    if (!w->calm && sim_often(w, TRAIT_CRASH_AT_GRANT))
+        sim_crash_soon(w, 100); /* before that is written down */
 }
 
 static void door_refuse(void *self, int front, uint64_t ticket, unsigned reason,
