@@ -66,46 +66,12 @@ void engine_on_soon(uv_timer_t *timer)
         engine_op_end(KG_LIST_ENTRY(kg_list_first(&e->finished), struct op, link));
 }
 
-static bool op_is_late(const struct op *op)
-{
-    return kg_clock_mono_ms() >= op->due_ms;
-}
-
 /* --- calls -------------------------------------------------------------------------------- */
 
 static void op_call(struct op *op);
 static bool ask_whether_it_runs(struct op *op);
 static void send_about(struct op *op, const char *method, const char *tail,
                        transport_done *on_done);
-
-/* What it was to join is there again, or it is answered as it was. */
-static void repeat(struct op *op)
-{
-    if (op->network[0])
-        op_call(op);
-    else
-        engine_op_end(op);
-}
-
-/* The network that the container is to join is gone: made again, once, then the call is repeated.
- */
-static bool repair_network(struct op *op)
-{
-    if ((op->kind != KIND_CREATE && op->kind != KIND_START) || op->repaired ||
-        !engine_network_is_missing(&op->answer))
-        return false;
-    KG_LOG(KG_LOG_WARN, "engine-network-missing", KG_F("container", op->name),
-           KG_F("why", op->answer.words));
-    op->repaired = true;
-    if (op->network[0] ||
-        engine_network_in(op->engine->owner, op->answer.words, op->network, sizeof op->network)) {
-        engine_group_settle(op, repeat);
-        return true;
-    }
-    op->waits_for_network = true;
-    engine_reach_start(op->engine);
-    return true;
-}
 
 static void on_unstartable_removed(void *arg, const struct transport_answer *a)
 {
@@ -130,23 +96,49 @@ static bool remove_unstartable(struct op *op)
     return true;
 }
 
+/* What it was to join is there again, or cannot be had: what was made for it goes then, and what
+ * was not made is asked for anew. */
+static void repeat(struct op *op)
+{
+    if (op->network[0])
+        op_call(op);
+    else if (!remove_unstartable(op))
+        engine_op_fail(op, KG_ETIMEOUT, "the network that it was to join is gone");
+}
+
+/* The network that the container is to join is gone: made again, once, then the call is repeated.
+ */
+static bool repair_network(struct op *op)
+{
+    if ((op->kind != KIND_CREATE && op->kind != KIND_START) || op->repaired ||
+        !engine_network_is_missing(&op->answer))
+        return false;
+    KG_LOG(KG_LOG_WARN, "engine-network-missing", KG_F("container", op->name),
+           KG_F("why", op->answer.words));
+    op->repaired = true;
+    if (op->network[0] ||
+        engine_network_in(op->engine->owner, op->answer.words, op->network, sizeof op->network)) {
+        engine_group_settle(op, repeat);
+        return true;
+    }
+    op->waits_for_network = true;
+    engine_reach_start(op->engine);
+    return true;
+}
+
+/* Not found: that the container is gone, as the engine's answer may be read, was not said. */
 void engine_network_settled(struct engine *e, bool found)
 {
-    for (;;) {
-        struct op *waiting = NULL;
-        KG_LIST_EACH(it, &e->running)
-        {
-            struct op *op = KG_LIST_ENTRY(it, struct op, link);
-            if (op->waits_for_network && !waiting)
-                waiting = op;
-        }
-        if (!waiting || e->closing)
-            return;
-        waiting->waits_for_network = false;
-        if (found && !op_is_late(waiting))
-            op_call(waiting);
+    KG_LIST_EACH_SAFE(it, &e->running)
+    {
+        struct op *op = KG_LIST_ENTRY(it, struct op, link);
+        if (!op->waits_for_network)
+            continue;
+        op->waits_for_network = false;
+        if (found)
+            op_call(op);
         else
-            engine_op_end(waiting);
+            engine_op_fail(op, KG_ECLOSED, "the network that it is to join was not found");
     }
 }
 

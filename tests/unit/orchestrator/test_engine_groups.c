@@ -27,8 +27,9 @@ static struct {
     bool there, foreign, open, chosen;
     unsigned looked, made, removed;
 } nets[MAX_NETWORKS];
-static bool silent, refuses; /* when asked of a group's network; to make one */
-static char body[4096], list[1024], start_says[256];
+static const char *silent; /* when asked of that network */
+static bool refuses;       /* to make one of a group */
+static char body[4096], list[1024], create_says[256], start_says[256];
 static const char *inspect_says;
 static unsigned creates, starts, removals;
 static struct engine_answer last;
@@ -63,7 +64,7 @@ static void say_network(struct fake_conn *c, int i)
     char text[512];
 
     nets[i].looked++;
-    if (silent && strcmp(nets[i].name, COMMON) != 0)
+    if (silent && strcmp(nets[i].name, silent) == 0)
         return;
     if (!nets[i].there) {
         say(c, "404 Not Found", "{\"message\":\"network x not found\"}");
@@ -105,6 +106,10 @@ static void on_container(struct fake_conn *c, const char *r)
 {
     if (strstr(r, "/containers/json")) {
         say(c, "200 OK", list);
+    } else if (strstr(r, "/containers/create") && create_says[0]) {
+        NET(GROUP).there = false;
+        say(c, "500 No", create_says);
+        create_says[0] = '\0';
     } else if (strstr(r, "/containers/create")) {
         creates++;
         snprintf(body, sizeof body, "%s", strstr(r, "\r\n\r\n"));
@@ -230,10 +235,11 @@ static void set_up(void)
     fake_peer_open(&peer, &loop, on_request, NULL);
     setenv("KIPGATE_REACH", "address", 1);
     memset(nets, 0, sizeof nets);
-    silent = refuses = false;
+    silent = NULL;
+    refuses = false;
     creates = starts = removals = 0;
     answers = good = lists = closed = 0;
-    start_says[0] = '\0';
+    create_says[0] = start_says[0] = '\0';
     inspect_says = "{}";
     strcpy(list, "[]");
     kg_log_setup(KG_LOG_ERROR, KG_LOG_TEXT, "test");
@@ -357,7 +363,7 @@ START_TEST(test_who_waits_may_go)
     uint64_t first;
 
     come_up();
-    silent = true;
+    silent = GROUP;
     first = create(&app);
     create(&db);
     UNTIL(NET(GROUP).looked == 1);
@@ -418,6 +424,55 @@ START_TEST(test_what_cannot_be_started_is_no_more)
     ck_assert_int_eq(last.code, KG_ENOTFOUND);
     ck_assert_uint_eq(starts, 2);
     ck_assert_uint_eq(removals, 1);
+}
+END_TEST
+
+/* Nor where its network cannot be had any more: the next one is made without. */
+START_TEST(test_what_is_on_a_network_that_cannot_be_had_goes)
+{
+    come_up();
+    create_whole(&app);
+    NET(GROUP).there = false;
+    refuses = true;
+    strcpy(start_says, "{\"message\":\"network " GROUP " not found\"}");
+    ops->start(ops->self, "0123", on_answer, NULL);
+    UNTIL(answers == 2);
+    ck_assert_int_eq(last.code, KG_ENOTFOUND);
+    ck_assert_uint_eq(starts, 1);
+    ck_assert_uint_eq(removals, 1);
+}
+END_TEST
+
+/* That says nothing of the image, nor of the settings: it is made once more, without. */
+START_TEST(test_a_network_that_goes_before_the_create)
+{
+    come_up();
+    refuses = true;
+    NET(GROUP).there = NET(GROUP).chosen = true;
+    strcpy(create_says, "{\"message\":\"network " GROUP " not found\"}");
+    create(&app);
+    UNTIL(answers == 1);
+    ck_assert_int_eq(last.code, KG_ETIMEOUT);
+    create_whole(&app);
+    ck_assert_ptr_nonnull(strstr(body, "\"NetworkMode\":\"" COMMON "\""));
+}
+END_TEST
+
+/* An engine that goes while the network is looked for has not said that the container is gone. */
+START_TEST(test_what_waits_for_a_network_is_not_gone)
+{
+    unsigned looked;
+
+    come_up();
+    looked = NET(COMMON).looked;
+    silent = COMMON;
+    strcpy(start_says, "{\"message\":\"network 0a1b2c not found\"}");
+    ops->start(ops->self, "0123", on_answer, NULL);
+    UNTIL(NET(COMMON).looked > looked);
+    fake_peer_hang_up(&peer);
+    UNTIL(answers == 1);
+    ck_assert_int_eq(last.code, KG_ECLOSED);
+    ck_assert_uint_eq(removals, 0);
 }
 END_TEST
 
@@ -492,6 +547,9 @@ int main(void)
     tcase_add_loop_test(t, test_an_address_is_that_on_the_groups_network, 0, 2);
     tcase_add_test(t, test_it_is_made_again_for_what_is_to_start);
     tcase_add_test(t, test_what_cannot_be_started_is_no_more);
+    tcase_add_test(t, test_what_is_on_a_network_that_cannot_be_had_goes);
+    tcase_add_test(t, test_a_network_that_goes_before_the_create);
+    tcase_add_test(t, test_what_waits_for_a_network_is_not_gone);
     tcase_add_loop_test(t, test_what_nobody_wants_is_removed, 0, 2);
     tcase_add_test(t, test_what_a_last_run_left_is_removed);
     tcase_add_loop_test(t, test_networks_go_at_the_end, 0, 3);
