@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define NETWORK_PREFIX "kipgate-"
+#define MOST_MADE 3 /* in a search; somebody may remove what is not used yet */
 #define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789-" /* of a group: of a service */
 
 static void look(struct engine_network *net);
@@ -172,7 +173,7 @@ static void on_unmade(void *arg, const struct transport_answer *a)
 
     if (is_lost(net, a))
         return;
-    if (a->status < 300) {
+    if (a->status < 300 || a->status == 404) {
         make(net);
         return;
     }
@@ -210,7 +211,7 @@ static void on_looked(void *arg, const struct transport_answer *a)
 
     if (is_lost(net, a))
         return;
-    if (a->status == 404 && net->made == 0) {
+    if (a->status == 404 && net->made < MOST_MADE) {
         make(net);
         return;
     }

@@ -14,6 +14,7 @@ static struct {
     bool there, chosen;              /* chosen: its range was named, and so it is labelled */
     bool refuses_range, keeps, gone; /* gone: removed by hand as soon as a container is created */
     bool refuses_create;             /* where it is missing, as engines do that look at once */
+    bool prunes_made, prunes_asked;  /* somebody removes it, once: as it is made; before we do */
     unsigned made, ranges, removed;
 } net;
 static char body[4096]; /* of the last create of a container */
@@ -53,7 +54,8 @@ static void make_network(struct fake_conn *c, const char *r)
         say_status(c, "403 Forbidden", "{\"message\":\"Pool overlaps with other one\"}");
         return;
     }
-    net.there = true;
+    net.there = !net.prunes_made;
+    net.prunes_made = false;
     net.chosen = ranged && strstr(r, "io.kipgate.addresses");
     say_status(c, "201 Created", "{\"Id\":\"1\"}");
 }
@@ -66,7 +68,10 @@ static void remove_network(struct fake_conn *c)
         return;
     }
     net.there = false;
-    fake_say(c, "HTTP/1.1 204 No Content\r\n\r\n");
+    if (net.prunes_asked)
+        say_status(c, "404 Not Found", "{\"message\":\"network x not found\"}");
+    else
+        fake_say(c, "HTTP/1.1 204 No Content\r\n\r\n");
 }
 
 static void on_request(struct fake_conn *c, const char *r)
@@ -194,6 +199,18 @@ START_TEST(test_the_engine_chooses_where_it_cannot_be_made_again)
 }
 END_TEST
 
+/* Somebody removes what is not used, and what nobody uses yet: it is made again. */
+START_TEST(test_one_that_is_pruned_while_it_is_made)
+{
+    net.prunes_made = _i == 0;
+    net.prunes_asked = _i == 1;
+    come_up();
+    ck_assert(net.there);
+    create_one();
+    ck_assert_ptr_nonnull(strstr(body, "\"NetworkMode\":\"kipgate-"));
+}
+END_TEST
+
 /* What was made for the old one can be started on the new one. */
 START_TEST(test_it_comes_back_with_its_range)
 {
@@ -290,6 +307,7 @@ int main(void)
     tcase_add_loop_test(t, test_one_of_the_last_run_is_taken_as_it_is, 0, 2);
     tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
     tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
+    tcase_add_loop_test(t, test_one_that_is_pruned_while_it_is_made, 0, 2);
     tcase_add_test(t, test_it_comes_back_with_its_range);
     tcase_add_test(t, test_it_is_made_again_for_a_create);
     tcase_add_loop_test(t, test_the_port_is_the_images, 0, sizeof images / sizeof *images);
