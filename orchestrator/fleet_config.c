@@ -113,19 +113,22 @@ static void drain_all(struct fleet_service *s, const char *why)
 /* A start begins anew with each change, and its time too: changes that come faster than a worker
  * starts must not keep those who wait for ever, here or at what needs this. Who came later waits
  * for the start that comes now. */
-static void refuse_starved(struct fleet *f, struct fleet_service *s, const char *what)
+static void refuse_starved(struct fleet *f, struct fleet_service *s, const char *what,
+                           uint64_t walk)
 {
     int64_t since_ms = s->config ? f->now_ms - s->config->start_timeout_ms : INT64_MIN;
     struct fleet_census c = fleet_count(s);
     char detail[FLEET_DETAIL_BYTES];
 
-    if (s->unserved_ms > since_ms || c.starting + c.serving > 0)
+    if (s->walk == walk || c.starting + c.serving > 0)
         return;
+    s->walk = walk;
     snprintf(detail, sizeof detail,
              "service %s: not ready in time: %s changed before it had started", s->name, what);
-    fleet_refuse_since(s, since_ms, ORCH_START_TIMEOUT, 0, detail);
+    if (s->unserved_ms <= since_ms)
+        fleet_refuse_since(s, since_ms, ORCH_START_TIMEOUT, 0, detail);
     for (size_t n = 0; n < s->needed_by_count; n++)
-        refuse_starved(f, s->needed_by[n], "what it needs");
+        refuse_starved(f, s->needed_by[n], "what it needs", walk);
 }
 
 /* What was in use is replaced before it is asked for; what was idle is not. */
@@ -138,7 +141,7 @@ static void respec(struct fleet *f, struct fleet_service *s)
     s->backoff_until_ms = 0;
     s->cause[0] = '\0';
     drain_all(s, "its configuration changed");
-    refuse_starved(f, s, "its configuration");
+    refuse_starved(f, s, "its configuration", ++f->walks);
     fleet_attend(f, s);
     if (in_use && !f->stopping)
         (void)fleet_succeed(f, s);

@@ -107,6 +107,7 @@ struct fleet_service {
     int64_t wake_ms, wake_until_ms;
     unsigned needed; /* services in use that need this one */
     bool active;     /* counted in what it needs */
+    uint64_t walk;   /* the last one, up to those that need it, that came by */
 };
 
 struct fleet_lease {
@@ -202,6 +203,7 @@ struct fleet {
     bool engine_up, listed, hold, stopping, removing;
     int64_t engine_down_ms;
     uint64_t epoch; /* of the engine: one more each time it is lost */
+    uint64_t walks; /* up the needs: there may be far more ways than services */
     struct kg_map remembered, foreign;
     struct habits habits;
     bool habits_changed;

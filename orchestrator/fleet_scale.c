@@ -97,21 +97,28 @@ static void attend_dependents(struct fleet *f, struct fleet_service *s)
             fleet_attend(f, s->needed_by[n]);
 }
 
-void fleet_refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned reason,
-                           int64_t retry_after_ms, const char *detail)
+static void refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned reason,
+                            int64_t retry_after_ms, const char *detail, uint64_t walk)
 {
     char words[FLEET_DETAIL_BYTES];
 
-    if (current(fleet_count(s)) > 0)
+    if (s->walk == walk || current(fleet_count(s)) > 0)
         return;
+    s->walk = walk;
     fleet_refuse_waiting(s, reason, retry_after_ms, detail);
     fleet_wakers_done(f, s, reason, detail);
     fleet_attend(f, s);
     for (size_t n = 0; n < s->needed_by_count; n++) {
         snprintf(words, sizeof words, "service %s needs %s: %.100s", s->needed_by[n]->name, s->name,
                  detail);
-        fleet_refuse_hopeless(f, s->needed_by[n], reason, retry_after_ms, words);
+        refuse_hopeless(f, s->needed_by[n], reason, retry_after_ms, words, walk);
     }
+}
+
+void fleet_refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned reason,
+                           int64_t retry_after_ms, const char *detail)
+{
+    refuse_hopeless(f, s, reason, retry_after_ms, detail, ++f->walks);
 }
 
 /* --- making --- */

@@ -222,6 +222,71 @@ START_TEST(a_need_that_changes_faster_than_it_starts_ends_the_wait)
 }
 END_TEST
 
+/* Nobody waits for the need itself, nor for what is between. */
+START_TEST(a_need_of_a_need_that_changes_ends_the_wait)
+{
+    struct rig *r = rig_needing(true);
+    struct config_service changed[3];
+    uint64_t above = ask(r, 0);
+
+    for (int i = 0; i < 3; i++) {
+        hear_nothing(r);
+        until_probed(r);
+        pass(r, 10 * SECOND);
+        changed[i] = r->third;
+        snprintf(changed[i].spec, sizeof changed[i].spec, "spec-%d", i);
+        r->services[2] = &changed[i];
+        configure(r);
+        hear(r, PROBE_STOP);
+        hear(r, GONE);
+        if (i < 2)
+            answer_code(r, REMOVE, 0);
+    }
+    ck_assert_uint_eq(hear_refusal(r, ORCH_START_TIMEOUT)->ticket, above);
+    rig_free(r);
+}
+END_TEST
+
+/* Two services on each floor, each of which needs both of the floor below: there are more ways up
+ * than could ever be gone. */
+START_TEST(many_ways_to_a_need_are_gone_once)
+{
+    enum { FLOORS = 60, COUNT = 2 * FLOORS };
+    static struct config_service all[COUNT], changed[4], *list[COUNT];
+    static char names[COUNT][8], *needs[FLOORS][2];
+    struct rig *r = rig_closed(1);
+
+    for (int n = 0; n < COUNT; n++) {
+        snprintf(names[n], sizeof names[n], "s%d", n);
+        fill_service(r, &all[n], names[n]);
+        needs[n / 2][n % 2] = names[n];
+        if (n >= 2)
+            all[n].needs = (struct config_strings){.items = needs[n / 2 - 1], .count = 2};
+        list[n] = &all[n];
+    }
+    r->config.services = list;
+    r->config.service_count = COUNT;
+    configure(r);
+    engine_up(r);
+    ask_of(r, (uint32_t)fleet_service_id(r->f, names[COUNT - 1]), 0);
+    for (int n = 0; _i == 1 && n < 4; n++) { /* for its changes; else for its failure */
+        changed[n] = all[n % 2];
+        snprintf(changed[n].spec, sizeof changed[n].spec, "other-%d", n);
+        list[n % 2] = &changed[n];
+        if (n % 2 == 0)
+            continue;
+        pass(r, 20 * SECOND);
+        hear_nothing(r);
+        configure(r);
+    }
+    if (_i == 0)
+        answer_code(r, CREATE, KG_EIO);
+    hear_refusal(r, _i == 0 ? ORCH_ENGINE_UNAVAILABLE : ORCH_START_TIMEOUT);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(what_is_kept_ready_has_its_needs)
 {
     struct rig *r = rig_needing(true);
@@ -284,6 +349,7 @@ int main(void)
         a_need_that_dies_is_made_good,
         a_reload_changes_what_is_needed,
         a_need_that_changes_faster_than_it_starts_ends_the_wait,
+        a_need_of_a_need_that_changes_ends_the_wait,
         what_is_kept_ready_has_its_needs,
         a_paused_need_is_enough,
         woken_by_hand_it_has_its_needs,
@@ -295,6 +361,7 @@ int main(void)
 
     for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
         tcase_add_test(t, tests[n]);
+    tcase_add_loop_test(t, many_ways_to_a_need_are_gone_once, 0, 2);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
