@@ -304,8 +304,10 @@ static void on_started(struct fleet_instance *i, const struct engine_answer *a)
         fleet_found_nothing(i);
     } else if (a->code == KG_EINVAL) {
         fleet_fail(i, ORCH_INSTANCE_EXITED, true, "its command cannot be run", a->words);
-    } else if (a->code == KG_EAGAIN) {
+    } else if (a->code == KG_EAGAIN && ++i->service->taken < FLEET_ADDRESSES) {
         fleet_lost(i, "its address is taken");
+    } else if (a->code == KG_EAGAIN) {
+        fleet_fail(i, ORCH_ENGINE_UNAVAILABLE, true, "no address is free for it", a->words);
     } else if (a->code == KG_EIO && i->start_cut) {
         fleet_lost(i, "what a start that was cut off left is in the way");
     } else if (a->code == KG_EIO) {

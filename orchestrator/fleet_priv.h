@@ -24,6 +24,7 @@
 #define FLEET_CRASH_MS 10000   /* an end this soon after READY counts as a crash */
 #define FLEET_CRASHES 3        /* so many in a row make the service rest */
 #define FLEET_ADDRESS_TRIES 8  /* questions for the address of a container found running */
+#define FLEET_ADDRESSES 64     /* tried at once where others have them; then one after each rest */
 #define FLEET_MAX_FOREIGN 1024 /* containers remembered as told of */
 #define FLEET_RECALL_MS 50     /* a front that has not answered a recall by then has nothing free */
 #define FLEET_WHY_MS 30        /* after which an engine knows why a worker was killed; */
@@ -83,6 +84,7 @@ struct fleet_service {
     struct kg_list attention; /* in the fleet's list while it is to be settled */
     unsigned failures;        /* provisionings in a row */
     unsigned crashes;         /* soon after READY, in a row */
+    unsigned taken;           /* addresses that others had, in a row */
     int64_t backoff_until_ms;
     int64_t exit_ms;                /* when a worker's exit last counted against the service */
     char cause[FLEET_DETAIL_BYTES]; /* of the last failure */

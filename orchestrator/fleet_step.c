@@ -140,7 +140,7 @@ static void serve(struct fleet_instance *i)
     struct fleet_service *s = i->service;
 
     i->probe_front = -1;
-    s->failures = 0;
+    s->failures = s->taken = 0;
     s->backoff_until_ms = 0;
     fleet_wakers_done(f, s, 0, "");
     fleet_serve(s);

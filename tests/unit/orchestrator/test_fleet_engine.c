@@ -171,6 +171,40 @@ START_TEST(start_at_an_address_that_is_taken)
 }
 END_TEST
 
+/* Where all addresses are, it is not tried for ever, whether anybody waits or not. */
+START_TEST(start_where_all_addresses_are_taken)
+{
+    struct rig *r = rig_new(1);
+    size_t tries;
+
+    if (_i == 0)
+        ask(r, 0);
+    r->service.min_instances = _i;
+    configure(r);
+    for (tries = 0; tries < 100 && strcmp(state_of(r, 0), "creating") == 0; tries++) {
+        answer_created(r);
+        answer_code(r, START, KG_EAGAIN);
+        answer_code(r, REMOVE, 0);
+    }
+    ck_assert_uint_lt(tries, 100);
+    ck_assert_uint_gt(tries, 32);
+    ck_assert_str_eq(state_of(r, 0), "backoff");
+    if (_i == 0)
+        ck_assert_str_eq(hear_refusal(r, ORCH_ENGINE_UNAVAILABLE)->detail,
+                         "service a: no address is free for it");
+    r->service.min_instances = 1;
+    configure(r);
+    pass(r, KG_BACKOFF_FIRST_MS);
+    answer_created(r);
+    answer_code(r, START, KG_EAGAIN); /* one at a time now, until one is found */
+    answer_code(r, REMOVE, 0);
+    ck_assert_str_eq(state_of(r, 0), "backoff");
+    pass(r, 2 * KG_BACKOFF_FIRST_MS);
+    until_ready(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(remove_that_timed_out)
 {
     struct rig *r = rig_new(1);
@@ -693,6 +727,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, a_start_has_longer_than_other_calls);
     tcase_add_test(c, start_that_was_cut_off_and_cannot_be_repeated);
     tcase_add_test(c, start_at_an_address_that_is_taken);
+    tcase_add_loop_test(c, start_where_all_addresses_are_taken, 0, 2);
     tcase_add_test(c, remove_that_timed_out);
     tcase_add_test(c, a_call_that_is_never_answered_is_given_up);
     tcase_add_test(c, late_answers_find_the_instance_going);
