@@ -147,7 +147,7 @@ void parking_engine_state(struct parking *p, bool up)
         return;
     p->off = false; /* it may be another one by now */
     p->gain = (struct parking_gain){0};
-    p->refusals = p->failures = 0;
+    p->refusals = p->failures = p->different = 0;
     p->refill_ms = 0;
     hurry(p, SANDBOX_ASKING);
     hurry(p, SANDBOX_ENDING);

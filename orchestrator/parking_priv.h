@@ -103,8 +103,8 @@ struct parking {
     unsigned starting;       /* creates and starts of workers under way */
     uint64_t starts, alone;  /* starts begun; the one that has been alone since it began, or 0 */
     unsigned starts_running; /* sandboxes' and workers' */
-    unsigned refusals, failures;
-    int64_t refill_ms; /* not before */
+    unsigned refusals, failures, different; /* each in a row; different: see found_different */
+    int64_t refill_ms;                      /* not before */
     uint64_t joined, own;
 };
 

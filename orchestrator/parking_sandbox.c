@@ -210,7 +210,7 @@ void parking_make(struct parking *p)
 static void park(struct sandbox *sb, const struct engine_container *c)
 {
     set_address(sb, c);
-    sb->parking->failures = 0;
+    sb->parking->failures = sb->parking->different = 0;
     sb->tries = 0;
     set_stage(sb, SANDBOX_PARKED);
     KG_LOG(KG_LOG_DEBUG, "sandbox-parked", KG_F("sandbox", sb->name));
@@ -245,7 +245,7 @@ static void found_different(struct sandbox *sb)
 
     failed(p, "the engine describes a sandbox otherwise than it was made");
     parking_end(sb);
-    if (p->failures >= PARKING_REFUSALS)
+    if (++p->different >= PARKING_REFUSALS)
         parking_switch_off(p, "the engine describes them otherwise than they were made");
 }
 

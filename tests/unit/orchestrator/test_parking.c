@@ -390,6 +390,30 @@ START_TEST(an_engine_that_describes_them_otherwise_gets_none)
 }
 END_TEST
 
+/* Failures of another kind say nothing of that; one that is as it was made says the opposite. */
+START_TEST(one_that_is_described_otherwise_once_is_one_failure)
+{
+    tell_list(now_ms);
+    for (int i = 0; i < 2 * PARKING_REFUSALS; i++) {
+        tick();
+        answer(MAKE, i % PARKING_REFUSALS == 2 ? GOOD : NO);
+        if (i % PARKING_REFUSALS == 2) {
+            answer(START, GOOD);
+            boxes[box_count - 1].sealed = false;
+            answer(ASK, GOOD);
+            tick();
+            answer(REMOVE, GOOD);
+        }
+        ck_assert(!view().off);
+        now_ms = parking_due_ms(p);
+    }
+    ck_assert_uint_eq(p->different, 2);
+    calm(100);
+    ck_assert_uint_eq(view().parked, 1);
+    ck_assert_uint_eq(p->different, 0);
+}
+END_TEST
+
 START_TEST(one_that_vanishes_is_made_again_ever_later)
 {
     tell_list(now_ms);
@@ -486,6 +510,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, one_that_cannot_be_made_is_tried_again_ever_later);
     tcase_add_test(t, one_that_cannot_be_started_is_removed);
     tcase_add_test(t, an_engine_that_describes_them_otherwise_gets_none);
+    tcase_add_test(t, one_that_is_described_otherwise_once_is_one_failure);
     tcase_add_test(t, one_that_vanishes_is_made_again_ever_later);
     tcase_add_loop_test(t, an_answer_that_does_not_come_leaves_nothing_behind, 0,
                         sizeof lost_calls / sizeof *lost_calls);
