@@ -354,8 +354,14 @@ static bool is_already(enum engine_kind kind, int status, const char *words)
 /* The one that was chosen for it: somebody has it, or the network is another one now. */
 static bool is_address_unusable(const char *words)
 {
-    return strstr(words, "Address already in use") || strstr(words, "already allocated to") ||
-           strstr(words, "Invalid address");
+    static const char *const all[] = {"Address already in use", "already allocated to",
+                                      "does not belong to any of this network",
+                                      "no configured subnet", "with user configured subnets"};
+    bool found = false;
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        found |= strstr(words, all[i]) != NULL;
+    return found;
 }
 
 void engine_judge(enum engine_kind kind, const struct transport_answer *from,
@@ -372,7 +378,7 @@ void engine_judge(enum engine_kind kind, const struct transport_answer *from,
     to->code = code_of_status(from->status);
     if (to->code != 0)
         engine_parse_message(from->body, to->words, sizeof to->words);
-    if (kind == KIND_START && to->code == KG_EIO && is_address_unusable(to->words))
+    if (kind == KIND_START && to->code != 0 && is_address_unusable(to->words))
         to->code = KG_EAGAIN;
     to->already = is_already(kind, from->status, to->words);
     if (to->already) {

@@ -18,7 +18,7 @@ static struct {
     unsigned made, ranges, removed;
 } net;
 static char body[4096]; /* of the last create of a container */
-static const char *start_says, *image_says, *image_status;
+static const char *start_says, *start_status, *image_says, *image_status;
 
 static void say_status(struct fake_conn *c, const char *status, const char *json)
 {
@@ -101,7 +101,7 @@ static void on_request(struct fake_conn *c, const char *r)
         net.gone = false;
     } else if (strstr(r, "/start")) {
         if (net.there)
-            say_status(c, "403 Forbidden", start_says);
+            say_status(c, start_status, start_says);
         else
             say_status(c, "404 Not Found", "{\"message\":\"network x not found\"}");
     } else
@@ -132,6 +132,7 @@ static void set_up(void)
     memset(&net, 0, sizeof net);
     start_says = "{\"message\":\"Address already in use\"}";
     image_status = "200 OK";
+    start_status = "403 Forbidden";
 }
 
 /* Has a container made; gives its address's last number, 0: the engine chooses. */
@@ -271,22 +272,38 @@ START_TEST(test_the_port_is_the_images)
 END_TEST
 
 static const struct {
-    const char *says;
+    const char *status, *says;
     int code;
 } starts[] = {
-    {"{\"message\":\"Address already in use\"}", KG_EAGAIN},
-    {"{\"message\":\"IPAM error: requested ip address 10.9.8.2 is already allocated to container "
+    {"403 Forbidden", "{\"message\":\"Address already in use\"}", KG_EAGAIN},
+    {"500 No",
+     "{\"message\":\"IPAM error: requested ip address 10.9.8.2 is already allocated to container "
      "ID 1\"}",
      KG_EAGAIN},
-    {"{\"message\":\"Invalid address 10.9.8.2: It does not belong to any of this network's "
+    {"500 No",
+     "{\"message\":\"Invalid address 10.9.8.2: It does not belong to any of this network's "
      "subnets\"}",
      KG_EAGAIN},
-    {"{\"message\":\"something else\"}", KG_EIO},
+    {"400 Bad Request",
+     "{\"message\":\"invalid address 10.9.8.2: It does not belong to any of this network's "
+     "subnets\"}",
+     KG_EAGAIN},
+    {"400 Bad Request",
+     "{\"message\":\"user specified IP address is supported only when connecting to networks with "
+     "user configured subnets\"}",
+     KG_EAGAIN},
+    {"400 Bad Request",
+     "{\"message\":\"invalid config for network x: invalid endpoint settings:\\nno configured "
+     "subnet or ip-range contain the IP address 10.9.8.2\"}",
+     KG_EAGAIN},
+    {"403 Forbidden", "{\"message\":\"something else\"}", KG_EIO},
+    {"400 Bad Request", "{\"message\":\"something else\"}", KG_EINVAL},
 };
 
 START_TEST(test_an_address_that_cannot_be_had)
 {
     start_says = starts[_i].says;
+    start_status = starts[_i].status;
     come_up();
     ck_assert(ops->start(ops->self, "0123", on_answer, NULL) != 0);
     until(&answers, 1);
