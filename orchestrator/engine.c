@@ -42,6 +42,19 @@ uint64_t engine_send(struct engine *e, const struct engine_request *r)
     return number;
 }
 
+uint64_t engine_ask(struct engine *e, const char *method, const char *path, const char *body,
+                    transport_done *on_done, void *arg)
+{
+    const struct engine_request r = {.method = method,
+                                     .path = path,
+                                     .body = body,
+                                     .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS,
+                                     .on_done = on_done,
+                                     .arg = arg};
+
+    return engine_send(e, &r);
+}
+
 struct json *engine_json(struct kg_str body)
 {
     return json_parse(body, KG_ENGINE_MAX_ANSWER_BYTES, KG_ENGINE_MAX_JSON_DEPTH, NULL, NULL);
@@ -208,14 +221,8 @@ static void on_info(void *arg, const struct transport_answer *a)
 
 static void enter_info(struct engine *e)
 {
-    const struct engine_request r = {.method = "GET",
-                                     .path = "/info",
-                                     .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS,
-                                     .on_done = on_info,
-                                     .arg = e};
-
     e->link = LINK_INFO;
-    e->info = engine_send(e, &r);
+    e->info = engine_ask(e, "GET", "/info", NULL, on_info, e);
     if (e->info == 0)
         engine_lost(e, "out of memory");
 }
@@ -398,8 +405,6 @@ void engine_put_list_path(const struct engine *e, struct kg_buf *path)
 static void list(struct engine *e)
 {
     struct kg_buf path;
-    struct engine_request r = {
-        .method = "GET", .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS, .on_done = on_list, .arg = e};
 
     e->list_again = e->list != 0;
     if (e->list_again || e->link != LINK_UP)
@@ -408,9 +413,8 @@ static void list(struct engine *e)
     engine_put_list_path(e, &path);
     e->list_began_ms = kg_clock_mono_ms();
     e->list_began_us = kg_clock_mono_us();
-    r.path = path.data;
     if (!path.error)
-        e->list = engine_send(e, &r);
+        e->list = engine_ask(e, "GET", path.data, NULL, on_list, e);
     if (e->list == 0)
         list_later(e, LIST_RETRY_MS);
     kg_buf_fini(&path);

@@ -119,14 +119,9 @@ static void on_removed(void *arg, const struct transport_answer *a)
 static void remove_ask(struct engine *e, const char *method, transport_done *on_done)
 {
     char path[ENGINE_NAME_BYTES + 16];
-    const struct engine_request r = {.method = method,
-                                     .path = path,
-                                     .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS,
-                                     .on_done = on_done,
-                                     .arg = e};
 
     snprintf(path, sizeof path, "/networks/%s", e->removing);
-    e->removal = engine_send(e, &r);
+    e->removal = engine_ask(e, method, path, NULL, on_done, e);
 }
 
 /* I7: a name alone does not make it ours. */

@@ -105,15 +105,9 @@ static bool is_lost(struct engine_network *net, const struct transport_answer *a
 static void ask(struct engine_network *net, const char *method, const char *path, const char *body,
                 transport_done *on_done)
 {
-    const struct engine_request r = {.method = method,
-                                     .path = path,
-                                     .body = body,
-                                     .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS,
-                                     .on_done = on_done,
-                                     .arg = net};
     const struct engine_answer failure = {.code = KG_ENOMEM, .words = "out of memory"};
 
-    net->call = engine_send(net->engine, &r);
+    net->call = engine_ask(net->engine, method, path, body, on_done, net);
     if (net->call == 0)
         end(net, NULL, &failure);
 }

@@ -270,6 +270,9 @@ struct engine_request {
     void *arg;
 };
 uint64_t engine_send(struct engine *e, const struct engine_request *r);
+/* The usual one: gathered, within the usual time. */
+uint64_t engine_ask(struct engine *e, const char *method, const char *path, const char *body,
+                    transport_done *on_done, void *arg);
 /* The connection is gone or was never there: down, told at once, tried again. */
 void engine_lost(struct engine *e, const char *why);
 struct json *engine_json(struct kg_str body); /* NULL: not JSON, too large or too deep */

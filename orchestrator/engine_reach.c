@@ -54,17 +54,9 @@ static bool is_lost(struct engine *e, const struct transport_answer *a)
     return true;
 }
 
-static void ask(struct engine *e, const char *method, const char *path, const char *body,
-                transport_done *on_done)
+static void ask(struct engine *e, const char *path, transport_done *on_done)
 {
-    const struct engine_request r = {.method = method,
-                                     .path = path,
-                                     .body = body,
-                                     .timeout_ms = KG_ENGINE_CALL_TIMEOUT_MS,
-                                     .on_done = on_done,
-                                     .arg = e};
-
-    e->reach.call = engine_send(e, &r);
+    e->reach.call = engine_ask(e, "GET", path, NULL, on_done, e);
     if (e->reach.call == 0)
         end(e, false, "out of memory");
 }
@@ -215,7 +207,7 @@ static void ask_own(struct engine *e)
     char path[128];
 
     snprintf(path, sizeof path, "/containers/%s/json", e->reach.own_id);
-    ask(e, "GET", path, NULL, on_own);
+    ask(e, path, on_own);
 }
 
 /* --- is it on this machine? --------------------------------------------------------------- */
@@ -335,7 +327,7 @@ static void on_default(void *arg, const struct transport_answer *a)
 static void ask_default(struct engine *e)
 {
     kg_str_copy(e->reach.network, sizeof e->reach.network, KG_STR("bridge"));
-    ask(e, "GET", "/networks/bridge", NULL, on_default);
+    ask(e, "/networks/bridge", on_default);
 }
 
 static void on_common(struct engine_network *net, const struct json *found,
