@@ -54,7 +54,18 @@ START_TEST(an_upload_that_goes_bad_behind_an_answer)
 }
 END_TEST
 
-#define REFUSES "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+/* Of a worker at a Unix socket that has taken its last byte. */
+static void hear_refusal(struct peer *c, struct peer *w)
+{
+    for (int i = 0; i < 20; i++)
+        turn();
+    say(w, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+    hear(c, "\r\n\r\nno");
+    ck_assert(has(c, "HTTP/1.1 413 "));
+    bye(c);
+    bye(w);
+    forget_unix();
+}
 
 /* What it answered before it stopped is the client's. */
 START_TEST(a_worker_that_takes_no_more_has_answered)
@@ -68,14 +79,7 @@ START_TEST(a_worker_that_takes_no_more_has_answered)
     hear(&w, "\r\n\r\n");
     shutdown(w.fd, SHUT_RD);
     say(&c, "12345678");
-    for (int i = 0; i < 20; i++)
-        turn();
-    say(&w, REFUSES);
-    hear(&c, "\r\n\r\nno");
-    ck_assert(has(&c, "HTTP/1.1 413 "));
-    bye(&c);
-    bye(&w);
-    forget_unix();
+    hear_refusal(&c, &w);
 }
 END_TEST
 
@@ -96,14 +100,7 @@ START_TEST(a_worker_that_takes_no_more_of_what_is_queued)
     }
     shutdown(w.fd, SHUT_RD);
     look(&w); /* there is room again: the next write is refused */
-    for (int i = 0; i < 20; i++)
-        turn();
-    say(&w, REFUSES);
-    hear(&c, "\r\n\r\nno");
-    ck_assert(has(&c, "HTTP/1.1 413 "));
-    bye(&c);
-    bye(&w);
-    forget_unix();
+    hear_refusal(&c, &w);
 }
 END_TEST
 
