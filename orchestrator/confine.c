@@ -30,10 +30,14 @@
 #define NOBODY 65534
 
 /* No program started later could ever have them (none can be started, either). */
-static void drop_capability_bounds(void)
+static int drop_capability_bounds(struct kg_err *err)
 {
     for (unsigned long capability = 0; capability < 64; capability++)
-        prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); /* EINVAL past the last that the kernel has */
+        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 &&
+            errno != EINVAL && /* past the last that the kernel has */
+            errno != EPERM)    /* a container may be without this one: then all stay */
+            return kg_fail(err, KG_EIO, "drop capabilities in a front: %s", strerror(errno));
+    return 0;
 }
 
 static int change_root(const char *root)
@@ -71,7 +75,8 @@ static int drop_root(const char *root, struct kg_err *err)
         return kg_fail(err, KG_EIO, "look for the user kipgate: %s", strerror(rc));
     if (root[0] && change_root(root) != 0)
         return kg_fail(err, KG_EIO, "confine a front to %s: %s", root, strerror(errno));
-    drop_capability_bounds();
+    if (drop_capability_bounds(err) != 0)
+        return KG_EIO;
     if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         return kg_fail(err, KG_EIO, "drop root in a front: %s", strerror(errno));
     return 0;
@@ -110,13 +115,11 @@ static bool can_enter(const char *root)
 }
 
 /* By a capability that a unit file gave, or in a namespace. */
-static bool try_root(const char *root)
+static int try_root(const char *root, bool *confined, struct kg_err *err)
 {
-    bool confined = change_root(root) == 0 ||
-                    (can_enter(root) && enter_namespace() == 0 && change_root(root) == 0);
-
-    drop_capability_bounds();
-    return confined;
+    *confined = change_root(root) == 0 ||
+                (can_enter(root) && enter_namespace() == 0 && change_root(root) == 0);
+    return drop_capability_bounds(err);
 }
 
 /* Also where not started as root: a unit file gives control some, and a namespace all. */
@@ -395,7 +398,7 @@ int confine_enter(const char *root, bool *confined, struct kg_err *err)
     if (geteuid() == 0)
         rc = drop_root(root, err);
     else if (root[0])
-        *confined = try_root(root);
+        rc = try_root(root, confined, err);
     if (rc == 0)
         rc = drop_capabilities(err);
     if (rc != 0)
