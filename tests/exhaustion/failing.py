@@ -43,7 +43,7 @@ class Page:
         return self.last
 
 
-def failing_kipgate(services, sanitized=False, config=None):
+def failing_kipgate(services, sanitized=False, config=None, user=None):
     """A Kipgate (not started) and its page."""
     built = settings.sanitized_bin() if sanitized else settings.kipgate_bin()
     source = pathlib.Path(built).parent / "tests/exhaustion/kipgate-failing"
@@ -52,6 +52,7 @@ def failing_kipgate(services, sanitized=False, config=None):
     home.chmod(0o755)
     program = shutil.copy(source, home / "kipgate")
     page = Page(home / "kipgate.page")
-    gate = Kipgate(services, binary=str(program), config={"fronts": 1, **(config or {})})
+    config = {"fronts": 1, **(config or {})}
+    gate = Kipgate(services, binary=str(program), config=config, user=user)
     gate.page, gate.home = page, home
     return gate

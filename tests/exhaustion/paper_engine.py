@@ -91,6 +91,7 @@ class PaperEngine:
         path = str(directory / "engine.sock")
         self.host, self.port = f"unix://{path}", net.free_port()
         self.server = Server(path, Handler)
+        os.chmod(path, 0o666)  # whoever runs Kipgate
         self.server.engine = self
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         env = {**os.environ, "PORT": str(self.port)}

@@ -4,11 +4,9 @@ fails, once each, with the errors that it may have. strace (see tests/faults/cra
 calls of a kind from the moment it is attached, and puts the error in the place of the call.
 The difficulty: which calls there are is recorded from an undisturbed walk, and the next walk may
 make one more or less; a point that is not reached is counted, and is no failure."""
-import collections
 import contextlib
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import tempfile
@@ -16,48 +14,11 @@ import time
 
 import pytest
 import walks
+from system_calls import injection, points_in
 from walks import LONG, Rig, judge, told
 
-CALL = re.compile(r"^(\w+)\(")
 SAMPLE = 8  # points of a path, about
 OFTEN = 6  # times that a call of one kind is failed, at most, in the complete run
-# Never failed: an end of the process, a return from a signal, the clock (no call to the kernel
-# where it is fast), what strace itself waits on, a wait that a signal cannot break.
-SPARED = {"exit_group", "rt_sigreturn", "restart_syscall", "clock_gettime", "gettimeofday"}
-ERRORS = {
-    "accept4": ["EMFILE", "ENFILE", "ECONNABORTED", "ENOBUFS", "EINTR"],
-    "socket": ["EMFILE", "ENFILE", "ENOBUFS"],
-    "connect": ["EAGAIN", "ECONNREFUSED", "EADDRNOTAVAIL"],
-    "read": ["EINTR", "EAGAIN", "ECONNRESET"],
-    "recvfrom": ["EINTR", "EAGAIN", "ECONNRESET"],
-    "recvmsg": ["EINTR", "EAGAIN", "ENOMEM"],
-    "write": ["EINTR", "EAGAIN", "EPIPE", "ENOSPC"],
-    "writev": ["EINTR", "EAGAIN", "EPIPE"],
-    "sendto": ["EINTR", "EAGAIN", "ENOBUFS", "EPIPE"],
-    "sendmsg": ["EINTR", "EAGAIN", "ENOBUFS", "EPIPE"],
-    "epoll_ctl": ["ENOMEM", "ENOSPC"],
-    "epoll_wait": ["EINTR"],
-    "epoll_pwait": ["EINTR"],
-    "poll": ["EINTR", "ENOMEM"],
-    "openat": ["EMFILE", "ENFILE", "EACCES", "ENOMEM"],
-    "mmap": ["ENOMEM"],
-    "mprotect": ["ENOMEM"],
-    "brk": ["ENOMEM"],
-    "fsync": ["EIO", "ENOSPC"],
-    "fdatasync": ["EIO", "ENOSPC"],
-    "rename": ["EIO", "ENOSPC"],
-    "renameat": ["EIO", "ENOSPC"],
-    "unlink": ["EIO"],
-    "getrandom": ["EINTR", "EAGAIN"],
-    "pipe2": ["EMFILE", "ENFILE"],
-    "eventfd2": ["EMFILE", "ENFILE"],
-    "fcntl": ["EMFILE", "ENOMEM"],
-    "ioctl": ["ENOMEM"],
-    "setsockopt": ["ENOMEM"],
-    "getsockopt": ["ENOBUFS"],
-    "shutdown": ["ENOTCONN"],
-}
-OTHERWISE = ["ENOMEM"]
 # These libuv answers with abort(), and the process ends with words (base/loop.h); of control that
 # is an end, too, and its fronts wait for the next one.
 FATAL = {"epoll_ctl"}
@@ -105,15 +66,7 @@ def points_of(rig, path, whom):
     """(call, number, error) of an undisturbed walk, in order."""
     text, _, steps = traced(rig, path, whom, ["-e", "trace=all"])
     next(steps, None)
-    seen, points = collections.Counter(), []
-    for match in map(CALL.match, text.splitlines()):
-        name = match[1] if match else None
-        if name is None or name in SPARED:
-            continue
-        seen[name] += 1
-        if seen[name] <= OFTEN:
-            points += [(name, seen[name], error) for error in ERRORS.get(name, OTHERWISE)]
-    return points
+    return points_in(text.splitlines(), OFTEN)
 
 
 def revive(rig):
@@ -130,14 +83,13 @@ def revive(rig):
 
 def fail_at(rig, path, whom, point, seen):
     """One walk with that call failing."""
-    name, number, error = point
+    name = point[0]
     since = rig.gate.logs.mark()
-    inject = f"inject={name}:error={error}:when={number}"
     steps = None
     with contextlib.ExitStack() as stack:
         if name in FATAL and whom == "control":
             stack.enter_context(contextlib.suppress(AssertionError))
-        text, outcome, steps = traced(rig, path, whom, ["-e", f"trace={name}", "-e", inject])
+        text, outcome, steps = traced(rig, path, whom, injection(point))
         seen["reached" if "INJECTED" in text else "not reached"] += 1
     if whom == "control" and name in FATAL and revive(rig):
         seen["control ended"] += 1

@@ -29,14 +29,14 @@ REFUSALS = {502, 503, 504}
 class Rig:
     """A paper engine and a Kipgate on it."""
 
-    def __init__(self, sanitized=False):
+    def __init__(self, sanitized=False, user=None):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="kgx"))
         self.directory.chmod(0o755)
         self.engine = PaperEngine(self.directory)
         self.extra = 0
         services = {"echo": self.service("/")}
         config = {"sandboxes": "off", "engine": self.engine.host, "protocols": PROTOCOLS}
-        self.gate = failing_kipgate(services, sanitized, config)
+        self.gate = failing_kipgate(services, sanitized, config, user)
         self.asked = 0
 
     def service(self, route):

@@ -30,6 +30,25 @@ def tree(pid):
     return [pid] + [p for child in children(pid) for p in tree(child)]
 
 
+def assert_confined(pid, root=None, user=None):
+    """No capability, no new privileges, both filters of a front; not root, or that user of an
+    ordinary one's; with a root, only that directory and no capability in reach of a program."""
+    said = status(pid)
+    reach = ("CapBnd",) if root else ()
+    for key in ("CapInh", "CapPrm", "CapEff", "CapAmb", *reach):
+        assert int(said[key], 16) == 0, (pid, key, said[key])
+    assert (said["NoNewPrivs"], said["Seccomp"]) == ("1", "2"), (pid, said)
+    assert said.get("Seccomp_filters", "2") == "2", (pid, said)  # since Linux 5.9
+    numbers = {*said["Uid"].split(), *said["Gid"].split(), *said["Groups"].split()}
+    if user:
+        assert set(said["Uid"].split()) == {str(user)}, (pid, said["Uid"])
+    else:
+        assert "0" not in numbers, (pid, numbers)
+    if root:
+        assert os.readlink(f"/proc/{pid}/root") == str(root)
+    assert os.stat(f"/proc/{pid}/mem").st_uid == 0, f"{pid} can be traced or dumped"
+
+
 def sockets(pid):
     """Inodes of the sockets that a process has open."""
     found = []
