@@ -171,14 +171,22 @@ static void on_unmade(void *arg, const struct transport_answer *a)
         make(net);
         return;
     }
-    net->made++; /* not tried again */
+    net->made = MOST_MADE; /* not tried again */
     look(net);
+}
+
+/* Made just now, or by a run that ended before it had made it again. */
+static bool is_unused(const struct engine_network *net, const struct json *inspected)
+{
+    const struct json *on = json_get(inspected, "Containers");
+
+    return net->made == 1 || (net->made == 0 && json_type(on) == JSON_OBJECT && !json_first(on));
 }
 
 /* False: it is left as it is. */
 static bool make_again(struct engine_network *net, const struct json *inspected)
 {
-    if (net->made != 1 || !engine_range_read(&net->range, inspected))
+    if (!is_unused(net, inspected) || !engine_range_read(&net->range, inspected))
         return false;
     ask_about(net, "DELETE", on_unmade);
     return true;

@@ -11,6 +11,7 @@ static int answers;
 
 /* The engine's network. */
 static struct {
+    const char *says;                /* what else it says of itself */
     bool there, chosen;              /* chosen: its range was named, and so it is labelled */
     bool refuses_range, keeps, gone; /* gone: removed by hand as soon as a container is created */
     bool refuses_create;             /* where it is missing, as engines do that look at once */
@@ -39,8 +40,8 @@ static void say_network(struct fake_conn *c)
     }
     snprintf(text, sizeof text,
              "{\"Id\":\"1\",\"Labels\":{\"io.kipgate.owner\":\"me\"%s},\"IPAM\":{\"Config\":"
-             "[{\"Subnet\":\"" SUBNET "\",\"Gateway\":\"" GATEWAY "\"}]}}",
-             net.chosen ? ",\"io.kipgate.addresses\":\"chosen\"" : "");
+             "[{\"Subnet\":\"" SUBNET "\",\"Gateway\":\"" GATEWAY "\"}]}%s}",
+             net.chosen ? ",\"io.kipgate.addresses\":\"chosen\"" : "", net.says);
     say_status(c, "200 OK", text);
 }
 
@@ -130,6 +131,7 @@ static void set_up(void)
     open_peer(on_request, "address");
     answers = 0;
     memset(&net, 0, sizeof net);
+    net.says = "";
     start_says = "{\"message\":\"Address already in use\"}";
     image_status = "200 OK";
     start_status = "403 Forbidden";
@@ -175,6 +177,30 @@ START_TEST(test_one_of_the_last_run_is_taken_as_it_is)
     net.chosen = _i == 0; /* else of a build that did not choose: who is on it stays */
     come_up();
     ck_assert_uint_eq(net.made + net.removed, 0);
+    ck_assert_uint_eq(create_one() != 0, _i == 0);
+}
+END_TEST
+
+static const struct {
+    const char *says;
+    bool keeps;
+    unsigned removed;
+} halves[] = {
+    {",\"Containers\":{}", false, 1},
+    {",\"Containers\":{}", true, 1}, /* said as such, and yet in use: tried once */
+    {",\"Containers\":{\"0123\":{}}", false, 0},
+    {",\"Containers\":[]", false, 0},
+};
+
+/* One that was only half made when we were killed, or is of a build that did not choose. */
+START_TEST(test_one_that_nobody_is_on_is_made_again)
+{
+    net.there = true;
+    net.says = halves[_i].says;
+    net.keeps = halves[_i].keeps;
+    come_up();
+    ck_assert_uint_eq(net.removed, halves[_i].removed);
+    ck_assert_uint_eq(net.made, _i == 0);
     ck_assert_uint_eq(create_one() != 0, _i == 0);
 }
 END_TEST
@@ -322,6 +348,8 @@ int main(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, test_it_is_made_twice);
     tcase_add_loop_test(t, test_one_of_the_last_run_is_taken_as_it_is, 0, 2);
+    tcase_add_loop_test(t, test_one_that_nobody_is_on_is_made_again, 0,
+                        sizeof halves / sizeof *halves);
     tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
     tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
     tcase_add_loop_test(t, test_one_that_is_pruned_while_it_is_made, 0, 2);
