@@ -9,6 +9,7 @@
 
 #define NETWORK_PREFIX "kipgate-"
 #define MOST_MADE 3 /* in a search; somebody may remove what is not used yet */
+#define MOST_ODD 5
 #define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789-" /* of a group: of a service */
 
 static void look(struct engine_network *net);
@@ -129,6 +130,21 @@ static void do_without(struct engine_network *net, const char *event, const char
     end(net, NULL, NULL);
 }
 
+/* An answer that says nothing of the network: who wants it asks again, but so often only. */
+static bool put_off(struct engine_network *net, const struct transport_answer *a)
+{
+    struct engine_answer failure = {.code = KG_EPROTO};
+    char words[160];
+
+    if ((a->status < 500 && a->status != 200) || ++net->odd > MOST_ODD)
+        return false;
+    engine_parse_message(a->body, words, sizeof words);
+    snprintf(failure.words, sizeof failure.words, "the engine answered %d about a network: %s",
+             a->status, words);
+    end(net, NULL, &failure);
+    return true;
+}
+
 static void on_made(void *arg, const struct transport_answer *a)
 {
     struct engine_network *net = arg;
@@ -141,7 +157,7 @@ static void on_made(void *arg, const struct transport_answer *a)
         make(net);
     } else if (a->status == 201 || a->status == 200 || a->status == 409) { /* made meanwhile */
         look(net);
-    } else {
+    } else if (!put_off(net, a)) {
         engine_parse_message(a->body, why, sizeof why);
         do_without(net, "engine-network-refused", why, a->status);
     }
@@ -197,6 +213,7 @@ static void take(struct engine_network *net, const struct json *inspected)
 {
     const struct json *labels = json_get(inspected, "Labels");
 
+    net->odd = 0;
     if (strcmp(json_string(json_get(labels, LABEL_ADDRESSES), ""), ADDRESSES_OURS) == 0)
         engine_range_read(&net->range, inspected);
     else if (make_again(net, inspected))
@@ -220,7 +237,7 @@ static void on_looked(void *arg, const struct transport_answer *a)
     n = a->status == 200 ? engine_json(a->body) : NULL;
     if (n && engine_network_is_ours(net->engine->owner, n))
         take(net, n);
-    else
+    else if (n || !put_off(net, a))
         do_without(net, "engine-network-foreign", "it is not ours", a->status);
     json_free(n);
 }

@@ -173,6 +173,7 @@ struct engine_network {
     bool walled, running;
     bool ours;     /* of a group: it was seen to be */
     unsigned made; /* how often we tried to make it in this search */
+    unsigned odd;  /* answers that said nothing, since it was found */
     uint64_t call;
     uint64_t round;            /* of a group: how many searches there were */
     struct engine_range range; /* where we choose addresses */

@@ -14,6 +14,7 @@ static struct {
     const char *says;                /* what else it says of itself */
     bool there, chosen;              /* chosen: its range was named, and so it is labelled */
     bool refuses_range, keeps, gone; /* gone: removed by hand as soon as a container is created */
+    unsigned odd_looks, odd_makes;   /* so often it answers nonsense, or that it cannot now */
     bool refuses_create;             /* where it is missing, as engines do that look at once */
     bool prunes_made, prunes_asked;  /* somebody removes it, once: as it is made; before we do */
     unsigned made, ranges, removed;
@@ -34,6 +35,10 @@ static void say_network(struct fake_conn *c)
 {
     char text[512];
 
+    if (net.odd_looks > 0) {
+        say_status(c, net.odd_looks-- % 2 ? "200 OK" : "500 No", "nonsense");
+        return;
+    }
     if (!net.there) {
         say_status(c, "404 Not Found", "{\"message\":\"network x not found\"}");
         return;
@@ -49,6 +54,11 @@ static void make_network(struct fake_conn *c, const char *r)
 {
     bool ranged = strstr(r, SUBNET) && strstr(r, GATEWAY);
 
+    if (net.odd_makes > 0) {
+        net.odd_makes--;
+        say_status(c, "500 No", "{\"message\":\"iptables failed\"}");
+        return;
+    }
     net.ranges += ranged;
     net.made++;
     if (ranged && net.refuses_range) {
@@ -205,6 +215,20 @@ START_TEST(test_one_that_nobody_is_on_is_made_again)
 }
 END_TEST
 
+/* An answer that says nothing of the network is no reason to do without walls for a whole run; but
+ * it is not waited for for ever. */
+START_TEST(test_an_odd_answer_is_asked_for_again)
+{
+    net.odd_looks = _i == 0 ? 3 : _i == 1 ? 1000 : 0;
+    net.odd_makes = _i == 2 ? 3 : _i == 3 ? 1000 : 0;
+    come_up();
+    ck_assert_int_eq(net.chosen, _i % 2 == 0);
+    ck_assert_int_eq(engine->common.odd == 0, _i % 2 == 0);
+    create_one();
+    ck_assert_int_eq(strstr(body, "\"NetworkMode\":\"kipgate-") != NULL, _i % 2 == 0);
+}
+END_TEST
+
 START_TEST(test_the_engine_chooses_where_a_range_is_refused)
 {
     net.refuses_range = true;
@@ -350,6 +374,7 @@ int main(void)
     tcase_add_loop_test(t, test_one_of_the_last_run_is_taken_as_it_is, 0, 2);
     tcase_add_loop_test(t, test_one_that_nobody_is_on_is_made_again, 0,
                         sizeof halves / sizeof *halves);
+    tcase_add_loop_test(t, test_an_odd_answer_is_asked_for_again, 0, 4);
     tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
     tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
     tcase_add_loop_test(t, test_one_that_is_pruned_while_it_is_made, 0, 2);
