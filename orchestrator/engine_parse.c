@@ -387,14 +387,14 @@ void engine_judge(enum engine_kind kind, const struct transport_answer *from,
     }
 }
 
-/* "network x not found", "No such network: x" and their kin, but not a missing container's name
- * that happens to contain the word. */
+/* "network x not found", "No such network: x" and their kin, but not the name of a missing
+ * container, or of a program that is not in the image, that happens to contain the word. */
 bool engine_network_is_missing(const struct engine_answer *a)
 {
     if (a->status != 404 && a->status != 500 && a->status != 400)
         return false;
     if (strncmp(a->words, "No such container", 17) == 0 ||
-        strncmp(a->words, "No such image", 13) == 0)
+        strncmp(a->words, "No such image", 13) == 0 || strstr(a->words, "OCI runtime"))
         return false;
     return strstr(a->words, "network") &&
            (strstr(a->words, "not found") || strstr(a->words, "o such network"));

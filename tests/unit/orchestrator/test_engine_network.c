@@ -348,6 +348,10 @@ static const struct {
      KG_EAGAIN},
     {"403 Forbidden", "{\"message\":\"something else\"}", KG_EIO},
     {"400 Bad Request", "{\"message\":\"something else\"}", KG_EINVAL},
+    {"400 Bad Request",
+     "{\"message\":\"OCI runtime create failed: exec: \\\"network\\\": executable file not "
+     "found\"}",
+     KG_EINVAL},
 };
 
 START_TEST(test_an_address_that_cannot_be_had)
