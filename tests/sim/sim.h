@@ -55,7 +55,7 @@ struct container {
     int64_t ready_ms;             /* first probe that got through */
     int64_t ended_ms, told_ms;    /* it ended; the fleet was told (or asked) */
     int64_t frozen_ms;            /* since when it is frozen with exchanges on it; KG_NEVER: not */
-    int64_t fault_ms;             /* a call about it goes wrong until then */
+    int64_t fault_ms;             /* a call of this run about it goes wrong until then */
 };
 enum verb {
     VERB_PULL,

@@ -448,7 +448,8 @@ void judge_crash(struct world *w)
         struct container *c = &w->engine.containers[n];
         c->begun_before |= c->lived_before && c->ready_ms == 0;
         c->lived_before = true;
-        c->told_ms = 0; /* whoever was told is dead */
+        c->told_ms = 0;  /* whoever was told is dead, */
+        c->fault_ms = 0; /* and so is who waits for an answer */
         if (c->exchanges > 0 || w->now_ms - c->used_ms < UNSAVED_MS)
             c->kept_ms = KG_NEVER / 2; /* until it is used again */
     }
