@@ -175,6 +175,9 @@ START_TEST(a_stopped_one_that_is_gone_is_made_anew)
     until_ready(r);
     hear(r, GRANT);
     ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    tell(r, ENGINE_EVENT_DIE); /* it has no former life that this could be news of */
+    hear(r, GONE);
+    ck_assert_str_eq(state_of(r, 0), "removing");
     rig_free(r);
 }
 END_TEST
