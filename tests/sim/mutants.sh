@@ -11,32 +11,42 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 blind=0
 
-build() {
-    for part in attach fronts_talk gate_client instance messages reasons; do
-        set -- "$@" "$work/orchestrator/$part.c"
-    done
-    for part in heap map log buf str err wheel; do
-        set -- "$@" "$work/base/$part.c"
-    done
-    cc -std=gnu11 -O1 -w -D_GNU_SOURCE -I"$work" -I"$work/tests/sim" -o "$work/sim" \
-        "$work"/tests/sim/*.c "$work"/tests/sim/orchestrator/*.c "$work"/orchestrator/fleet*.c \
-        "$work/proxy/reason.c" "$work"/reaper/*.c "$@" -luv -lm
+compile() { # SOURCE OBJECT
+    cc -std=gnu11 -O1 -w -D_GNU_SOURCE -I. -Itests/sim -c -o "$2" "$1"
 }
+
+link() { # SOURCE-LEFT-OUT OBJECT...
+    for source in $sources; do
+        [ "$source" = "$1" ] || set -- "$@" "$work/$(echo "$source" | tr / _).o"
+    done
+    shift
+    cc -o "$work/sim" "$@" -luv -lm
+}
+
+sources=$(echo tests/sim/*.c tests/sim/orchestrator/*.c orchestrator/fleet*.c proxy/reason.c \
+    reaper/*.c)
+for part in attach fronts_talk gate_client instance messages reasons; do
+    sources="$sources orchestrator/$part.c"
+done
+for part in heap map log buf str err wheel; do
+    sources="$sources base/$part.c"
+done
+for source in $sources; do
+    compile "$source" "$work/$(echo "$source" | tr / _).o"
+done
 
 # mutant NAME FILE SED-SCRIPT
 mutant() {
     [ -z "$from" ] || [ "$from" = "$1" ] || return 0
     from=
-    rm -rf "${work:?}"/*
-    cp -r base proxy reaper orchestrator "$work"
-    mkdir -p "$work/tests" && cp -r tests/sim "$work/tests"
-    sed -i "$3" "$work/$2"
-    if cmp -s "$2" "$work/$2"; then
+    sed "$3" "$2" >"$work/mutant.c"
+    if cmp -s "$2" "$work/mutant.c"; then
         echo "$1: the patch does not apply any more"
         blind=1
         return
     fi
-    if ! build 2>"$work/out"; then
+    if ! { compile "$work/mutant.c" "$work/mutant.o" && link "$2" "$work/mutant.o"; } \
+        2>"$work/out"; then
         printf '%-34s | does not build: %s\n' "$1" "$(grep -m1 error "$work/out")"
         blind=1
         return
@@ -64,7 +74,7 @@ mutant unknown-create-is-failure $O/fleet_call.c '/^static void on_created/,/^}/
 mutant labels-not-checked $O/fleet_found.c 's/return c->id\[0\] && c->sealed && strcmp(c->owner.*/return true ||/'
 mutant seal-not-checked $O/fleet_found.c 's/return c->id\[0\] && c->sealed &&/return c->id[0] \&\&/'
 mutant seal-of-the-found-not-checked $O/fleet_reconcile.c 's/if (c->id\[0\] == .* || !c->sealed ||/if (c->id[0] == 0 ||/;s/bool ours = c->sealed && /bool ours = /'
-mutant create-before-list $O/fleet_call.c 's/return !f->listed || i->service->strays > 0/return i->service->strays > 0/;s/f->listed && i->service->strays == 0 &&//'
+mutant create-before-list $O/fleet_call.c 's/return !f->listed || i->service->strays > 0/return i->service->strays > 0/;s/f->engine_up && f->listed &&/f->engine_up \&\&/'
 mutant create-beside-stray $O/fleet_call.c 's/!f->listed || i->service->strays > 0/!f->listed/;s/&& i->service->strays == 0//'
 mutant made-as-not-configured $O/fleet_call.c 's/^           !is_as_configured(i);/           (false \&\& !is_as_configured(i));/'
 mutant death-not-told $O/fleet_lease.c 's/if (i->leases\[front\].told)/if (false)/'
@@ -73,7 +83,7 @@ mutant probe-of-the-dead $O/fleet_lease.c 's/if (i->died)/if (false)/'
 mutant ending-adopted $O/fleet_reconcile.c 's/ && !is_ending(i)/ \&\& (is_ending(i) || true)/'
 mutant start-slot-leaked $O/fleet_call.c 's/i->fleet->starts--;/(void)0;/'
 mutant list-missing-ignored $O/fleet_reconcile.c 's/^    not_listed(f, began_ms);/    (void)not_listed;/'
-mutant late-ghost-ignored $O/fleet_reconcile.c 's/^static bool name_is_ours.*/&/;s/^            fleet_stray(f, c);/            (void)0;/;s/^        fleet_stray(f, &event->container);/        (void)0;/'
+mutant late-ghost-ignored $O/fleet_reconcile.c 's/^        return fleet_stray(f, c);/        return true;/;s/^        fleet_stray(f, &event->container);/        (void)0;/'
 mutant no-deadline $O/fleet_step.c 's/due_ms = kg_earliest(due_ms, i->deadline_ms);/(void)0;/'
 mutant backoff-forgotten $O/fleet_scale.c 's/if (fleet_backoff_left(f, s) > 0 \&\& c.paused == 0/if (false/'
 mutant front-death-keeps-slots $O/fleet_lease.c '/^void fleet_lease_void/,/^}/s/take_back(i, front, slots, i->fleet->now_ms);/(void)0;/'

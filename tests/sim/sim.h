@@ -49,6 +49,7 @@ struct container {
     enum boot boot;
     int64_t listens_ms;           /* KG_NEVER: not (yet) */
     int address;                  /* -1: none */
+    int forgotten;                /* looks in a row that did not tell it */
     int exchanges, old_exchanges; /* of fronts now; of fronts of a former run */
     int64_t used_ms;              /* last end of an exchange that counts */
     int64_t kept_ms;              /* the last time that a monitor or a crash may have kept it */
@@ -151,6 +152,7 @@ struct note {    /* of an instance, from the observer */
     int service; /* -1: not configured */
     char name[ENGINE_NAME_BYTES];
     bool current, ready;
+    bool asked_for;   /* while the configuration is being changed its create is sent */
     int64_t state_ms; /* since when it is what it is */
 };
 struct ticket {
@@ -196,6 +198,8 @@ enum trait {                          /* how often something happens: sim_mood.c
              TRAIT_CHANGED_MEANWHILE, /* the configuration, while there is no control */
              TRAIT_NEVER_SENT,        /* a call that control died upon */
              TRAIT_CRASH_AT_GRANT,    /* control dies soon after */
+             TRAIT_CHANGED_AT_START,  /* its service's configuration, soon after a worker is started
+                                       */
              TRAIT_PAUSES,            /* a service's idle instances are frozen first */
              TRAIT_LONG_EXCHANGE,
              TRAIT_RESETS,  /* a worker that lives breaks an exchange off */
@@ -226,7 +230,7 @@ struct world {
     struct kg_list all_tasks;
     struct fleet *fleet;
     uint64_t fleet_generation;
-    bool listed, holding;
+    bool listed, holding, configuring;
     struct config *config; /* in force, with its services */
     struct config_service *copies;
     struct config_service services[SIM_SERVICES]; /* what the next one is made from */
@@ -335,6 +339,7 @@ void control_save_clocks(struct world *w); /* later, as it is done */
 void control_note_end(struct world *w, const char *name);
 void control_by_hand(struct world *w);
 void reconfigure(struct world *w);
+void reconfigure_soon(struct world *w, int service);
 void fill_service(struct world *w, int n, bool respec);
 
 /* sim_time.c */
@@ -392,6 +397,8 @@ void judge_client(struct world *w, const struct client *c, unsigned reason); /* 
 void judge_stop(struct world *w, const struct container *c);
 void judge_pause(struct world *w, const char *id);
 void judge_create(struct world *w, int service, const char *spec);
+void judge_create_asked(struct world *w, const char *name);
+void judge_configured(struct world *w); /* a change is carried out */
 void judge_asked(struct world *w, int front, uint64_t ticket, int service);
 void judge_withdrawn(struct world *w, int front, uint64_t ticket);
 void judge_answered(struct world *w, int front, uint64_t ticket);

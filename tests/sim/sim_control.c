@@ -112,7 +112,10 @@ void control_configure(struct world *w)
             copies[n].needs.count = 0;
         next->services[next->service_count++] = &copies[n];
     }
+    w->configuring = true;
     SIM_ASSERT(w, fleet_configure(w->fleet, next, w->now_ms) == 0);
+    w->configuring = false;
+    judge_configured(w);
     for (int n = 0; n < SIM_SERVICES; n++) {
         int id = fleet_service_id(w->fleet, w->services[n].name);
         SIM_ASSERT(w, (id >= 0) == w->configured[n]);
@@ -140,10 +143,8 @@ int sim_index(struct world *w, uint32_t id)
     return -1;
 }
 
-void reconfigure(struct world *w)
+static void change(struct world *w, int n)
 {
-    int n = (int)sim_between(w, 0, SIM_SERVICES - 1);
-
     w->counts->reconfigured++;
     judge_no_rest(w);
     w->disturbed_ms = w->now_ms;
@@ -154,6 +155,22 @@ void reconfigure(struct world *w)
     sim_say(w, "reconfigured: svc-%d %s", n, w->configured[n] ? "is there" : "is gone");
     w->kept_ms = w->now_ms;
     control_configure(w);
+}
+
+void reconfigure(struct world *w)
+{
+    change(w, (int)sim_between(w, 0, SIM_SERVICES - 1));
+}
+
+static void run_change(struct world *w, struct task *t)
+{
+    if (w->fleet && !w->calm)
+        change(w, (int)t->number);
+}
+
+void reconfigure_soon(struct world *w, int service)
+{
+    sim_later(w, sim_between(w, 0, 250), run_change, NULL, (uint64_t)service);
 }
 
 /* --- by hand --- */

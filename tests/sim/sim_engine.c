@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define UNSENT_MS 5 /* a call may not have left a control that dies so soon after it */
+#define FORGOTTEN_MOST 4 /* an address is not told so often in a row */
+#define UNSENT_MS 5      /* a call may not have left a control that dies so soon after it */
 
 /* --- containers --- */
 
@@ -328,13 +329,16 @@ static void do_start(struct world *w, struct call *call)
 static void do_look(struct world *w, struct call *call)
 {
     struct container *c = find(w, call->target);
+    bool forgets;
 
     if (!c) {
         call->answer.container.state = ENGINE_NONE;
         return;
     }
     call->answer.container = c->c;
-    if (!call->has_service || (!w->calm && sim_often(w, TRAIT_NO_ADDRESS))) {
+    forgets = !w->calm && sim_often(w, TRAIT_NO_ADDRESS) && c->forgotten < FORGOTTEN_MOST;
+    c->forgotten = forgets ? c->forgotten + 1 : 0;
+    if (!call->has_service || forgets) {
         call->answer.container.address = (struct sockaddr_storage){0};
         call->answer.container.address_length = 0;
     }
@@ -595,11 +599,17 @@ static uint64_t op_create(void *self, const struct config_service *s, const char
 
     SIM_ASSERT(w, w->listed && "a create before the first list");
     SIM_ASSERT(w, s && "a create of what is not configured");
+    judge_create_asked(w, name);
     return call_new(w, VERB_CREATE, s, name, done, arg);
 }
 
 static uint64_t op_start(void *self, const char *id, engine_done *done, void *arg)
 {
+    struct world *w = self;
+    const struct container *c = find_id(w, id);
+
+    if (c && !w->calm && !w->only_crashes && sim_often(w, TRAIT_CHANGED_AT_START))
+        reconfigure_soon(w, c->service);
     return call_new(self, VERB_START, NULL, id, done, arg);
 }
 

@@ -35,6 +35,18 @@ static struct note *note_of(struct world *w, uint64_t instance)
     return n;
 }
 
+static struct note *note_named(struct world *w, const char *name)
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    while (kg_map_next(&w->notes, &at, &key, &value))
+        if (strcmp(((const struct note *)value)->name, name) == 0)
+            return value;
+    return NULL;
+}
+
 static int state_of(const char *name)
 {
     for (int state = 0; state < INSTANCE_STATE_COUNT; state++)
@@ -307,6 +319,7 @@ void judge_client(struct world *w, const struct client *c, unsigned reason)
 void judge_stop(struct world *w, const struct container *c)
 {
     bool up = c->c.state == ENGINE_RUNNING; /* frozen ones that would not resume have to go */
+    const struct note *n = note_named(w, c->made_name);
 
     SIM_ASSERT(w, c->ours && strcmp(c->c.owner, SIM_OWNER) == 0);
     sim_say(w, "%s ends by order, %d exchanges", c->c.name, c->exchanges);
@@ -314,18 +327,7 @@ void judge_stop(struct world *w, const struct container *c)
         return;
     SIM_ASSERT(w, c->exchanges == 0);
     SIM_ASSERT(w, c->old_exchanges == 0);
-}
-
-static const struct note *note_named(struct world *w, const char *name)
-{
-    size_t at = 0;
-    struct kg_str key;
-    void *value;
-
-    while (kg_map_next(&w->notes, &at, &key, &value))
-        if (strcmp(((const struct note *)value)->name, name) == 0)
-            return value;
-    return NULL;
+    SIM_ASSERT(w, (!n || !n->ready) && "what is ready is ended by an order of before");
 }
 
 static bool is_known(struct world *w, const char *name)
@@ -351,6 +353,28 @@ void judge_pause(struct world *w, const char *id)
 bool judge_knows(struct world *w, const struct container *c)
 {
     return w->fleet && is_known(w, c->made_name);
+}
+
+void judge_create_asked(struct world *w, const char *name)
+{
+    struct note *n = note_named(w, name);
+
+    if (n)
+        n->asked_for = w->configuring;
+}
+
+/* What a change ends is not made in the course of it. */
+void judge_configured(struct world *w)
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    while (kg_map_next(&w->notes, &at, &key, &value)) {
+        struct note *n = value;
+        SIM_ASSERT(w, !n->asked_for || n->current);
+        n->asked_for = false;
+    }
 }
 
 /* I10: nothing is made while what it would be runs already, unseen since the last run. */
