@@ -354,6 +354,8 @@ void front_give_up(struct world *w, struct sim_front *f);
 void front_breaks(struct world *w, struct sim_front *f); /* all its connections end */
 void front_drains(struct world *w, struct sim_front *f);
 void client_comes(struct world *w);
+/* Where it holds that instance to be; NULL: it does not know of it. */
+const struct sockaddr_storage *front_address(const struct sim_front *f, uint64_t instance);
 void container_breaks(struct world *w, struct container *c); /* its exchanges end */
 
 /* sim_fronts.c */
@@ -403,6 +405,7 @@ void judge_asked(struct world *w, int front, uint64_t ticket, int service);
 void judge_withdrawn(struct world *w, int front, uint64_t ticket);
 void judge_answered(struct world *w, int front, uint64_t ticket);
 void judge_granted(struct world *w, int service, uint64_t instance);
+void judge_renamed(struct world *w, const struct sockaddr_storage *held, uint64_t instance);
 void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason, int64_t retry_ms);
 void judge_no_rest(struct world *w); /* whatever failed may be tried again at once */
 void judge_front_down(struct world *w, int front);

@@ -88,6 +88,17 @@ static struct proxy_worker *worker_find(struct sim_front *f, uint64_t number)
     return NULL;
 }
 
+const struct sockaddr_storage *front_address(const struct sim_front *f, uint64_t instance)
+{
+    KG_LIST_EACH(it, &f->workers)
+    {
+        const struct proxy_worker *worker = KG_LIST_ENTRY(it, const struct proxy_worker, link);
+        if (worker->id == instance)
+            return &worker->address;
+    }
+    return NULL;
+}
+
 static void run_probe(struct world *w, struct task *t)
 {
     struct sim_front *f = front_find(w, t->number);

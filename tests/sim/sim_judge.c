@@ -288,6 +288,15 @@ void judge_granted(struct world *w, int service, uint64_t instance)
     SIM_ASSERT(w, !c || c->by_hand || c->told_ms == 0 || is_being_asked(w, c));
 }
 
+/* What a front holds of a former life of it would lead to nobody, or to somebody else. */
+void judge_renamed(struct world *w, const struct sockaddr_storage *held, uint64_t instance)
+{
+    const struct container *c = engine_named(w, note_of(w, instance)->name);
+    bool up = c && (c->c.state == ENGINE_RUNNING || c->c.state == ENGINE_PAUSED);
+
+    SIM_ASSERT(w, !up || c->by_hand || memcmp(held, &c->c.address, sizeof *held) == 0);
+}
+
 bool judge_exchange(struct world *w, struct container *c, const char *name, int service)
 {
     const struct container *own = engine_named(w, name);

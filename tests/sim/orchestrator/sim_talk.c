@@ -189,8 +189,12 @@ static void door_gone(void *self, int front, uint64_t instance)
 static void door_renamed(void *self, int front, uint64_t known_as, uint64_t instance,
                          int64_t linger_ms)
 {
-    struct fleet_fronts real = real_door(self);
+    struct world *w = self;
+    struct fleet_fronts real = real_door(w);
+    const struct sim_front *f = w->talk->sessions[front].channel->front;
 
+    if (!f->hostile && front_address(f, known_as))
+        judge_renamed(w, front_address(f, known_as), instance);
     real.renamed(real.self, front, known_as, instance, linger_ms);
 }
 
