@@ -336,9 +336,10 @@ SSL *tls_contexts_session(const struct tls_contexts *c, struct tls *t)
 {
     SSL *ssl = SSL_new(c->all[0]);
 
-    if (!ssl)
+    if (!ssl || SSL_set_app_data(ssl, t) != 1) {
+        SSL_free(ssl);
         return NULL;
-    SSL_set_app_data(ssl, t);
+    }
     SSL_set_accept_state(ssl);
     return ssl;
 }

@@ -59,8 +59,9 @@ static inline bool exhaust_leaks(void)
 #endif
 }
 
-/* Without KIPGATE_LONG: of a path that asks very often, only every so many-th is failed. */
-static int exhaust_step = 1;
+/* Without KIPGATE_LONG: of a path that asks very often, only every so many-th is failed, and each
+ * of the first. */
+static int exhaust_step = 1, exhaust_first = 0;
 
 /* One again: EXHAUST="NAME/7" or "NAME/7+" (from then on) walks this n alone. Without
  * KIPGATE_LONG, "from then on" is walked for every fifth n. */
@@ -72,7 +73,8 @@ static inline bool exhaust_skips(const char *name, int64_t n, int sticky)
     snprintf(this, sizeof this, "%s/%lld%s", name, (long long)n, sticky ? "+" : "");
     if (asked)
         return strcmp(asked, this) != 0 && n < 1000;
-    return (n - 1) % (exhaust_step * (sticky ? 5 : 1)) != 0 && !getenv("KIPGATE_LONG");
+    return n > exhaust_first && (n - 1) % (exhaust_step * (sticky ? 5 : 1)) != 0 &&
+           !getenv("KIPGATE_LONG");
 }
 
 /* Walks the path for every n; walk(n, sticky) gives how many allocations failed. Words of where it
