@@ -95,8 +95,8 @@ class Kipgate:
     # --- the process -----------------------------------------------------------------------------
 
     def write_config(self):
-        """Writes the configuration file from `config`."""
-        temporary = self.config_path.with_suffix(".new")
+        """Writes the configuration file from `config`; more than one thread may."""
+        temporary = self.config_path.with_suffix(f".new{threading.get_ident()}")
         temporary.write_text(json.dumps(self.config, indent=2))
         temporary.rename(self.config_path)
 
