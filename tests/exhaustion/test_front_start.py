@@ -62,7 +62,7 @@ class Start:
         new.write_text(f"""#!/bin/sh
 [ -e {self.armed} ] && read -r words <{self.armed} && : >{self.armed}
 [ -z "$words" ] && exec {self.program} "$@"
-exec /usr/bin/strace -D -o {self.calls} $words {self.program} "$@"
+exec /usr/bin/strace -D -I 2 -o {self.calls} $words {self.program} "$@"
 """)
         new.chmod(0o755)
         os.replace(new, self.place)
@@ -79,14 +79,6 @@ exec /usr/bin/strace -D -o {self.calls} $words {self.program} "$@"
         """So many fronts came to nothing that control lets time pass before it starts the next."""
         said = [line.get("event") for line in self.gate.logs.all()[self.gate.spawned :]]
         return said.count("front-ended") + said.count("front-not-started") >= 4
-
-    def let_go(self):
-        """Of the front that is traced, if it still lives."""
-        for pid in self.gate.fronts():
-            with contextlib.suppress(OSError):
-                tracer = int(proc.status(pid)["TracerPid"])
-                if tracer:
-                    os.kill(tracer, signal.SIGTERM)
 
     def processes(self):
         """What they do, for a failure's words."""
@@ -135,7 +127,8 @@ def traced(start, whom, words):
         start.calls.chmod(0o666)
         start.arm(words)
         yield lambda: start.calls.read_text(errors="replace")
-        start.let_go()
+        for pid in start.gate.fronts():
+            proc.let_go(pid)
 
 
 def by_process(text):

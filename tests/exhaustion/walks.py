@@ -202,7 +202,8 @@ def ended_well(rig, since):
     """What fronts ended by, since that log line: status 1 with words, or by control (SIGKILL), which
     trusts no front any more to which it lost a message; never by a crash."""
     lines = rig.gate.logs.all()[since:]
-    ends = [line for line in lines if line.get("event") == "front-ended" and line["signal"] != 9]
+    ends = [line for line in lines if line.get("event") == "front-ended"]
+    ends = [line for line in ends if line.get("signal", 9) != 9]  # of one that attached none is told
     for line in ends:
         assert line["signal"] == 0 and line["status"] == 1, line
     said = [line for line in lines if is_last_word(line)]

@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 
 from crash_rig import RECOVERY, Scenario, calls_in, strace_words
-from harness import raw
+from harness import proc, raw
 from harness.kipgate import Kipgate
 from harness.waiting import Background, wait_until
 
@@ -195,11 +195,12 @@ class Start(Scenario):
         self.gate.kill9()
 
     def _walk(self, point, prepared=False):
-        """strace starts it (-D: as its own child, so that the process is the one we wait for)."""
+        """strace starts it (-D: as its own child, so that the process is the one we wait for) and lets
+        go at the path's end: a point that was not reached by then must not come later."""
         if not prepared:
             self.prepare()
         path = self.gate.directory / f"start{self.rounds}"
-        words = [strace_words(str(path), point)[0], "-D", *strace_words(str(path), point)[1:]]
+        words = ["strace", "-D", "-I", "2", *strace_words(str(path), point)[1:]]
         self.gate.command = lambda *verb: [*words, *Kipgate.command(self.gate, *verb)]
         self.gate.spawn()
         del self.gate.command
@@ -207,6 +208,7 @@ class Start(Scenario):
         while self.gate.process.poll() is None and not (ends and time.monotonic() > ends):
             ends = ends or (self._up() and time.monotonic() + self.settle)
             time.sleep(0.005)
+        proc.let_go(self.gate.process.pid)
         if self.gate.process.poll() is None:
             self.outcomes["started"] += 1
             if point is None:

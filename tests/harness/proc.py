@@ -2,6 +2,9 @@
 """What the kernel says about processes: the judge of memory, privileges and descriptors."""
 import os
 import pathlib
+import signal
+
+from harness.waiting import wait_until
 
 
 def status(pid):
@@ -28,6 +31,22 @@ def children(pid):
 def tree(pid):
     """A process and all below it."""
     return [pid] + [p for child in children(pid) for p in tree(child)]
+
+
+def let_go(pid):
+    """Of a process that `strace -D -I 2` started (without -I it would not listen): its strace goes,
+    with all descriptors that it inherited, or the process is gone."""
+
+    def tracer():
+        try:
+            return int(status(pid)["TracerPid"])
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+
+    one = tracer()
+    if one:
+        os.kill(one, signal.SIGTERM)
+        wait_until(lambda: not tracer() or not alive(pid), 10, f"{pid} is traced no more", 0.002)
 
 
 def assert_confined(pid, root=None, user=None):
