@@ -197,7 +197,8 @@ void fleet_stray_found(struct fleet_instance *i, const struct engine_container *
                 strcmp(c->service, i->label) == 0 && strcmp(c->id, i->container.id) == 0 &&
                 name_is_ours(c->name, i->label);
 
-    if (ours && is_up(c) && fleet_claims_pending(i->fleet)) {
+    /* Also of what has stopped: a claim of its former life must not meet its next one. */
+    if (ours && (is_up(c) || c->state == ENGINE_EXITED) && fleet_claims_pending(i->fleet)) {
         i->todo_ms = i->fleet->now_ms + FLEET_CLAIMS_LOOK_MS;
         fleet_step(i, INSTANCE_ON_UNKNOWN, NULL);
         return;
