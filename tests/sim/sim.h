@@ -196,11 +196,13 @@ enum trait {                          /* how often something happens: sim_mood.c
              TRAIT_SLOW_CLAIMS,       /* or says what it holds after the list has come */
              TRAIT_FRONT_DIES_TOO,    /* with its control */
              TRAIT_CHANGED_MEANWHILE, /* the configuration, while there is no control */
-             TRAIT_NEVER_SENT,        /* a call that control died upon */
-             TRAIT_CRASH_AT_GRANT,    /* control dies soon after */
-             TRAIT_CHANGED_AT_START,  /* its service's configuration, soon after a worker is started
-                                       */
-             TRAIT_PAUSES,            /* a service's idle instances are frozen first */
+             TRAIT_ENDS_MEANWHILE, /* a worker, while there is no control or a new one looks around
+                                    */
+             TRAIT_NEVER_SENT,     /* a call that control died upon */
+             TRAIT_CRASH_AT_GRANT, /* control dies soon after */
+             TRAIT_CHANGED_AT_START, /* its service's configuration, soon after a worker is started
+                                      */
+             TRAIT_PAUSES,           /* a service's idle instances are frozen first */
              TRAIT_LONG_EXCHANGE,
              TRAIT_RESETS,  /* a worker that lives breaks an exchange off */
              TRAIT_MONITOR, /* a client is one: it wakes nobody */

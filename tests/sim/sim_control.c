@@ -349,7 +349,11 @@ static void change_meanwhile(struct world *w)
 {
     int n = (int)sim_between(w, 0, SIM_SERVICES - 1);
 
-    if (w->only_crashes || w->calm || !sim_often(w, TRAIT_CHANGED_MEANWHILE))
+    if (w->only_crashes || w->calm)
+        return;
+    if (sim_often(w, TRAIT_ENDS_MEANWHILE))
+        sim_later(w, sim_between(w, 1, 300), run_worker_ends, NULL, 0)->other = w->fleet_generation;
+    if (!sim_often(w, TRAIT_CHANGED_MEANWHILE))
         return;
     if (sim_chance(w, 40))
         w->configured[n] = !w->configured[n];
