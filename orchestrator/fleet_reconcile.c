@@ -458,7 +458,8 @@ static void let_go(struct fleet_instance *i)
     struct fleet *f = i->fleet;
 
     i->held = false;
-    i->clock_ms = KG_NEVER; /* they may have used it until now */
+    if (!is_ending(i))
+        i->clock_ms = KG_NEVER; /* they may have used it until now */
     if (i->idle.watched)
         reaper_unhold(&f->reaper, &i->idle, f->now_ms);
     fleet_attend(f, i->service);
