@@ -10,8 +10,7 @@
 
 #define READ_BYTES (64 * 1024)
 
-/* --- the file
- * ------------------------------------------------------------------------------------- */
+/* --- the file --- */
 
 /* The file's bytes. KG_ENOTFOUND when there is none; else an error is told. */
 static int read_file(const char *path, struct kg_buf *out, struct config_errors *errors)
@@ -28,8 +27,10 @@ static int read_file(const char *path, struct kg_buf *out, struct config_errors 
     saved = errno;
     if (fd >= 0)
         close(fd);
-    if (out->error)
+    if (out->error == KG_ELIMIT)
         config_fail_plain(errors, "%s: is larger than %d bytes", path, KG_MAX_CONFIG_BYTES);
+    else if (out->error)
+        config_fail_plain(errors, "%s: cannot be read: out of memory", path);
     else if (n < 0)
         config_fail_plain(errors, "%s: cannot be read: %s", path, strerror(saved));
     return n == 0 ? 0 : KG_EIO;
@@ -72,8 +73,7 @@ static bool load_file(struct config_options *o, struct config_source *source, st
     return true;
 }
 
-/* --- the service of options
- * ------------------------------------------------------------------------ */
+/* --- the service of options --- */
 
 /* "h2non/imaginary:1" is the service imaginary. */
 static void derive_name(const char *image, char out[KG_MAX_NAME_BYTES + 1])
@@ -143,8 +143,7 @@ static void apply_service(struct config_loading *l, const struct config_options 
     }
 }
 
-/* --- all layers
- * ------------------------------------------------------------------------------------ */
+/* --- all layers --- */
 
 static void apply_top(struct config_loading *l, const struct config_source *source)
 {
@@ -244,8 +243,7 @@ char *config_load_admin(int argc, char **argv, struct config_errors *errors)
     return admin;
 }
 
-/* --- changes at run time
- * --------------------------------------------------------------------------- */
+/* --- changes at run time --- */
 
 /* Takes the services of c apart into drafts, for config_complete to put together again. */
 static bool begin_change(struct config_loading *l, const struct config *base)

@@ -221,6 +221,8 @@ static void check_routes_of(struct config_loading *l, struct route_table *t, boo
             char words[KG_MAX_NAME_BYTES + 64] = "is one more than there may be";
             if (rc == 0)
                 continue;
+            if (rc == KG_ENOMEM)
+                kg_str_copy(words, sizeof words, KG_STR("found no memory"));
             if (rc == KG_ECONFLICT) {
                 other = owner_of_route(l, r);
                 snprintf(words, sizeof words, "is a route of service %s too",

@@ -37,25 +37,43 @@ static int make_dirs(const char *dir, struct kg_err *err)
     return 0;
 }
 
-/* The whole file, NUL-terminated, or NULL. The caller frees. */
+/* The whole file, NUL-terminated, or NULL with errno. The caller frees. */
 static char *read_file(const char *path, size_t max_bytes)
 {
     struct kg_buf b;
     char piece[4096];
     size_t n;
+    int fault;
     FILE *f = fopen(path, "re");
 
     if (!f)
         return NULL;
     kg_buf_init(&b, max_bytes);
-    while ((n = fread(piece, 1, sizeof piece, f)) > 0)
-        kg_buf_append(&b, piece, n);
+    do
+        n = fread(piece, 1, sizeof piece, f);
+    while (kg_buf_append(&b, piece, n) == 0 && n > 0);
+    fault = ferror(f) ? errno : b.error == KG_ELIMIT ? EFBIG : b.error ? ENOMEM : 0;
     fclose(f);
-    if (b.error || !b.data) {
-        kg_buf_fini(&b);
-        return NULL;
-    }
-    return kg_buf_take(&b);
+    if (fault == 0)
+        return kg_buf_take(&b);
+    kg_buf_fini(&b);
+    errno = fault;
+    return NULL;
+}
+
+/* The file's first line into `out`; "" where there is none that fits. 0 or told: what cannot be
+ * read is neither wrong nor not there. */
+static int read_line(const char *path, char *out, size_t cap, struct kg_err *err)
+{
+    char *text = read_file(path, 2 * cap);
+
+    out[0] = '\0';
+    if (!text && errno != ENOENT)
+        return kg_fail(err, KG_EIO, "%s: cannot be read: %s", path, strerror(errno));
+    if (text && strcspn(text, "\n") < cap)
+        kg_str_copy(out, cap, (struct kg_str){text, strcspn(text, "\n")});
+    free(text);
+    return 0;
 }
 
 /* A file's new name, too, is to outlast a loss of power. */
@@ -107,7 +125,7 @@ static bool owner_ok(const char *owner)
 
 static int take_owner(struct state *s, const char *given, struct kg_err *err)
 {
-    char path[288], *saved;
+    char path[288];
     int rc;
 
     if (given) {
@@ -117,13 +135,11 @@ static int take_owner(struct state *s, const char *given, struct kg_err *err)
         return 0;
     }
     path_in(s, "owner", path, sizeof path);
-    saved = read_file(path, STATE_OWNER_BYTES);
-    if (saved)
-        kg_str_copy(s->owner, sizeof s->owner, (struct kg_str){saved, strcspn(saved, "\n")});
-    free(saved);
-    if (saved && owner_ok(s->owner))
+    if (read_line(path, s->owner, sizeof s->owner, err) != 0)
+        return KG_EIO;
+    if (owner_ok(s->owner))
         return 0;
-    if (saved || access(path, F_OK) == 0) /* a new id would orphan all containers of the old one */
+    if (access(path, F_OK) == 0) /* a new id would orphan all containers of the old one */
         return kg_fail(err, KG_EINVAL, "%s: not an owner id; mend or delete the file", path);
     digest_random_hex(s->owner, 32);
     rc = replace_file(s, "owner", s->owner, strlen(s->owner), true);
@@ -133,19 +149,17 @@ static int take_owner(struct state *s, const char *given, struct kg_err *err)
 /* Made once, as the owner is; a new one would disown all containers of the old one. */
 static int take_key(struct state *s, struct kg_err *err)
 {
-    char path[288], *saved;
+    char path[288];
     size_t n;
     int rc;
 
     path_in(s, "key", path, sizeof path);
-    saved = read_file(path, 2 * STATE_KEY_BYTES);
-    if (saved)
-        kg_str_copy(s->key, sizeof s->key, (struct kg_str){saved, strcspn(saved, "\n")});
-    free(saved);
+    if (read_line(path, s->key, sizeof s->key, err) != 0)
+        return KG_EIO;
     n = strlen(s->key);
-    if (saved && n == STATE_KEY_BYTES - 1 && strspn(s->key, "0123456789abcdef") == n)
+    if (n == STATE_KEY_BYTES - 1 && strspn(s->key, "0123456789abcdef") == n)
         return 0;
-    if (saved || access(path, F_OK) == 0)
+    if (access(path, F_OK) == 0)
         return kg_fail(err, KG_EINVAL, "%s: not a key; mend or delete the file", path);
     digest_random_hex(s->key, STATE_KEY_BYTES - 1);
     rc = replace_file(s, "key", s->key, strlen(s->key), true);

@@ -309,7 +309,8 @@ def await_control(rig):
 
 def has_last_word(gate):
     """About its end, of control."""
-    return "memory" in gate.tail(8) or "exhausted" in gate.tail(8)
+    words = gate.tail(8).lower()
+    return "memory" in words or "exhausted" in words
 
 
 def await_front(rig):

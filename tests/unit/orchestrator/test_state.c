@@ -202,7 +202,9 @@ END_TEST
 
 START_TEST(test_an_owner_file_that_says_nothing_is_not_replaced)
 {
-    static const char *const texts[] = {"", "two words\n", "\n"};
+    static const char *const texts[] = {
+        "", "two words\n", "\n",
+        "a-line-that-is-longer-than-an-owner-id-may-be-but-not-so-long-that-it-is-not-read\n"};
 
     open_state(NULL);
     state_close(&s);
@@ -252,6 +254,25 @@ START_TEST(test_a_key_file_that_holds_no_key_is_not_replaced)
         ck_assert_ptr_nonnull(strstr(err.words, "key"));
         ck_assert_int_eq(stat(in_dir("key"), &st), 0);
         ck_assert_int_eq(st.st_size, (off_t)strlen(texts[i]));
+    }
+}
+END_TEST
+
+/* Nobody is told to delete what only could not be read this time. */
+START_TEST(test_what_cannot_be_read_is_not_called_wrong)
+{
+    static const char *const files[] = {"owner", "key"};
+
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        open_state(NULL);
+        state_close(&s);
+        ck_assert_int_eq(unlink(in_dir(files[i])), 0);
+        ck_assert_int_eq(mkdir(in_dir(files[i]), 0700), 0);
+        err = (struct kg_err){0};
+        ck_assert_int_eq(state_open(&s, dir, NULL, &err), KG_EIO);
+        ck_assert_ptr_nonnull(strstr(err.words, files[i]));
+        ck_assert_ptr_nonnull(strstr(err.words, "cannot be read"));
+        ck_assert_int_eq(rmdir(in_dir(files[i])), 0);
     }
 }
 END_TEST
@@ -612,6 +633,7 @@ int main(void)
     tcase_add_test(t, test_an_owner_file_that_says_nothing_is_not_replaced);
     tcase_add_test(t, test_the_key_is_made_once_and_kept);
     tcase_add_test(t, test_a_key_file_that_holds_no_key_is_not_replaced);
+    tcase_add_test(t, test_what_cannot_be_read_is_not_called_wrong);
     tcase_add_test(t, test_a_directory_that_cannot_be_is_an_error);
     tcase_add_test(t, test_the_sockets_directory_is_made);
     tcase_add_test(t, test_a_second_control_is_refused);
