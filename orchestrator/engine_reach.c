@@ -226,34 +226,34 @@ static bool same_address(const struct sockaddr *a, const char *ip)
 }
 
 /* Another machine's bridge may have our bridge's address, but not its name: it is made of its id.
- */
-static bool is_local_bridge(const char *gateway, const char *id, const char *bridge)
+ * False: it cannot be said. */
+static bool find_bridge(const char *gateway, const char *id, const char *bridge, bool *here)
 {
     struct ifaddrs *all = NULL;
     char by_id[IFNAMSIZ];
-    bool found = false;
 
     snprintf(by_id, sizeof by_id, "br-%.12s", id);
-    if (!*gateway || getifaddrs(&all) != 0)
+    *here = false;
+    if (*gateway && getifaddrs(&all) != 0)
         return false;
-    for (const struct ifaddrs *it = all; it && !found; it = it->ifa_next) {
+    for (const struct ifaddrs *it = all; it && !*here; it = it->ifa_next) {
         bool named = strcmp(it->ifa_name, *bridge ? bridge : by_id) == 0;
         bool other = strncmp(it->ifa_name, "br-", 3) == 0;
-        found = same_address(it->ifa_addr, gateway) && (named || (!*bridge && !other));
+        *here = same_address(it->ifa_addr, gateway) && (named || (!*bridge && !other));
     }
     freeifaddrs(all);
-    return found;
+    return true;
 }
 
-static bool is_here(const struct json *network)
+static bool find_network(const struct json *network, bool *here)
 {
     const struct json *config = json_first(json_path(network, "IPAM.Config"));
     /* the option's own name has dots, so it is no path */
     const char *bridge =
         json_string(json_get(json_get(network, "Options"), "com.docker.network.bridge.name"), "");
 
-    return is_local_bridge(json_string(json_get(config, "Gateway"), ""),
-                           json_string(json_get(network, "Id"), ""), bridge);
+    return find_bridge(json_string(json_get(config, "Gateway"), ""),
+                       json_string(json_get(network, "Id"), ""), bridge, here);
 }
 
 /* --- the engine's host, where its published ports are ------------------------------------- */
@@ -295,8 +295,12 @@ static void publish(struct engine *e)
 
 static void decide(struct engine *e, const struct json *network)
 {
-    bool here = forced() == REACH_UNKNOWN ? is_here(network) : forced() == REACH_ADDRESS;
+    bool here = forced() == REACH_ADDRESS;
 
+    if (forced() == REACH_UNKNOWN && !find_network(network, &here)) {
+        end(e, false, "the interfaces of this machine cannot be listed");
+        return;
+    }
     if (e->host[0] && !here)
         e->reach.sockets[0] = '\0'; /* another machine's directories are not ours */
     if (here) {
@@ -317,6 +321,10 @@ static void on_default(void *arg, const struct transport_answer *a)
     if (is_lost(e, a))
         return;
     n = a->status == 200 ? engine_json(a->body) : NULL;
+    if (!n && a->status == 200) {
+        end(e, false, "what the engine says of its default network cannot be read");
+        return;
+    }
     if (!n)
         e->reach.network[0] = '\0'; /* whatever the engine takes where none is named */
     decide(e, n);

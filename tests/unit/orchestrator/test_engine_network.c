@@ -15,6 +15,7 @@ static struct {
     bool there, chosen;              /* chosen: its range was named, and so it is labelled */
     bool refuses_range, keeps, gone; /* gone: removed by hand as soon as a container is created */
     unsigned odd_looks, odd_makes;   /* so often it answers nonsense, or that it cannot now */
+    unsigned odd_defaults;           /* the same of the engine's default network */
     bool refuses_create;             /* where it is missing, as engines do that look at once */
     bool prunes_made, prunes_asked;  /* somebody removes it, once: as it is made; before we do */
     unsigned made, ranges, removed;
@@ -94,7 +95,8 @@ static void on_request(struct fake_conn *c, const char *r)
     else if (strstr(r, "DELETE /v1.41/networks/"))
         remove_network(c);
     else if (strstr(r, "GET /v1.41/networks/bridge"))
-        say_status(c, "200 OK", "{\"Id\":\"0\"}");
+        say_status(c, "200 OK",
+                   net.odd_defaults > 0 && net.odd_defaults-- ? "nonsense" : "{\"Id\":\"0\"}");
     else if (strstr(r, "GET /v1.41/networks/"))
         say_network(c);
     else if (strstr(r, "/events"))
@@ -226,6 +228,19 @@ START_TEST(test_an_odd_answer_is_asked_for_again)
     ck_assert_int_eq(engine->common.odd == 0, _i % 2 == 0);
     create_one();
     ck_assert_int_eq(strstr(body, "\"NetworkMode\":\"kipgate-") != NULL, _i % 2 == 0);
+}
+END_TEST
+
+/* How workers are reached is not decided by what was not understood. */
+START_TEST(test_an_odd_answer_about_the_default_network_decides_nothing)
+{
+    unsetenv("KIPGATE_REACH"); /* it is none of this machine's: published */
+    net.odd_looks = 1000;
+    net.odd_defaults = 1;
+    come_up();
+    ck_assert_uint_eq(net.odd_defaults, 0);
+    ck_assert_str_eq(engine->reach.network, "bridge");
+    ck_assert_int_eq(engine->reach.kind, REACH_PUBLISHED);
 }
 END_TEST
 
@@ -379,6 +394,7 @@ int main(void)
     tcase_add_loop_test(t, test_one_that_nobody_is_on_is_made_again, 0,
                         sizeof halves / sizeof *halves);
     tcase_add_loop_test(t, test_an_odd_answer_is_asked_for_again, 0, 4);
+    tcase_add_test(t, test_an_odd_answer_about_the_default_network_decides_nothing);
     tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
     tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
     tcase_add_loop_test(t, test_one_that_is_pruned_while_it_is_made, 0, 2);
