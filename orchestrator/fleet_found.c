@@ -68,11 +68,16 @@ static void note_address(struct fleet_instance *i, const struct engine_container
     i->container.address_length = c->address_length;
 }
 
-/* The look was made after the hint that it had died, so that hint was wrong. */
+/* The look was made after the hint that it had died, so that hint was wrong. Where no look was
+ * asked for then, while it was being created, one is now. */
 static void runs(struct fleet_instance *i)
 {
-    i->died = i->died && i->todo == FLEET_CALL_LOOK;
+    bool creating = i->state == INSTANCE_CREATING;
+
+    i->died = i->died && (creating || i->todo == FLEET_CALL_LOOK);
     fleet_step(i, INSTANCE_ON_RUNNING, NULL);
+    if (i->died && creating)
+        fleet_step(i, INSTANCE_ON_DOUBT, NULL);
     if (i->state != INSTANCE_PROBING || !i->answered || i->died)
         return;
     fleet_claims_bind(i); /* found while it was said to have died */

@@ -212,6 +212,26 @@ START_TEST(hints_before_it_exists_change_nothing)
 }
 END_TEST
 
+/* The answer to a create was lost; somebody has started what it made, and it has ended: when the
+ * look was made, or after it? What answers at its address may be somebody else's by then. */
+START_TEST(what_is_said_to_have_died_while_it_is_looked_for_is_looked_at_again)
+{
+    for (int way = 0; way < 2; way++) {
+        struct rig *r = rig_that(CONFIG_ON_IDLE_REMOVE);
+        ask(r, 0);
+        answer_code(r, CREATE, KG_ECLOSED);
+        expect(r, LOOK);
+        tell_by_name(r, r->name, ENGINE_EVENT_DIE);
+        r->boxes = 1;
+        answer_look(r, ENGINE_RUNNING);
+        fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+        ck_assert_str_eq(state_of(r, 0), "probing");
+        answer_look(r, way == 0 ? ENGINE_RUNNING : ENGINE_EXITED);
+        check_replaced(r, way == 0 ? "ready" : "removing");
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cells");
@@ -227,6 +247,7 @@ int main(void)
     tcase_add_test(t, what_stops_may_never_have_run);
     tcase_add_test(t, what_was_not_made_is_not_removed);
     tcase_add_test(t, hints_before_it_exists_change_nothing);
+    tcase_add_test(t, what_is_said_to_have_died_while_it_is_looked_for_is_looked_at_again);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
