@@ -472,7 +472,7 @@ static void judge_late(struct world *w)
     }
 }
 
-/* A crash in the second after a use may find it not saved yet. */
+/* A crash in the second after a use, or after it became ready, may find that not saved yet. */
 void judge_crash(struct world *w)
 {
     if (w->now_ms - w->front_died_ms < UNSAVED_MS || w->now_ms - w->attached_ms < UNSAVED_MS)
@@ -483,7 +483,8 @@ void judge_crash(struct world *w)
         c->lived_before = true;
         c->told_ms = 0;  /* whoever was told is dead, */
         c->fault_ms = 0; /* and so is who waits for an answer */
-        if (c->exchanges > 0 || w->now_ms - c->used_ms < UNSAVED_MS)
+        if (c->exchanges > 0 || w->now_ms - c->used_ms < UNSAVED_MS ||
+            w->now_ms - c->ready_ms < UNSAVED_MS)
             c->kept_ms = KG_NEVER / 2; /* until it is used again */
     }
 }
