@@ -203,6 +203,7 @@ void fleet_claim(struct fleet *f, int front, uint64_t known_as, const char *name
         .front = front, .known_as = known_as, .slots = slots, .used_ms = used_ms};
     kg_str_copy(c->name, sizeof c->name, kg_str_of(name));
     kg_list_push_back(&f->claims, &c->link);
+    fleet_tell_clock(f); /* it is in use */
     if (can_be_bound(i))
         bind_late(i, c);
     else if (i && !i->stray)

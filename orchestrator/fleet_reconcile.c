@@ -482,7 +482,6 @@ static void touch_remembered(struct fleet *f)
         if (*used_ms > 0 && *used_ms < f->now_ms)
             *used_ms = f->now_ms;
     }
-    fleet_tell_clock(f);
 }
 
 void fleet_hold_adopted(struct fleet *f, bool hold, int64_t now_ms)
@@ -491,6 +490,7 @@ void fleet_hold_adopted(struct fleet *f, bool hold, int64_t now_ms)
     if (f->hold && !hold)
         touch_remembered(f);
     f->hold = hold;
+    fleet_tell_clock(f);
     KG_LIST_EACH_SAFE(it, &f->instances)
     {
         struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_fleet);

@@ -68,7 +68,16 @@ size_t fleet_waiting(const struct fleet *f, uint32_t service)
     return service < f->service_count ? f->services[service]->waiting : 0;
 }
 
-/* What the last run saved, while nothing is known of what there is. */
+/* What the last run saved of something that this one has not looked at. A front may be using it:
+ * then it has no clock. An order to end it stays one. */
+static void remembered(const struct fleet *f, const char *name, int64_t used_ms,
+                       void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
+                       void *arg)
+{
+    each(arg, name, used_ms, used_ms > 0 && (f->hold || fleet_is_claimed(f, name)));
+}
+
+/* While nothing is known of what there is. */
 static void each_remembered(const struct fleet *f,
                             void (*each)(void *arg, const char *name, int64_t used_ms, bool in_use),
                             void *arg)
@@ -80,7 +89,7 @@ static void each_remembered(const struct fleet *f,
 
     while (kg_map_next(&f->remembered, &at, &name, &clock)) {
         kg_str_copy(text, sizeof text, name);
-        each(arg, text, *(int64_t *)clock, false);
+        remembered(f, text, *(int64_t *)clock, each, arg);
     }
 }
 
@@ -93,7 +102,7 @@ void fleet_each_clock(const struct fleet *f,
         const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_fleet);
         const int64_t *last = i->stray ? kg_map_get(&f->remembered, kg_str_of(i->name)) : NULL;
         if (last)
-            each(arg, i->name, *last, false); /* not looked at yet */
+            remembered(f, i->name, *last, each, arg);
         else if (instance_serves(i->state) || i->state == INSTANCE_PAUSED)
             each(arg, i->name, i->idle.used_ms, i->out > 0 || i->held);
         else if (i->state == INSTANCE_PROBING && !i->provisioned)

@@ -47,6 +47,7 @@ struct rig {
     unsigned done_reason;
     unsigned boxes;                  /* containers made */
     unsigned ends, asked_before_end; /* told of before the engine is */
+    unsigned clock_changes;
 };
 
 /* --- the engine --- */
@@ -331,7 +332,7 @@ RIG void on_ends(void *self, const char *name)
 
 RIG void on_clock_changed(void *self)
 {
-    (void)self;
+    ((struct rig *)self)->clock_changes++;
 }
 RIG int64_t rig_clock(void *arg)
 {

@@ -78,7 +78,6 @@ START_TEST(what_is_found_paused_is_resumed_while_old_fronts_live)
 }
 END_TEST
 
-/* The last run had begun to end it: it is not taken over, whatever it looks like. */
 /* They may have used it until they ended, whenever it is found. */
 START_TEST(what_is_found_after_old_fronts_ended_begins_when_they_did)
 {
@@ -108,6 +107,57 @@ START_TEST(what_is_found_after_old_fronts_ended_begins_when_they_did)
 }
 END_TEST
 
+struct clock {
+    int64_t used_ms;
+    bool in_use;
+};
+
+static void note_clock(void *arg, const char *name, int64_t used_ms, bool in_use)
+{
+    ck_assert_str_eq(name, FOUND);
+    *(struct clock *)arg = (struct clock){used_ms, in_use};
+}
+
+/* Until it has been looked at: if this run is killed, too, its clock begins anew in the next. */
+static void check_clock(struct rig *r, int64_t used_ms, bool in_use)
+{
+    struct clock clock = {-1, false};
+
+    fleet_each_clock(r->f, note_clock, &clock);
+    ck_assert_int_eq(clock.used_ms, used_ms);
+    ck_assert_int_eq(clock.in_use, in_use);
+}
+
+START_TEST(what_a_front_may_use_is_written_as_in_use_before_it_is_found)
+{
+    static const struct {
+        int64_t saved_ms;
+        bool held, claimed, in_use;
+    } cases[] = {{77, false, false, false},
+                 {77, false, true, true},
+                 {77, true, false, true},
+                 {0, true, true, false}}; /* an order to end it goes on */
+    struct rig *r = rig_closed(1);
+    struct engine_container found;
+
+    snprintf(r->name, sizeof r->name, FOUND);
+    fleet_remember(r->f, FOUND, cases[_i].saved_ms);
+    if (cases[_i].held)
+        fleet_hold_adopted(r->f, true, r->now_ms);
+    if (cases[_i].claimed)
+        fleet_claim(r->f, 0, 1, FOUND, 1, 0, r->now_ms);
+    ck_assert_int_eq(r->clock_changes > 0, cases[_i].claimed || cases[_i].held);
+    check_clock(r, cases[_i].saved_ms, cases[_i].in_use);
+    found = box(r, 1, FOUND, ENGINE_RUNNING);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    expect(r, LOOK);
+    check_clock(r, cases[_i].saved_ms, cases[_i].in_use);
+    rig_free(r);
+}
+END_TEST
+
+/* The last run had begun to end it: it is not taken over, whatever it looks like. */
 START_TEST(what_the_last_run_was_ending_is_removed)
 {
     static const enum engine_state states[] = {ENGINE_RUNNING, ENGINE_PAUSED, ENGINE_EXITED};
@@ -290,6 +340,7 @@ int main(void)
     tcase_add_loop_test(t, a_sleep_takes_along_what_is_found_after_it, 0, 3);
     tcase_add_test(t, a_sleep_is_over_when_nothing_was_found);
     tcase_add_loop_test(t, what_is_found_after_old_fronts_ended_begins_when_they_did, 0, 2);
+    tcase_add_loop_test(t, what_a_front_may_use_is_written_as_in_use_before_it_is_found, 0, 4);
     tcase_add_loop_test(t, what_the_last_run_was_ending_is_removed, 0, 3);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
