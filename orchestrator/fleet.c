@@ -28,6 +28,7 @@ void fleet_attend(struct fleet *f, struct fleet_service *s)
         kg_list_push_back(&f->attention, &s->attention);
 }
 
+/* Who waits to start does so last: it may be one that is about to be ended. */
 void fleet_leave(struct fleet *f)
 {
     struct kg_list *first;
@@ -36,6 +37,7 @@ void fleet_leave(struct fleet *f)
         kg_list_remove(first);
         fleet_settle(f, KG_LIST_ENTRY(first, struct fleet_service, attention));
     }
+    fleet_start_next(f);
 }
 
 /* --- time --- */

@@ -41,7 +41,7 @@ static bool start_take(struct fleet_instance *i)
     return false;
 }
 
-static void start_next(struct fleet *f)
+void fleet_start_next(struct fleet *f)
 {
     struct kg_list *first;
 
@@ -67,7 +67,6 @@ void fleet_start_release(struct fleet_instance *i)
     i->start_slot = false;
     KG_ASSERT(i->fleet->starts > 0);
     i->fleet->starts--;
-    start_next(i->fleet);
 }
 
 /* --- questions --- */

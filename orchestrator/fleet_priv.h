@@ -252,6 +252,7 @@ void fleet_call_late(struct fleet_instance *i);
 bool fleet_call_blocked(const struct fleet_instance *i); /* what comes next waits for something */
 int64_t fleet_call_not_before(const struct fleet_instance *i);
 void fleet_start_release(struct fleet_instance *i);
+void fleet_start_next(struct fleet *f); /* those who wait for what was released */
 /* Nothing came back from a question: UNKNOWN, after a while that grows. */
 void fleet_ask_again(struct fleet_instance *i);
 

@@ -86,6 +86,38 @@ START_TEST(an_address_of_ipv6_is_shown_in_brackets)
 }
 END_TEST
 
+/* The one that starts holds what the one before it waits for; both are too many now. */
+START_TEST(what_a_change_ends_is_not_made_in_its_course)
+{
+    struct rig *r = rig_new(1);
+    const struct engine_answer done = {0};
+    struct engine_answer created = {0};
+
+    r->service.max_instances = 3;
+    r->service.pull = CONFIG_PULL_ALWAYS;
+    configure(r);
+    for (int n = 0; n < 3; n++)
+        ask(r, 0);
+    ck_assert_uint_eq(count_calls(r, PULL), 3);
+    answer(&r->calls[0], &done);
+    answer(&r->calls[2], &done);
+    answer(&r->calls[1], &done);
+    fleet_check(r->f);
+    ck_assert_uint_eq(count_calls(r, CREATE), 2); /* as many as may start at once */
+    created.container = box(r, 1, r->name, ENGINE_CREATED);
+    answer(&r->calls[4], &created);
+    answer_code(r, START, 0);
+    ck_assert_str_eq(state_of(r, 2), "starting");
+    r->service.max_instances = 1;
+    configure(r);
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    ck_assert_str_eq(state_of(r, 0), "creating");
+    ck_assert_str_eq(state_of(r, 1), "removing");
+    ck_assert_uint_eq(count_in(r, 0), 2);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fleet config");
@@ -97,6 +129,7 @@ int main(void)
     tcase_add_test(t, numbers_are_given_again_when_none_is_left);
     tcase_add_test(t, containers_found_before_their_service_is_known);
     tcase_add_test(t, an_address_of_ipv6_is_shown_in_brackets);
+    tcase_add_test(t, what_a_change_ends_is_not_made_in_its_course);
     suite_add_tcase(s, t);
     kg_log_setup(KG_LOG_ERROR + 1, KG_LOG_TEXT, "test");
     srunner_run_all(r, CK_NORMAL);
