@@ -97,6 +97,8 @@ struct fake_engine {
     bool mute;                           /* what happens now is not told */
     int64_t fault_ms;                    /* the last time anything went wrong */
     int64_t away_ms;                     /* what its absence led to is over by then */
+    uint64_t list, lists;                /* the list that is on its way; 0: none */
+    bool list_again;                     /* and another was asked for meanwhile */
     int64_t list_began_ms, list_told_ms; /* of the last list that arrived */
     int64_t no_image_ms[SIM_SERVICES];   /* when the engine last said that an image is missing */
     unsigned made[SIM_SERVICES];

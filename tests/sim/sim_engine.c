@@ -30,14 +30,6 @@ static struct container *find(struct world *w, const char *id_or_name)
     return c;
 }
 
-struct container *engine_named(struct world *w, const char *name)
-{
-    for (size_t n = w->engine.count; n-- > 0;)
-        if (strcmp(w->engine.containers[n].made_name, name) == 0)
-            return &w->engine.containers[n];
-    return NULL;
-}
-
 struct container *engine_find(struct world *w, const char *id)
 {
     return find_id(w, id);
@@ -46,6 +38,23 @@ struct container *engine_find(struct world *w, const char *id)
 static bool is_up(const struct container *c)
 {
     return c->c.state == ENGINE_RUNNING || c->c.state == ENGINE_PAUSED;
+}
+
+/* The newest; but what a late create made beside one that somebody renamed, and that runs on under
+ * that name, counts only while it runs itself. */
+struct container *engine_named(struct world *w, const char *name)
+{
+    struct container *newest = NULL;
+
+    for (size_t n = w->engine.count; n-- > 0;) {
+        struct container *c = &w->engine.containers[n];
+        if (strcmp(c->made_name, name) != 0)
+            continue;
+        if (is_up(c))
+            return c;
+        newest = newest ? newest : c;
+    }
+    return newest;
 }
 
 /* The oldest removed one's place: pointers of old exchanges to it are ended long since. */
@@ -686,6 +695,7 @@ const struct engine_ops *engine_fake_ops(struct world *w)
 
 void engine_forget_calls(struct world *w)
 {
+    w->engine.list = 0;
     KG_LIST_EACH(it, &w->engine.open)
     {
         struct call *call = KG_LIST_ENTRY(it, struct call, link);
@@ -727,6 +737,7 @@ void engine_lose(struct world *w)
     bool kills = sim_chance(w, 60), first = sim_chance(w, 30);
 
     w->counts->engine_losses++;
+    w->engine.list = 0;
     for (int n = 0; n < SIM_SERVICES; n++)
         w->engine.no_image_ms[n] = w->now_ms; /* pulls begin anew and may come too late */
     judge_no_rest(w);

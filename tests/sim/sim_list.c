@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine's list of what there is. The difficulty: it is asked for, made and heard of at three
- * different times, with anything in between. */
+ * different times, with anything in between; but as the engine client does it, one at a time, and
+ * none outlives the connection or the control that asked. */
 #include "sim.h"
 #include <stdlib.h>
 
@@ -8,20 +9,23 @@ struct snapshot {
     struct engine_container *all;
     size_t count;
     int64_t began_ms;
-    uint64_t generation;
+    uint64_t number;
 };
 
 static void run_list_told(struct world *w, struct task *t)
 {
     struct snapshot *s = t->what;
 
-    if (s->generation == w->fleet_generation && w->engine.up) {
+    if (s->number == w->engine.list) {
+        w->engine.list = 0;
         if (!w->listed)
             w->listed_ms = w->now_ms;
         w->listed = true;
         w->engine.list_began_ms = s->began_ms;
         w->engine.list_told_ms = w->now_ms;
         fleet_engine_list(w->fleet, s->all, s->count, s->began_ms, w->now_ms);
+        if (w->engine.list_again)
+            engine_list(w);
     }
     free(s->all);
     free(s);
@@ -51,11 +55,15 @@ static void run_list(struct world *w, struct task *t)
 
 void engine_list(struct world *w)
 {
-    struct snapshot *s = calloc(1, sizeof *s);
+    struct snapshot *s;
 
+    w->engine.list_again = w->engine.list != 0;
+    if (w->engine.list_again)
+        return;
+    s = calloc(1, sizeof *s);
     SIM_ASSERT(w, s != NULL);
     s->began_ms = w->now_ms;
-    s->generation = w->fleet_generation;
+    s->number = w->engine.list = ++w->engine.lists;
     sim_later(w, sim_between(w, 0, 5), run_list, s, 0);
 }
 
