@@ -71,14 +71,6 @@ void fleet_start_release(struct fleet_instance *i)
 
 /* --- questions --- */
 
-/* Not so while a change of the configuration is being carried out: it is about to be ended. */
-static bool is_as_configured(const struct fleet_instance *i)
-{
-    const struct config_service *config = i->service->config;
-
-    return config && strcmp(i->spec, config->spec) == 0;
-}
-
 /* Nothing is made before the first list: what it would make may be there already. */
 bool fleet_call_blocked(const struct fleet_instance *i)
 {
@@ -90,8 +82,7 @@ bool fleet_call_blocked(const struct fleet_instance *i)
         return !kg_list_empty(&i->in_queue);
     if (i->todo != FLEET_CALL_CREATE)
         return false;
-    return !f->listed || i->service->strays > 0 || !kg_list_empty(&i->in_queue) ||
-           !is_as_configured(i);
+    return !f->listed || i->service->strays > 0 || !kg_list_empty(&i->in_queue);
 }
 
 int64_t fleet_call_not_before(const struct fleet_instance *i)

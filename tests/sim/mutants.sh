@@ -95,7 +95,7 @@ mutant seal-not-checked $O/fleet_found.c 's/return c->id\[0\] && c->sealed &&/re
 mutant seal-of-the-found-not-checked $O/fleet_reconcile.c 's/if (c->id\[0\] == .* || !c->sealed ||/if (c->id[0] == 0 ||/;s/bool ours = c->sealed && /bool ours = /'
 mutant create-before-list $O/fleet_call.c 's/return !f->listed || i->service->strays > 0/return i->service->strays > 0/;s/f->engine_up && f->listed &&/f->engine_up \&\&/'
 mutant create-beside-stray $O/fleet_call.c 's/!f->listed || i->service->strays > 0/!f->listed/;s/&& i->service->strays == 0//'
-mutant made-as-not-configured $O/fleet_call.c 's/^           !is_as_configured(i);/           (false \&\& !is_as_configured(i));/'
+mutant start-handed-on-at-once $O/fleet_call.c 's/^    i->fleet->starts--;/&\n    fleet_start_next(i->fleet);/'
 mutant death-not-told $O/fleet_lease.c 's/if (i->leases\[front\].told)/if (false)/'
 mutant death-not-heard $O/fleet_reconcile.c 's/case ENGINE_EVENT_DIE:/case ENGINE_EVENT_DIE: break;/'
 mutant probe-of-the-dead $O/fleet_lease.c 's/if (i->died)/if (false)/'
