@@ -562,13 +562,13 @@ void judge_now(struct world *w)
 {
     fleet_check(w->fleet);
     judge_tickets(w);
-    judge_overdue(w); /* each time: what is due for an instant now and then is not overdue */
+    judge_overdue(w); /* each time: what is due for an instant now and then is not overdue, */
+    judge_frozen(w);  /* nor is what is frozen and resumed again and again left so */
     if (++w->looks % 16 != 0)
         return;
     judge_lent(w);
     judge_listed(w);
     judge_late(w);
-    judge_frozen(w);
     judge_clients(w);
 }
 
