@@ -67,6 +67,18 @@ START_TEST(what_drains_may_end_in_every_way)
 }
 END_TEST
 
+START_TEST(what_drains_may_die)
+{
+    struct rig *r = rig_draining();
+
+    tell(r, ENGINE_EVENT_DIE);
+    hear(r, RECALL);
+    hear(r, GONE);
+    expect(r, REMOVE);
+    check_replaced(r, "removing");
+}
+END_TEST
+
 /* Its pause is under way when it is wanted, and then wanted no more: it is resumed all the same,
  * for whoever uses it. */
 START_TEST(what_drains_is_resumed)
@@ -240,6 +252,7 @@ int main(void)
     int failed;
 
     tcase_add_test(t, what_drains_may_end_in_every_way);
+    tcase_add_test(t, what_drains_may_die);
     tcase_add_test(t, what_drains_is_resumed);
     tcase_add_test(t, what_stops_is_not_paused);
     tcase_add_test(t, what_died_is_removed_whatever_comes);
