@@ -72,8 +72,7 @@ static bool is(struct kg_str s, const char *word)
     return kg_str_eq(s, kg_str_of(word));
 }
 
-/* --- health
- * ---------------------------------------------------------------------------------------------- */
+/* --- health -------------------------------------------------------------------------------- */
 
 static void get_healthz(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {
@@ -122,8 +121,7 @@ static void post_reload(struct admin *a, const struct admin_request *r, int64_t 
     config_errors_fini(&errors);
 }
 
-/* --- events
- * ---------------------------------------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------------------------- */
 
 static void get_events(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {
@@ -255,8 +253,7 @@ void admin_resumed(struct admin *a, uint32_t service)
     counts_of(a, service)->resumes++;
 }
 
-/* --- entrance
- * -------------------------------------------------------------------------------------------- */
+/* --- entrance ------------------------------------------------------------------------------ */
 
 void admin_request(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {

@@ -162,8 +162,7 @@ static void delete_one(struct admin *a, const struct admin_request *r, const cha
     config_errors_fini(&errors);
 }
 
-/* --- wake and sleep
- * ---------------------------------------------------------------------------------------- */
+/* --- wake and sleep ------------------------------------------------------------------------ */
 
 static void on_done(void *arg, unsigned reason, const char *detail)
 {
@@ -201,9 +200,7 @@ static void wake_or_sleep(struct admin *a, const struct admin_request *r, const 
     (wake ? fleet_wake : fleet_sleep)(a->params.fleet, (uint32_t)id, on_done, k, now_ms);
 }
 
-/* --- paths
- * -------------------------------------------------------------------------------------------------
- */
+/* --- paths --------------------------------------------------------------------------------- */
 
 static bool is(struct kg_str s, const char *word)
 {

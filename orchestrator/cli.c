@@ -21,8 +21,7 @@ static int print(struct kg_buf *out)
     return good ? CLI_FINE : CLI_FAILED;
 }
 
-/* --- help, version, check
- * ------------------------------------------------------------------------- */
+/* --- help, version, check ------------------------------------------------------------------ */
 
 static const char help_rest[] =
     "\n"
@@ -118,8 +117,7 @@ static int run_serve(const struct cli_command *command, int argc, char **argv)
     return CLI_NOT_OURS;
 }
 
-/* --- which command
- * -------------------------------------------------------------------------------- */
+/* --- which command ------------------------------------------------------------------------- */
 
 const struct cli_command cli_commands[] = {
     {"serve", "[OPTIONS]", "run the front (also without the word)", run_serve, 0},

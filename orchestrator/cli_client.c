@@ -20,8 +20,7 @@ struct client {
     char url[320], unix_path[KG_MAX_SOCKET_PATH_BYTES + 1];
 };
 
-/* --- what was asked for
- * --------------------------------------------------------------------------- */
+/* --- what was asked for -------------------------------------------------------------------- */
 
 static int misused(const struct client *c, const char *word, const char *words)
 {
@@ -99,8 +98,7 @@ static int find_admin(struct client *c, int argc, char **argv)
     return status;
 }
 
-/* --- calls
- * ---------------------------------------------------------------------------------------- */
+/* --- calls --------------------------------------------------------------------------------- */
 
 /* "urn:kipgate:REASON" with its detail, or what else came. */
 static void tell_problem(const struct client *c, int status, const struct kg_buf *body)
@@ -139,8 +137,7 @@ static int call(const struct client *c, const char *method, const char *path, in
     return CLI_FAILED;
 }
 
-/* --- ps
- * ------------------------------------------------------------------------------------------- */
+/* --- ps ------------------------------------------------------------------------------------ */
 
 struct row {
     char cells[COLUMNS][104];
@@ -270,8 +267,7 @@ static int run_ps(struct client *c)
     return status;
 }
 
-/* --- wake, sleep, health
- * -------------------------------------------------------------------------- */
+/* --- wake, sleep, health ------------------------------------------------------------------- */
 
 /* No deadline of ours: a pull may take long, and who asked can leave. */
 static int run_by_name(struct client *c)
@@ -302,8 +298,7 @@ static int run_health(struct client *c)
     return status;
 }
 
-/* --- events
- * --------------------------------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------------------------- */
 
 struct follow {
     const struct client *client;

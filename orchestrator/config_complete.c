@@ -18,8 +18,7 @@
 #define DEFAULT_STATE_DIR "/var/lib/kipgate"
 #define MAX_STATE_DIR_BYTES 200 /* as of the key */
 
-/* --- one service
- * ---------------------------------------------------------------------------------- */
+/* --- one service --------------------------------------------------------------------------- */
 
 void config_fail_key(struct config_loading *l, const struct config_draft *d, const char *key,
                      const char *words)
@@ -168,8 +167,7 @@ bool config_make_spec(struct config_service *s)
     return rc == 0;
 }
 
-/* --- routes
- * --------------------------------------------------------------------------------------- */
+/* --- routes -------------------------------------------------------------------------------- */
 
 /* A service without routes is told, unless its routes were there and wrong. One that other services
  * need may have none; so may one that they needed when it came, or it could never be left alone. */
@@ -248,8 +246,7 @@ static void check_routes(struct config_loading *l)
     route_table_free(t);
 }
 
-/* --- all services
- * ---------------------------------------------------------------------------------- */
+/* --- all services -------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -285,8 +282,7 @@ void config_complete(struct config_loading *l)
         config_fail_plain(l->errors, "out of memory");
 }
 
-/* --- the rest
- * ------------------------------------------------------------------------------------- */
+/* --- the rest ------------------------------------------------------------------------------ */
 
 static const char *variable(const char *name)
 {

@@ -31,8 +31,7 @@ static void print_operand(const struct config_key *k, struct kg_buf *out)
                       config_key_is_list(k) ? " ..." : "");
 }
 
-/* --- help
- * ----------------------------------------------------------------------------------------- */
+/* --- help ---------------------------------------------------------------------------------- */
 
 /* Breaks `words` into lines behind `at` columns already written. */
 static void wrap(struct kg_buf *out, size_t at, const char *words)
@@ -105,8 +104,7 @@ void config_print_help(struct kg_buf *out)
     print_key(k, out);
 }
 
-/* --- JSON Schema
- * ---------------------------------------------------------------------------------- */
+/* --- JSON Schema --------------------------------------------------------------------------- */
 
 static struct json *schema_of_type(const char *type)
 {
@@ -314,8 +312,7 @@ void config_print_schema(struct kg_buf *out)
     json_free(root);
 }
 
-/* --- manual page
- * ---------------------------------------------------------------------------------- */
+/* --- manual page --------------------------------------------------------------------------- */
 
 /* Text as troff takes it: backslashes and dashes as themselves, no line that begins with a dot. */
 static void print_troff(struct kg_buf *out, const char *text)

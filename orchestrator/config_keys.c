@@ -585,9 +585,7 @@ const char *config_none(const struct config_key *k, int index, size_t *n)
     return nth_word(k->none, index, n);
 }
 
-/* --- what was meant
- * -------------------------------------------------------------------------------
- */
+/* --- what was meant ------------------------------------------------------------------------ */
 
 #define MEANT_BYTES 40
 
@@ -635,9 +633,7 @@ const char *config_key_meant(const struct config_key *keys, const struct config_
     return meant;
 }
 
-/* --- what is wanted
- * -------------------------------------------------------------------------------
- */
+/* --- what is wanted ------------------------------------------------------------------------ */
 
 static void expect_choices(const struct config_key *k, struct kg_buf *out)
 {

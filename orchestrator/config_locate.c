@@ -238,9 +238,7 @@ const char *config_locate_fault(struct kg_str text, size_t *at)
     return s.fault;
 }
 
-/* --- in step with the tree
- * -------------------------------------------------------------------------
- */
+/* --- in step with the tree ----------------------------------------------------------------- */
 
 struct walk {
     struct scan scan;

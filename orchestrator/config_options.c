@@ -28,8 +28,7 @@ void config_flag_name(const char *key, char out[64])
             out[i] = '-';
 }
 
-/* --- one option
- * ------------------------------------------------------------------------------------ */
+/* --- one option ---------------------------------------------------------------------------- */
 
 /* The option's name in keys' spelling; false when no key is that long. */
 static bool key_of(const char *word, char out[64])
@@ -108,8 +107,7 @@ int config_option_next(int argc, char **argv, struct config_option *out, struct 
     return 2;
 }
 
-/* --- all of them
- * ----------------------------------------------------------------------------------- */
+/* --- all of them --------------------------------------------------------------------------- */
 
 struct given { /* the texts of each key, in the order of its table */
     const char **texts[2][MAX_KEYS];

@@ -74,8 +74,7 @@ static bool no_memory(const struct value *v)
     return false;
 }
 
-/* --- numbers
- * -------------------------------------------------------------------------------------- */
+/* --- numbers ------------------------------------------------------------------------------- */
 
 /* Sets the value, and whether a word stood for it. */
 static bool set_number(const struct value *v, int64_t n, bool word)
@@ -176,8 +175,7 @@ static bool parse_word(const struct value *v)
     return wrong(v, v->node);
 }
 
-/* --- strings and lists
- * ----------------------------------------------------------------------------- */
+/* --- strings and lists --------------------------------------------------------------------- */
 
 /* The text of a node, checked; NULL: told. */
 static const char *checked_text(const struct value *v, const struct json *node, size_t max_bytes)
@@ -321,8 +319,7 @@ static bool parse_routes(const struct value *v)
     return good;
 }
 
-/* --- objects
- * -------------------------------------------------------------------------------------- */
+/* --- objects ------------------------------------------------------------------------------- */
 
 static bool is_member(const char *const *known, const char *key)
 {
@@ -493,8 +490,7 @@ bool config_parse_value(const struct config_key *k, void *into, const struct jso
     return parsers[k->type](&v);
 }
 
-/* --- whole objects
- * --------------------------------------------------------------------------------- */
+/* --- whole objects ------------------------------------------------------------------------- */
 
 static void unknown_key(const struct json *m, const struct config_source *source,
                         const struct config_key *keys, const char *extra,

@@ -6,8 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* --- one value
- * ------------------------------------------------------------------------------------ */
+/* --- one value ----------------------------------------------------------------------------- */
 
 static void print_strings(struct json *object, const char *key, const struct config_strings *s)
 {
@@ -177,8 +176,7 @@ static void print_value(struct json *object, const struct config_key *k, const v
         config_certificates_print(object, k->name, at);
 }
 
-/* --- whole objects
- * -------------------------------------------------------------------------------- */
+/* --- whole objects ------------------------------------------------------------------------- */
 
 struct json *config_service_json(const struct config_service *s)
 {

@@ -78,9 +78,7 @@ const char *config_choice(const struct config_key *k, int index, size_t *n); /* 
 const char *config_none(const struct config_key *k, int index, size_t *n);   /* of `none` alike */
 bool config_key_is_list(const struct config_key *k);
 
-/* --- places
- * ---------------------------------------------------------------------------------------
- */
+/* --- places -------------------------------------------------------------------------------- */
 
 enum config_source_kind {
     CONFIG_FROM_TEXT, /* JSON text with a name: a file, or a PUT */
@@ -113,9 +111,7 @@ size_t config_locate_node(struct kg_str text, const struct json *root, const str
 void config_locate_line(struct kg_str text, size_t at, size_t *line, size_t *column);
 bool config_is_utf8(struct kg_str s);
 
-/* --- parsing
- * --------------------------------------------------------------------------------------
- */
+/* --- parsing ------------------------------------------------------------------------------- */
 
 struct config_draft { /* a service while it is made */
     struct config_service *service;
@@ -207,9 +203,7 @@ int config_option_next(int argc, char **argv, struct config_option *out, struct 
 void config_variable_name(const char *key, char out[64]);
 void config_flag_name(const char *key, char out[64]);
 
-/* --- values
- * ---------------------------------------------------------------------------------------
- */
+/* --- values -------------------------------------------------------------------------------- */
 
 struct config_service *
 config_service_new(const char *name); /* with all defaults; NULL: no memory */

@@ -5,8 +5,7 @@
 #include "orchestrator/config_priv.h"
 #include <stdlib.h>
 
-/* --- lists
- * ---------------------------------------------------------------------------------------- */
+/* --- lists --------------------------------------------------------------------------------- */
 
 bool config_strings_add(struct config_strings *s, const char *text, size_t n)
 {
@@ -61,8 +60,7 @@ void config_routes_free(struct config_service *s)
     s->route_count = 0;
 }
 
-/* --- by type
- * -------------------------------------------------------------------------------------- */
+/* --- by type ------------------------------------------------------------------------------- */
 
 static bool copy_strings(struct config_strings *to, const struct config_strings *from)
 {
@@ -152,8 +150,7 @@ static bool set_defaults(const struct config_key *keys, void *into)
     return good;
 }
 
-/* --- services
- * ------------------------------------------------------------------------------------- */
+/* --- services ------------------------------------------------------------------------------ */
 
 struct config_service *config_service_new(const char *name)
 {
@@ -193,8 +190,7 @@ static struct config_service *service_copy(const struct config_service *s)
     return NULL;
 }
 
-/* --- configurations
- * -------------------------------------------------------------------------------- */
+/* --- configurations ------------------------------------------------------------------------ */
 
 struct config *config_new(void)
 {

@@ -60,8 +60,7 @@ struct control {
 
 static void control_close(struct control *c);
 
-/* --- fleet's observer
- * ----------------------------------------------------------------------------- */
+/* --- fleet's observer ---------------------------------------------------------------------- */
 
 static void on_changed(void *self, const struct fleet_change *change)
 {
@@ -114,8 +113,7 @@ static void on_ending(void *self, const char *name)
     state_save_ending(&c->state, c->fleet, name);
 }
 
-/* --- engine's callbacks
- * --------------------------------------------------------------------------- */
+/* --- engine's callbacks -------------------------------------------------------------------- */
 
 static void on_engine_state(void *arg, bool up, const char *why)
 {
@@ -184,8 +182,7 @@ static void on_image_news(void *arg, const struct images_news *n)
     admin_event(c->admin, "image", n->service, detail);
 }
 
-/* --- configuration at run time
- * --------------------------------------------------------------------- */
+/* --- configuration at run time ------------------------------------------------------------- */
 
 /* Puts `next` (taken over) in force. New services are told to the fleet first, so that a front
  * never asks for one that control does not know. */
@@ -243,8 +240,7 @@ static void reload_by_signal(struct control *c)
     config_errors_fini(&errors);
 }
 
-/* --- certificates
- * ---------------------------------------------------------------------------------- */
+/* --- certificates -------------------------------------------------------------------------- */
 
 struct faults {
     const struct config *config;
@@ -351,8 +347,7 @@ static void on_admin_gone(void *arg, uint64_t request)
     admin_gone(((struct control *)arg)->admin, request);
 }
 
-/* --- time
- * ------------------------------------------------------------------------------------------ */
+/* --- time ---------------------------------------------------------------------------------- */
 
 static void on_tick(uv_timer_t *t)
 {
@@ -396,8 +391,7 @@ static void on_old_fronts(uv_timer_t *t)
     fleet_hold_adopted(c->fleet, false, kg_clock_mono_ms());
 }
 
-/* --- the end
- * --------------------------------------------------------------------------------------- */
+/* --- the end ------------------------------------------------------------------------------- */
 
 static void on_fronts_closed(void *arg)
 {
@@ -525,8 +519,7 @@ static void on_signal(uv_signal_t *s, int number)
         control_close(c);
 }
 
-/* --- the beginning
- * --------------------------------------------------------------------------------- */
+/* --- the beginning ------------------------------------------------------------------------- */
 
 static int open_access_log(struct control *c, struct kg_err *err)
 {

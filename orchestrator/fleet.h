@@ -77,8 +77,7 @@ struct fleet *fleet_new(const struct fleet_params *params, int64_t now_ms);
 /* Says nothing to anybody, also not to the engine: that is closed before. */
 void fleet_free(struct fleet *f);
 
-/* --- configuration: services keep their id (and instances, and clocks) by name
- * --------------------- */
+/* --- configuration: services keep their id (and instances, and clocks) by name ------------- */
 /* The fleet keeps references into `c`, which must live until the next fleet_configure returned AND
  * no operation of the engine uses it (engine copies what it needs in the call). A service that is
  * gone or whose spec changed has its instances drained. */

@@ -327,8 +327,7 @@ static void on_message(void *arg, const void *bytes, size_t n)
     }
 }
 
-/* --- admin requests, read here and answered by control
- * -------------------------------------------- */
+/* --- admin requests, read here and answered by control ------------------------------------- */
 
 static void send_admin_body(struct front *f, uint64_t request, struct kg_str body)
 {

@@ -298,8 +298,7 @@ static bool session_attach(struct front_session *s)
     return true;
 }
 
-/* --- life
- * ----------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 static int session_init(struct fronts *f, size_t index, struct kg_err *err)
 {

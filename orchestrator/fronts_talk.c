@@ -16,8 +16,7 @@ void fronts_send(struct front_session *s, const void *message)
         kg_channel_send(s->channel, message, head->size);
 }
 
-/* --- set-up and configuration
- * --------------------------------------------------------------------- */
+/* --- set-up and configuration -------------------------------------------------------------- */
 
 void fronts_tell_setup(struct front_session *s)
 {
@@ -95,8 +94,7 @@ void fronts_tell_config(struct front_session *s)
     fronts_send(s, &m);
 }
 
-/* --- TLS
- * ------------------------------------------------------------------------------------------ */
+/* --- TLS ----------------------------------------------------------------------------------- */
 
 static void tell_file(struct front_session *s, size_t index, enum tls_part part, struct kg_str file)
 {
@@ -138,8 +136,7 @@ void fronts_tell_tls(struct front_session *s)
     fronts_send(s, &m);
 }
 
-/* --- the fleet's door
- * ------------------------------------------------------------------------------ */
+/* --- the fleet's door ---------------------------------------------------------------------- */
 
 static struct front_session *session_of(void *self, int front)
 {
@@ -240,8 +237,7 @@ struct fleet_fronts fronts_door(struct fronts *f)
                                  door_probe, door_probe_stop, door_gone,   door_renamed};
 }
 
-/* --- admin
- * ---------------------------------------------------------------------------------------- */
+/* --- admin --------------------------------------------------------------------------------- */
 
 /* A request's number for the rest of control: unique over the runs of a front. */
 #define RUN_SHIFT 40
@@ -314,8 +310,7 @@ bool fronts_admin_reply(struct fronts *f, uint64_t request, int status, const ch
     return true;
 }
 
-/* --- what fronts say
- * ------------------------------------------------------------------------------ */
+/* --- what fronts say ----------------------------------------------------------------------- */
 
 static void on_acquire(struct front_session *s, const struct message_acquire *m)
 {

@@ -88,9 +88,7 @@ struct kg_str accept_overloaded(void);   /* a whole 503, ready-made */
 /* A client of that address is gone. */
 void accept_forget(struct proxy *p, struct kg_str address_key);
 
-/* --- generation.c
- * -----------------------------------------------------------------------------------
- */
+/* --- generation.c -------------------------------------------------------------------------- */
 struct generation *generation_ref(struct generation *c);
 void generation_unref(struct generation *c); /* frees the last; NULL is fine */
 /* The service a request is for, or NULL. The row lives as long as a reference to c. */

@@ -363,8 +363,7 @@ bool tls_go_on(struct tls *t)
     return true;
 }
 
-/* --- what goes
- * ------------------------------------------------------------------------------------ */
+/* --- what goes ----------------------------------------------------------------------------- */
 
 static int encrypt(struct tls *t, const char *bytes, size_t n)
 {
@@ -425,8 +424,7 @@ void tls_fin(struct tls *t)
     flush(t);
 }
 
-/* --- what was agreed
- * ------------------------------------------------------------------------------ */
+/* --- what was agreed ----------------------------------------------------------------------- */
 
 struct kg_str tls_protocol(const struct tls *t)
 {
@@ -447,8 +445,7 @@ bool tls_host_agrees(const struct tls *t, struct kg_str host)
     return kg_str_eq_nocase(host, kg_str_of(t->name));
 }
 
-/* --- the server's life
- * ----------------------------------------------------------------------------- */
+/* --- the server's life --------------------------------------------------------------------- */
 
 struct tls_server *tls_server_open(struct proxy *p)
 {

@@ -14,8 +14,7 @@
 #define MAX_REPLIES 64
 #define MAX_PENDING 64
 
-/* --- an engine that does what it is told
- * ------------------------------------------------------------ */
+/* --- an engine that does what it is told --------------------------------------------------- */
 
 static bool engine_up = true;
 static struct kg_histogram ping_times;
@@ -144,8 +143,7 @@ static const struct engine_ops ops = {
     .cancel = op_cancel,
 };
 
-/* --- fronts, control
- * ------------------------------------------------------------------------------- */
+/* --- fronts, control ----------------------------------------------------------------------- */
 
 static struct reply {
     uint64_t request;
@@ -308,8 +306,7 @@ static bool on_reply(void *self, uint64_t request, int status, const char *type,
     return true;
 }
 
-/* --- the loop
- * --------------------------------------------------------------------------------------- */
+/* --- the loop ------------------------------------------------------------------------------ */
 
 static void hand_over(void)
 {

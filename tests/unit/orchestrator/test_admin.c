@@ -3,8 +3,7 @@
  * at once, later, or to nobody any more, and each case must show which. */
 #include "admin_case.h"
 
-/* --- health
- * --------------------------------------------------------------------------------------- */
+/* --- health -------------------------------------------------------------------------------- */
 
 /* D13: health was always 200. */
 START_TEST(test_d13_readiness_tells_the_truth)
@@ -55,8 +54,7 @@ START_TEST(test_unknown_calls)
 }
 END_TEST
 
-/* --- services
- * ------------------------------------------------------------------------------------- */
+/* --- services ------------------------------------------------------------------------------ */
 
 START_TEST(test_d4_services_show_their_effective_configuration)
 {

@@ -3,8 +3,7 @@
  * taken apart here as a program would, line by line. */
 #include "admin_case.h"
 
-/* --- events
- * --------------------------------------------------------------------------------------- */
+/* --- events -------------------------------------------------------------------------------- */
 
 /* Takes the stream apart: every block is a comment, or an event with one line of JSON. */
 static size_t events_of(const struct reply *r, const char *name, const char *words)
@@ -73,8 +72,7 @@ START_TEST(test_followers_leave)
 }
 END_TEST
 
-/* --- metrics
- * -------------------------------------------------------------------------------------- */
+/* --- metrics ------------------------------------------------------------------------------- */
 
 static const char *metrics(void)
 {

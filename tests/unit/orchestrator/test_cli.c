@@ -49,8 +49,7 @@ static void holds(const char *text, const char *words)
     ck_assert_msg(strstr(text, words) != NULL, "\"%s\" not in: %s", words, text);
 }
 
-/* --- help
- * ----------------------------------------------------------------------------------------- */
+/* --- help ---------------------------------------------------------------------------------- */
 
 static void fits_a_terminal(const char *text)
 {
@@ -95,8 +94,7 @@ START_TEST(test_help_wherever_it_is_asked_for)
 }
 END_TEST
 
-/* --- which command
- * -------------------------------------------------------------------------------- */
+/* --- which command ------------------------------------------------------------------------- */
 
 START_TEST(test_serve_is_the_default)
 {
@@ -167,8 +165,7 @@ START_TEST(test_version)
 }
 END_TEST
 
-/* --- check
- * ---------------------------------------------------------------------------------------- */
+/* --- check --------------------------------------------------------------------------------- */
 
 /* D4 at the command line: the effective value, not the one somebody remembers. */
 START_TEST(test_d4_check_shows_the_effective_configuration)
@@ -190,8 +187,7 @@ START_TEST(test_check_of_a_wrong_configuration)
 }
 END_TEST
 
-/* --- what is kept in the repository
- * ----------------------------------------------------------------- */
+/* --- what is kept in the repository -------------------------------------------------------- */
 
 /* The file beside this test's source tree must be what the program prints now. */
 static void is_current(const char *name, const char *option)

@@ -5,8 +5,7 @@
 #include "config_case.h"
 #include <inttypes.h>
 
-/* --- every key
- * ------------------------------------------------------------------------------------ */
+/* --- every key ----------------------------------------------------------------------------- */
 
 /* What the key needs beside it, to be tried alone. */
 static const char *company(const char *key)
@@ -289,8 +288,7 @@ START_TEST(test_strings)
 }
 END_TEST
 
-/* --- limits: at n-1 (where that differs), n and n+1
- * ------------------------------------------------- */
+/* --- limits: at n-1 (where that differs), n and n+1 ---------------------------------------- */
 
 /* A JSON string of n bytes that begins so; freed by the caller. */
 static char *long_string(const char *before, const char *begin, size_t n, const char *after)
@@ -430,8 +428,7 @@ START_TEST(test_limit_of_a_file)
 }
 END_TEST
 
-/* --- places
- * --------------------------------------------------------------------------------------- */
+/* --- places -------------------------------------------------------------------------------- */
 
 START_TEST(test_all_errors_are_told_with_their_places)
 {
@@ -565,8 +562,7 @@ START_TEST(test_keys_of_later_versions_are_unknown)
 }
 END_TEST
 
-/* --- what stands against what
- * ---------------------------------------------------------------------- */
+/* --- what stands against what -------------------------------------------------------------- */
 
 START_TEST(test_contradictions)
 {

@@ -4,8 +4,7 @@
 #include "config_case.h"
 #include "tls_case.h"
 
-/* --- layers
- * --------------------------------------------------------------------------------------- */
+/* --- layers -------------------------------------------------------------------------------- */
 
 static const char one[] = "{\"drain_timeout\": \"1s\", \"listen\": [\"a:1\", \"a:2\"],"
                           " \"services\": {\"a\": {\"image\": \"x\", \"queue\": 1}}}";
@@ -188,8 +187,7 @@ START_TEST(test_admin_address_alone)
 }
 END_TEST
 
-/* --- effective values
- * ------------------------------------------------------------------------------ */
+/* --- effective values ---------------------------------------------------------------------- */
 
 /* D4: documented 5 minutes, coded 20. What holds is what is documented, and it is shown. */
 START_TEST(test_d4_defaults_are_the_documented_ones_and_shown)
@@ -361,8 +359,7 @@ START_TEST(test_an_admin_api_that_workers_may_reach_is_told)
 }
 END_TEST
 
-/* --- spec
- * ----------------------------------------------------------------------------------------- */
+/* --- spec ---------------------------------------------------------------------------------- */
 
 static void spec_of(const char *members, char out[65])
 {
@@ -416,8 +413,7 @@ START_TEST(test_the_spec_is_what_a_container_is_created_with)
 }
 END_TEST
 
-/* --- changes while running
- * ------------------------------------------------------------------------- */
+/* --- changes while running ----------------------------------------------------------------- */
 
 static struct config *put(const struct config *base, const char *name, const char *json)
 {

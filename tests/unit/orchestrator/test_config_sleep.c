@@ -23,8 +23,7 @@ static void right(const char *members)
     config_free(good(service(members), NULL));
 }
 
-/* --- sleeping
- * -------------------------------------------------------------------------------------- */
+/* --- sleeping ------------------------------------------------------------------------------ */
 
 START_TEST(test_pause_comes_before_idle_timeout)
 {
@@ -158,8 +157,7 @@ START_TEST(test_sandboxes_and_paused_memory)
 }
 END_TEST
 
-/* --- how many
- * -------------------------------------------------------------------------------------- */
+/* --- how many ------------------------------------------------------------------------------ */
 
 START_TEST(test_scale)
 {
@@ -185,8 +183,7 @@ START_TEST(test_spares_have_room)
 }
 END_TEST
 
-/* --- needs
- * ----------------------------------------------------------------------------------------- */
+/* --- needs --------------------------------------------------------------------------------- */
 
 /* Three services; each text is the members of its "needs". */
 static const char *needs(const char *a, const char *b, const char *c)
@@ -358,8 +355,7 @@ START_TEST(test_what_is_needed_needs_no_routes)
 }
 END_TEST
 
-/* --- while running
- * --------------------------------------------------------------------------------- */
+/* --- while running ------------------------------------------------------------------------- */
 
 static struct config *put(const struct config *base, const char *name, const char *json)
 {

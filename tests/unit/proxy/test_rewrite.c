@@ -471,8 +471,7 @@ START_TEST(framings)
 }
 END_TEST
 
-/* --- fuzz: whatever is let in, what is written is canonical
- * --------------------------------------- */
+/* --- fuzz: whatever is let in, what is written is canonical -------------------------------- */
 
 static uint64_t random_next(uint64_t *state)
 {

@@ -225,8 +225,7 @@ START_TEST(forms)
 }
 END_TEST
 
-/* --- an independent opinion: decode once, cut parameters, look for a dot segment
- * ------------------ */
+/* --- an independent opinion: decode once, cut parameters, look for a dot segment ----------- */
 
 static int unhex(char c)
 {

@@ -323,8 +323,7 @@ START_TEST(no_memory_means_not_watched)
 }
 END_TEST
 
-/* --- ten thousand random operations against a model that knows no heap
- * ----------------------------- */
+/* --- ten thousand random operations against a model that knows no heap --------------------- */
 
 struct model {
     bool watched;
