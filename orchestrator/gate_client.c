@@ -380,8 +380,8 @@ static struct lease *lease_get(struct gate_client *g, uint64_t instance, uint32_
     kg_str_copy(l->name, sizeof l->name, kg_str_of(name));
     kg_timer_init(&l->linger, on_linger);
     kg_list_push_back(&service_of(g, service)->leases, &l->link);
-    l->worker = proxy_worker_add(g->proxy, instance, service,
-                                 (const struct sockaddr *)&where->storage, where->length);
+    l->worker = proxy_worker_add(g->proxy, service, (const struct sockaddr *)&where->storage,
+                                 where->length);
     if (!l->worker || kg_map_set(&g->leases, KG_U64_KEY(instance), l) != 0) {
         if (l->worker)
             proxy_worker_remove(l->worker);

@@ -90,8 +90,8 @@ struct proxy_health { /* path "" = a TCP connect is enough */
     uint16_t status_min, status_max;
     uint32_t settle_ms; /* stays open so long: a forwarder may accept for the worker */
 };
-/* NULL: no memory. `id` is unique for ever; `address` TCP or Unix. The pool is keyed by it. */
-struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
+/* `address` is TCP or Unix. NULL: no memory. */
+struct proxy_worker *proxy_worker_add(struct proxy *p, uint32_t service,
                                       const struct sockaddr *address, socklen_t length);
 /* Tries until it gets through (at once, then 0.5, 1, 2, 4, 5 ms ... widening to 50 ms after 1 s);
  * then gate.probed. Ends with proxy_worker_remove or _probe_stop. 0 or KG_ENOMEM. */

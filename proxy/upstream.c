@@ -11,7 +11,7 @@
 
 /* --- workers ------------------------------------------------------------------------------- */
 
-struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
+struct proxy_worker *proxy_worker_add(struct proxy *p, uint32_t service,
                                       const struct sockaddr *address, socklen_t length)
 {
     struct proxy_worker *w;
@@ -21,7 +21,6 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
     if (!w)
         return NULL;
     w->proxy = p;
-    w->id = id;
     w->service = service;
     w->refs = 1;
     w->most_streams = UPSTREAM_STREAMS;

@@ -18,7 +18,6 @@ struct upstream_session;
 struct proxy_worker {
     struct proxy *proxy;
     struct kg_list link; /* proxy.workers */
-    uint64_t id;
     uint32_t service;
     bool removed; /* the gate knows it no more */
     size_t refs;  /* the gate's, each slot's, each connection's */

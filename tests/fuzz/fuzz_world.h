@@ -37,7 +37,6 @@ static struct {
     struct sockaddr_un worker_at, client_at, local_at;
     socklen_t client_at_n, local_at_n;
     int worker_fd, log_fd;
-    uint64_t worker_id;
     struct proxy_worker *worker;
     unsigned out, lost; /* slots: of this worker; of those that were removed */
     struct peer clients[MAX_PEERS], workers[MAX_PEERS];
@@ -275,8 +274,7 @@ static inline void add_worker(bool there)
 
     if (!there)
         kg_str_copy(at.sun_path, sizeof at.sun_path, KG_STR("/nonexistent/worker"));
-    world.worker =
-        proxy_worker_add(world.proxy, ++world.worker_id, 1, (struct sockaddr *)&at, sizeof at);
+    world.worker = proxy_worker_add(world.proxy, 1, (struct sockaddr *)&at, sizeof at);
     KG_ASSERT(world.worker);
 }
 

@@ -146,6 +146,7 @@ struct sim_front { /* a process */
     int ids[SIM_SERVICES], next_ids[SIM_SERVICES]; /* as it was told; -1: no such service */
     uint64_t set_up;
     const char *hearing; /* the container's name in the message that it hears */
+    uint64_t hearing_of; /* and its instance */
     struct task *alone;
 };
 

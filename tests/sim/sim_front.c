@@ -34,7 +34,7 @@ static struct sim_front *front_find(struct world *w, uint64_t number)
 
 /* --- workers: what the gate asks of its proxy --- */
 
-struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t service,
+struct proxy_worker *proxy_worker_add(struct proxy *p, uint32_t service,
                                       const struct sockaddr *address, socklen_t length)
 {
     struct sim_front *f = (void *)p;
@@ -43,7 +43,7 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint64_t id, uint32_t ser
     (void)service;
     SIM_ASSERT(f->world, worker && f->hearing && length <= sizeof worker->address);
     worker->front = f;
-    worker->id = id;
+    worker->id = f->hearing_of;
     worker->number = ++f->world->worker_numbers;
     memcpy(&worker->address, address, length);
     snprintf(worker->name, sizeof worker->name, "%s", f->hearing);
@@ -428,15 +428,19 @@ static void note_renamed(struct sim_front *f, const struct message_renamed *m)
 static void hear_lease(struct world *w, struct sim_front *f, const struct message_head *head)
 {
     const struct message_grant *grant = (const void *)head;
+    const struct message_probe *probe = (const void *)head;
 
     if (head->type == MESSAGE_RECALL)
         note_recalled(f, ((const struct message_instance *)(const void *)head)->instance, true);
     else if (head->type == MESSAGE_GRANT)
         note_recalled(f, grant->instance, false);
-    if (head->type == MESSAGE_GRANT)
+    if (head->type == MESSAGE_GRANT) {
         f->hearing = grant->name;
-    else if (head->type == MESSAGE_PROBE)
-        f->hearing = ((const struct message_probe *)(const void *)head)->name;
+        f->hearing_of = grant->instance;
+    } else if (head->type == MESSAGE_PROBE) {
+        f->hearing = probe->name;
+        f->hearing_of = probe->instance;
+    }
     w->counts->granted += head->type == MESSAGE_GRANT;
     w->counts->renamed += head->type == MESSAGE_RENAMED;
     gate_client_message(f->gate, head);

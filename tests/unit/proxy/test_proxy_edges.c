@@ -403,7 +403,7 @@ START_TEST(probe_of_a_socket_waits_for_it_to_appear)
 
     ck_assert_ptr_nonnull(mkdtemp(dir));
     snprintf(a.sun_path, sizeof a.sun_path, "%s/s", dir);
-    w = proxy_worker_add(world.proxy, 99, 1, (struct sockaddr *)&a, sizeof a);
+    w = proxy_worker_add(world.proxy, 1, (struct sockaddr *)&a, sizeof a);
     ck_assert_ptr_nonnull(w);
     proxy_worker_probe(w, &health);
     now = uv_hrtime();

@@ -22,7 +22,7 @@ static void move_to_unix(void)
     ck_assert_int_eq(bind(world.worker_fd, (struct sockaddr *)&a, sizeof a), 0);
     ck_assert_int_eq(listen(world.worker_fd, 8), 0);
     proxy_worker_remove(world.worker);
-    world.worker = proxy_worker_add(world.proxy, 99, 1, (struct sockaddr *)&a, sizeof a);
+    world.worker = proxy_worker_add(world.proxy, 1, (struct sockaddr *)&a, sizeof a);
     ck_assert_ptr_nonnull(world.worker);
 }
 

@@ -312,11 +312,10 @@ static inline void on_local_gone(void *arg, uint64_t id)
 
 static inline void add_worker(void)
 {
-    static uint64_t id;
     struct sockaddr_in a;
 
     close(loopback(world.worker_port, &a));
-    world.worker = proxy_worker_add(world.proxy, ++id, 1, (struct sockaddr *)&a, sizeof a);
+    world.worker = proxy_worker_add(world.proxy, 1, (struct sockaddr *)&a, sizeof a);
     ck_assert_ptr_nonnull(world.worker);
 }
 
