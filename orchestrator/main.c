@@ -4,12 +4,14 @@
 #include "orchestrator/cli.h"
 #include "orchestrator/control.h"
 #include "orchestrator/front.h"
+#include "proxy/tls.h"
 #include <string.h>
 
 int main(int argc, char **argv)
 {
     int status, at;
 
+    tls_watch_memory();
     if (argc == 2 && strcmp(argv[1], "front") == 0)
         return front_run();
     status = cli_run(argc, argv);

@@ -484,11 +484,16 @@ void tls_server_free(struct tls_server *s)
 
 int proxy_tls_set(struct proxy *p, const struct tls_material *m, struct kg_err *err)
 {
+    size_t refused = tls_memory_refused();
     struct tls_contexts *next;
 
     if (!p->tls)
         return 0; /* no listener needs them */
     next = tls_contexts_new(p->tls, m, err);
+    if (next && tls_memory_refused() != refused) { /* it may lack what a client needs */
+        tls_contexts_free(next);
+        return kg_fail(err, KG_ENOMEM, "out of memory");
+    }
     if (!next)
         return KG_EINVAL;
     tls_contexts_free(p->tls->contexts);

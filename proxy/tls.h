@@ -29,11 +29,14 @@ struct tls_facts {
     char name[256]; /* the first that the certificate is for */
     int64_t not_after_s;
 };
-/* Judges one certificate with its key and response at that wall time. 0, or KG_EINVAL with *err and
- * *part filled: words to follow the name of that part's file. */
+/* Judges one certificate with its key and response at that wall time. 0, or KG_EINVAL or KG_ENOMEM
+ * with *err and *part filled: words to follow the name of that part's file. */
 int tls_check_certificate(const struct tls_certificate *c, int64_t now_s, struct tls_facts *facts,
                           enum tls_part *part, struct kg_err *err);
 int tls_check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err);
+/* Watches what OpenSSL allocates, from before its first allocation in this process, for it does not
+ * tell all that it went without: a context then lacks an algorithm, and looks whole. */
+void tls_watch_memory(void);
 /* Overwrites a secret that is done with. */
 void tls_wipe(void *secret, size_t n);
 

@@ -8,6 +8,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <stdlib.h>
 #include <time.h>
 
 #define MAX_IN_ONE 512 /* certificates in one file */
@@ -23,10 +24,62 @@
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS "X25519:P-256:P-384"
 
+/* --- memory -------------------------------------------------------------------------------- */
+
+static _Atomic size_t refused;
+
+static void *watched_realloc(void *old, size_t n, const char *file, int line)
+{
+    void *p;
+
+    (void)file;
+    (void)line;
+    if (n == 0) {
+        free(old);
+        return NULL;
+    }
+    p = realloc(old, n);
+    refused += p == NULL;
+    return p;
+}
+
+static void *watched_malloc(size_t n, const char *file, int line)
+{
+    return watched_realloc(NULL, n, file, line);
+}
+
+static void watched_free(void *p, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(p);
+}
+
+void tls_watch_memory(void)
+{
+    CRYPTO_set_mem_functions(watched_malloc, watched_realloc, watched_free);
+}
+
+size_t tls_memory_refused(void)
+{
+    return refused;
+}
+
+/* What is found wrong while memory is refused is not the file's fault. */
+static int blame(int rc, size_t refused_before, struct kg_err *err)
+{
+    if (rc == 0 || refused == refused_before)
+        return rc;
+    err->code = 0;
+    return kg_fail(err, KG_ENOMEM, "out of memory");
+}
+
 void tls_wipe(void *secret, size_t n)
 {
     OPENSSL_cleanse(secret, n);
 }
+
+/* --- words -------------------------------------------------------------------------------- */
 
 /* What OpenSSL disliked last, in its own words. */
 static const char *reason(void)
@@ -162,7 +215,7 @@ static int find_names(X509 *leaf, struct kg_buf *names, struct kg_err *err)
     if (names->error == 0)
         return 0;
     return names->error == KG_ENOMEM
-               ? kg_fail(err, KG_EINVAL, "has names that there is no memory for")
+               ? kg_fail(err, KG_ENOMEM, "out of memory")
                : kg_fail(err, KG_EINVAL, "has names of more than %d bytes", MAX_NAMES_BYTES);
 }
 
@@ -221,7 +274,9 @@ static int parse_ocsp(struct tls_identity *i, struct kg_str der, struct kg_err *
     else
         rc = judge_answer(answer_about(basic, i->leaf), &i->ocsp_until_s, err);
     if (rc == 0 && kg_buf_append(&i->ocsp, der.p, der.n) != 0)
-        rc = kg_fail(err, KG_EINVAL, "is longer than %d bytes", MAX_OCSP_BYTES);
+        rc = i->ocsp.error == KG_ENOMEM
+                 ? kg_fail(err, KG_ENOMEM, "out of memory")
+                 : kg_fail(err, KG_EINVAL, "is longer than %d bytes", MAX_OCSP_BYTES);
     OCSP_BASICRESP_free(basic);
     OCSP_RESPONSE_free(response);
     ERR_clear_error();
@@ -242,14 +297,17 @@ void tls_identity_free(struct tls_identity *i)
 static int parse(struct tls_identity *i, const struct tls_certificate *c, enum tls_part *part,
                  struct kg_err *err)
 {
+    int rc;
+
     *part = TLS_CHAIN;
     i->chain = tls_parse_certificates(c->chain, err);
     if (!i->chain)
         return KG_EINVAL;
     i->leaf = sk_X509_shift(i->chain);
-    if (find_names(i->leaf, &i->names, err) != 0) {
+    rc = find_names(i->leaf, &i->names, err);
+    if (rc != 0) {
         ERR_clear_error();
-        return KG_EINVAL;
+        return rc;
     }
     *part = TLS_KEY;
     i->key = parse_key(c->key, err);
@@ -359,8 +417,8 @@ static int check_use(const struct tls_identity *i, struct kg_err *err)
     return rc;
 }
 
-int tls_check_certificate(const struct tls_certificate *c, int64_t now_s, struct tls_facts *facts,
-                          enum tls_part *part, struct kg_err *err)
+static int check_certificate(const struct tls_certificate *c, int64_t now_s,
+                             struct tls_facts *facts, enum tls_part *part, struct kg_err *err)
 {
     struct tls_identity i;
     char when[32];
@@ -383,8 +441,16 @@ int tls_check_certificate(const struct tls_certificate *c, int64_t now_s, struct
     return rc;
 }
 
+int tls_check_certificate(const struct tls_certificate *c, int64_t now_s, struct tls_facts *facts,
+                          enum tls_part *part, struct kg_err *err)
+{
+    size_t before = refused;
+
+    return blame(check_certificate(c, now_s, facts, part, err), before, err);
+}
+
 /* A bundle goes through changes of generation: one that is valid is enough. */
-int tls_check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err)
+static int check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err)
 {
     STACK_OF(X509) *all = tls_parse_certificates(pem, err);
     struct kg_err first = {0};
@@ -396,4 +462,11 @@ int tls_check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err)
         good |= check_dates(sk_X509_value(all, i), now_s, &first) == 0;
     sk_X509_pop_free(all, X509_free);
     return good ? 0 : kg_fail(err, KG_EINVAL, "%s", first.words);
+}
+
+int tls_check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err)
+{
+    size_t before = refused;
+
+    return blame(check_client_ca(pem, now_s, err), before, err);
 }

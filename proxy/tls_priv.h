@@ -90,6 +90,8 @@ int tls_identity_parse(struct tls_identity *out, const struct tls_certificate *c
 void tls_identity_free(struct tls_identity *i);
 /* All certificates of a PEM text; NULL when there is none or one is broken. */
 struct stack_st_X509 *tls_parse_certificates(struct kg_str pem, struct kg_err *err);
+/* How often OpenSSL was refused memory so far. */
+size_t tls_memory_refused(void);
 /* An empty context with all our rules of protocol and ciphers. NULL: no memory. */
 struct ssl_ctx_st *tls_context_plain(void);
 int tls_context_use(struct ssl_ctx_st *ctx, const struct tls_identity *i, struct kg_err *err);

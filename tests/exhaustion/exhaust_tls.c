@@ -8,7 +8,8 @@
 
 #define STEP 11               /* a handshake asks some hundred times, */
 #define FIRST 24              /* of which the first are ours, */
-#define CERTIFICATES_STEP 101 /* a load of certificates twelve thousand */
+#define CERTIFICATES_STEP 101 /* a load of certificates twelve thousand, */
+#define JUDGEMENT_STEP 41     /* their judgement some thousand */
 
 static const struct handshake {
     const char *name;
@@ -185,6 +186,42 @@ START_TEST(certificates)
 }
 END_TEST
 
+/* --- judgement ------------------------------------------------------------------------------ */
+
+/* What is good is never called wrong, whatever it could not be told for. */
+static int64_t walk_judgement(int64_t at, bool sticky)
+{
+    struct tls_certificate c = {
+        kg_str_of(made[1].chain), kg_str_of(made[1].key), {made[1].ocsp, made[1].ocsp_n}};
+    struct kg_err err = {0};
+    struct tls_facts facts;
+    enum tls_part part;
+    int64_t failed;
+    int rc;
+
+    exhaust_arm(at, sticky);
+    EXHAUST(rc = tls_check_certificate(&c, time(NULL), &facts, &part, &err));
+    if (rc == 0)
+        EXHAUST(rc = tls_check_client_ca(c.chain, time(NULL), &err));
+    failed = exhaust_disarm();
+    ck_assert_msg(rc == 0 || (rc == KG_ENOMEM && failed > 0), "%d: %s", rc, err.words);
+    ck_assert_str_eq(err.words, rc == 0 ? "" : "out of memory");
+    return failed;
+}
+
+START_TEST(judgement)
+{
+    exhaust_step = JUDGEMENT_STEP;
+    tls_case_make(&made[0], &(struct tls_case){.names = "DNS:ca.test", .is_ca = true});
+    tls_case_make(&made[1], &(struct tls_case){.names = "DNS:one.test", .issuer = &made[0]});
+    tls_case_ocsp(&made[1], &made[0], V_OCSP_CERTSTATUS_GOOD, 24);
+    ck_assert_int_eq(walk_judgement(0, false), 0); /* what is made once in a process */
+    exhaust("judgement", walk_judgement);
+    tls_case_free(&made[0]);
+    tls_case_free(&made[1]);
+}
+END_TEST
+
 int main(void)
 {
     TCase *t = tcase_create("exhaustion of TLS");
@@ -192,9 +229,11 @@ int main(void)
     SRunner *r = srunner_create(s);
     int failed;
 
+    tls_watch_memory();
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, a_handshake, 0, sizeof handshakes / sizeof *handshakes);
     tcase_add_test(t, certificates);
+    tcase_add_test(t, judgement);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);

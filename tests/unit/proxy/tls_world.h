@@ -106,6 +106,7 @@ struct peer {
     SSL_SESSION *session; /* the newest */
     struct kg_buf got;
     bool done, ended, failed, deaf; /* deaf: takes no byte */
+    unsigned long why;              /* it failed, to OpenSSL */
     size_t at_once;                 /* most that it writes to the socket in a turn; 0: all */
     size_t sent, spoilt_at;         /* so far; the byte that is another on the way (0: none) */
     struct kg_buf out;
@@ -159,6 +160,7 @@ static inline void peer_step(struct peer *p)
         rc = SSL_do_handshake(p->ssl);
         p->done = rc == 1;
         p->failed = rc != 1 && SSL_get_error(p->ssl, rc) != SSL_ERROR_WANT_READ;
+        p->why = ERR_peek_last_error();
     }
     while (p->done && !p->failed && (rc = SSL_read(p->ssl, bytes, sizeof bytes)) > 0)
         kg_buf_append(&p->got, bytes, (size_t)rc);
@@ -218,7 +220,7 @@ static inline void join(struct end *e, struct peer *p, const char *name)
 static inline void shake_hands(struct end *e, struct peer *p)
 {
     UNTIL(p, p->done || p->failed);
-    ck_assert(p->done);
+    ck_assert_msg(p->done, "the handshake failed: %s", ERR_error_string(p->why, NULL));
     UNTIL(p, e->wire.tls->done);
 }
 
