@@ -162,7 +162,8 @@ static void take_held(struct stream *s)
 {
     size_t n = s->held.len > 0 ? hand_over(s, kg_buf_str(&s->held)) : 0;
 
-    kg_buf_drop_front(&s->held, n);
+    if (s->down.exchange) /* else it has ended by that, and nothing is held any more */
+        kg_buf_drop_front(&s->held, n);
     if (s->held.len == 0 && s->ended)
         end_body(s);
     give_back(s);

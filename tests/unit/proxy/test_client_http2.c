@@ -189,6 +189,32 @@ START_TEST(an_early_answer_ends_the_upload)
 }
 END_TEST
 
+/* What is held is handed over in one piece, and the exchange may end by it. */
+START_TEST(a_held_body_beyond_the_limit)
+{
+    static const char some[16000];
+    const struct proxy_service limited = {.id = 1, .name = "limited", .max_body_bytes = 20000};
+    struct peer c, w;
+
+    ck_assert_int_eq(proxy_config_begin(world.proxy), 0);
+    ck_assert_int_eq(proxy_config_service(world.proxy, &limited), 0);
+    ck_assert_int_eq(proxy_config_route(world.proxy, KG_STR("a"), KG_STR("/"), 1), 0);
+    ck_assert_int_eq(proxy_config_commit(world.proxy), 0);
+    gate.mode = HOLD;
+    c = speak();
+    say_frame(&c, HEADERS, END_HEADERS, 1, POST, sizeof POST - 1);
+    for (int i = 0; i < 3; i++)
+        say_frame(&c, DATA, 0, 1, some, sizeof some);
+    until(gate.waiting == 1);
+    gate_grant();
+    w = worker();
+    hear(&c, "body-too-large");
+    until(gate.released == 1);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 START_TEST(reset_while_it_waits)
 {
     struct peer c;
@@ -333,6 +359,7 @@ int main(void)
                                   a_body_in_pieces,
                                   an_early_answer_ends_the_upload,
                                   trailers_that_must_not_be,
+                                  a_held_body_beyond_the_limit,
                                   reset_while_it_waits,
                                   too_many_exchanges,
                                   gone_while_it_waits,
