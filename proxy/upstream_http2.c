@@ -495,6 +495,8 @@ static void wire_bytes(struct wire *w, char *bytes, size_t n)
         kg_list_remove(first);
         answer_flush(KG_LIST_ENTRY(first, struct stream, link)->up.exchange);
     }
+    if (s->closed)
+        return; /* the last exchange ended by its head */
     if (s->h2.settled)
         s->conn->worker->most_streams = http2_most_streams(&s->h2);
     if (s->h2.settled && !s->health)

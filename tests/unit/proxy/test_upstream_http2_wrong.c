@@ -32,6 +32,27 @@ START_TEST(cut_off_bodies_are_seen)
 }
 END_TEST
 
+/* The head, which a client that is gone does not take, ends the last exchange on a session that is
+ * to end with it. */
+START_TEST(goes_away_as_the_client_does)
+{
+    static const char bytes[] = "\0\0\1\1\4\0\0\0\1\x88"               /* :status: 200 */
+                                "\0\0\10\7\0\0\0\0\0\0\0\0\1\0\0\0\0"; /* GOAWAY */
+    struct peer c = client();
+    struct http2_worker *w;
+
+    speak_h2c();
+    say(&c, GET "\r\n");
+    w = http2_worker();
+    request(w, 0);
+    serve_until(w, w->settings_acks == 1);
+    ck_assert_int_eq(send(w->p.fd, bytes, sizeof bytes - 1, 0), sizeof bytes - 1);
+    hang_up(&c); /* both are there when the loop turns, the worker's first */
+    until(gate.released == 1);
+    worker_over(w);
+}
+END_TEST
+
 START_TEST(malformed_responses)
 {
     const nghttp2_nv heads[][2] = {
@@ -268,10 +289,12 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        cut_off_bodies_are_seen, malformed_responses, malformed_trailers,     worker_of_http1,
-        floods_end_the_session,  no_head_in_time,     unasked_frames_at_rest, probe_by_connecting,
-        probe_by_settings,       probe_by_asking,     probe_given_up};
+    const TTest *const tests[] = {cut_off_bodies_are_seen, goes_away_as_the_client_does,
+                                  malformed_responses,     malformed_trailers,
+                                  worker_of_http1,         floods_end_the_session,
+                                  no_head_in_time,         unasked_frames_at_rest,
+                                  probe_by_connecting,     probe_by_settings,
+                                  probe_by_asking,         probe_given_up};
 
     return world_run("upstream http2 wrong", tests, COUNT(tests));
 }
