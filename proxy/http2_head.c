@@ -314,6 +314,7 @@ struct guard_verdict http2_head_response(const struct http2_head *head, bool end
 
     if (v.reason != PROXY_NONE)
         return v;
+    body &= !kg_str_eq(p.status, KG_STR("204")) && !kg_str_eq(p.status, KG_STR("304"));
     if (p.status.n != STATUS_BYTES || kg_str_eq(p.status, KG_STR("101")))
         return BAD(":status is not a status of HTTP/2");
     interim = p.status.p[0] == '1';

@@ -197,6 +197,10 @@ START_TEST(responses)
     is_text("HTTP/1.1 103 \r\nlink: x\r\n\r\n");
     ck_assert_int_eq(response(true, true, LINES(":status 404")), PROXY_NONE);
     is_text("HTTP/1.1 404 \r\ncontent-length: 0\r\n\r\n");
+    ck_assert_int_eq(response(true, true, LINES(":status 304")), PROXY_NONE);
+    is_text("HTTP/1.1 304 \r\n\r\n"); /* its body would have a length that only the worker knows */
+    ck_assert_int_eq(response(true, true, LINES(":status 204")), PROXY_NONE);
+    is_text("HTTP/1.1 204 \r\n\r\n");
     ck_assert_int_eq(response(true, false, LINES(":status 200", "content-length 9")), PROXY_NONE);
     is_text("HTTP/1.1 200 \r\ncontent-length: 9\r\n\r\n");
     ck_assert_int_eq(response(true, false, LINES(":status 101")), PROXY_BAD_REQUEST);
