@@ -103,6 +103,8 @@ static void on_watch(struct kg_timer *t)
     if (!c->down.exchange || c->wire.reading)
         return;
     found = wire_poll(&c->wire);
+    if (c->wire.fin_wanted) /* both halves of a tunnel have ended: so it looks to the kernel, too */
+        found &= (short)~POLLHUP;
     if (found & (POLLERR | POLLHUP)) {
         exchange_end(c->down.exchange, EXCHANGE_CLIENT_GONE);
         return;

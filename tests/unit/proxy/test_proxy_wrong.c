@@ -4,6 +4,8 @@
  * ending is one on a Unix socket: only there a writer is told. */
 #include "proxy/proxy_priv.h"
 #include "world.h"
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 
 static char unix_path[64];
@@ -123,8 +125,8 @@ static struct peer tunnel(struct peer *c)
     return w;
 }
 
-/* All of what one side says reaches the other, which reads only when nothing goes in any more. */
-static size_t pour_through(struct peer *from, struct peer *to)
+/* Says until nothing goes in any more; gives how much. */
+static size_t fill(struct peer *from)
 {
     static char block[MIB];
     size_t sent = 0;
@@ -137,11 +139,24 @@ static size_t pour_through(struct peer *from, struct peer *to)
         turn();
         ck_assert_uint_lt(sent, 64 * MIB);
     }
+    return sent;
+}
+
+static void take_all(struct peer *to, size_t sent)
+{
     for (uint64_t until_ = uv_hrtime() + WAIT_NS; to->got.len < sent && uv_hrtime() < until_;) {
         look(to);
         turn();
     }
     ck_assert_uint_eq(to->got.len, sent);
+}
+
+/* All of what one side says reaches the other, which reads only when nothing goes in any more. */
+static size_t pour_through(struct peer *from, struct peer *to)
+{
+    size_t sent = fill(from);
+
+    take_all(to, sent);
     return sent;
 }
 
@@ -156,6 +171,34 @@ START_TEST(a_tunnel_waits_for_the_slower_side)
     bye(&c);
     bye(&w);
     until(gate.released == 1);
+}
+END_TEST
+
+/* Both have ended their halves, the worker first, and the client's bytes are on their way. */
+START_TEST(a_tunnel_ends_behind_its_last_byte)
+{
+    static char some[65536];
+    struct peer c, w = tunnel(&c);
+    size_t sent;
+    int unsent;
+
+    shutdown(w.fd, SHUT_WR);
+    hear_end(&c);
+    sent = fill(&c);
+    while (ioctl(c.fd, SIOCOUTQ, &unsent) == 0 && unsent > 0) { /* the end would wait behind it */
+        ssize_t n = recv(w.fd, some, sizeof some, MSG_DONTWAIT);
+        sent -= n > 0 ? (size_t)n : 0;
+        turn();
+    }
+    shutdown(c.fd, SHUT_WR);
+    for (uint64_t until_ = uv_hrtime() + 600 * 1000000ull; uv_hrtime() < until_;)
+        turn(); /* the watch over clients looks at it meanwhile */
+    ck_assert_uint_eq(gate.released, 0);
+    take_all(&w, sent);
+    hear_end(&w);
+    until(gate.released == 1);
+    bye(&c);
+    bye(&w);
 }
 END_TEST
 
@@ -340,6 +383,7 @@ int main(void)
                                   a_worker_that_takes_no_more_has_answered,
                                   a_worker_that_takes_no_more_of_what_is_queued,
                                   a_tunnel_waits_for_the_slower_side,
+                                  a_tunnel_ends_behind_its_last_byte,
                                   a_tunnel_breaks_with_either_side,
                                   clients_of_both_families,
                                   no_services_are_known_yet,
