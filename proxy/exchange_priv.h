@@ -33,7 +33,8 @@ struct exchange {
     struct proxy_waiter waiter;
     struct proxy_worker *worker; /* not NULL: one slot of it is held */
     struct upstream *upstream;
-    struct kg_timer timer; /* PAUSED: to ask again; TUNNEL: half-open; else until the head */
+    struct kg_timer timer; /* PAUSED: to ask again, or not armed where the loop is to go on with it;
+                            * TUNNEL: half-open; else until the head */
     unsigned acquires;
     bool retried; /* sent a second time because a kept connection had ended */
     bool quiet;

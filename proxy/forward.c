@@ -40,6 +40,7 @@ static void ask_again(struct exchange *ex)
         kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + pause_ms[ex->acquires - 1]);
         return;
     }
+    kg_timer_disarm(&p->wheel, &ex->timer); /* until the head: not what goes on with it */
     kg_list_push_back(&p->soon, &ex->soon);
     proxy_soon(p);
 }

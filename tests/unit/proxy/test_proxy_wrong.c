@@ -106,6 +106,54 @@ START_TEST(a_worker_that_takes_no_more_of_what_is_queued)
 }
 END_TEST
 
+static void on_idle(uv_idle_t *idle)
+{
+    uint64_t until_ = uv_hrtime() + 1200 * 1000000ull;
+
+    while (uv_hrtime() < until_)
+        ; /* the loop is late, as on a machine that is busy */
+    uv_close((uv_handle_t *)idle, NULL);
+}
+
+/* The loop sees both at once: the exchange asks the gate again, and that once. */
+START_TEST(a_worker_goes_as_the_time_for_its_answer_ends)
+{
+    const struct proxy_service timed = {
+        .id = 1, .name = "timed", .max_body_bytes = -1, .request_timeout_ms = 1000};
+    struct peer c, w;
+    uv_idle_t idle;
+
+    ck_assert_int_eq(proxy_config_begin(world.proxy), 0);
+    ck_assert_int_eq(proxy_config_service(world.proxy, &timed), 0);
+    ck_assert_int_eq(proxy_config_route(world.proxy, KG_STR("a"), KG_STR("/"), 1), 0);
+    ck_assert_int_eq(proxy_config_commit(world.proxy), 0);
+    w = begin(&c);
+    forget(&w);
+    forget(&c);
+    say(&c, GET "\r\n");
+    hear(&w, "\r\n\r\n");
+    proxy_worker_remove(world.worker);
+    gate.released++; /* the slot of a worker that is gone is not given back */
+    add_worker();
+    gate.mode = HOLD;
+    bye(&w);
+    uv_idle_init(&world.loop, &idle);
+    uv_idle_start(&idle, on_idle);
+    uv_run(&world.loop, UV_RUN_NOWAIT);
+    until(gate.waiting == 1);
+    for (int i = 0; i < 10; i++)
+        turn();
+    ck_assert_uint_eq(gate.acquired, 3);
+    gate_grant();
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, OK2);
+    hear(&c, "\r\n\r\nok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 /* --- tunnels ------------------------------------------------------------------------------- */
 
 static struct peer tunnel(struct peer *c)
@@ -385,6 +433,7 @@ int main(void)
                                   a_tunnel_waits_for_the_slower_side,
                                   a_tunnel_ends_behind_its_last_byte,
                                   a_tunnel_breaks_with_either_side,
+                                  a_worker_goes_as_the_time_for_its_answer_ends,
                                   clients_of_both_families,
                                   no_services_are_known_yet,
                                   numbers_beyond_the_limits_are_no_services,
