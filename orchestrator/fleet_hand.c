@@ -149,7 +149,7 @@ static void wake(struct fleet *f, struct fleet_service *s, struct fleet_caller *
     KG_LIST_EACH(it, &s->instances)
     {
         struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-        if (i->state != INSTANCE_READY)
+        if (!instance_serves(i->state)) /* what resumes does: nothing more is told of it */
             continue;
         ready = true;
         reaper_touch(&f->reaper, &i->idle, f->now_ms);

@@ -356,9 +356,31 @@ START_TEST(a_weighing_does_not_hold_up_a_request)
 }
 END_TEST
 
+/* Who wakes what is woken already waits for nothing more. */
+START_TEST(a_wake_by_hand_while_it_resumes_is_answered)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    for (int n = 1; n <= 2; n++) {
+        fleet_wake(r->f, 0, on_done, r, r->now_ms);
+        ck_assert_str_eq(state_of(r, 0), "resuming");
+        pass(r, 0);
+        ck_assert_int_eq(r->done_count, n);
+        ck_assert_uint_eq(r->done_reason, 0);
+    }
+    pass(r, 5 * SECOND);
+    answer_code(r, UNPAUSE, 0);
+    pass(r, 10 * SECOND - 1); /* a wake is a use: of when it was asked, or resumed */
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {pauses_then_ends,
+    const TTest *const tests[] = {a_wake_by_hand_while_it_resumes_is_answered,
+                                  pauses_then_ends,
                                   a_request_is_granted_while_it_resumes,
                                   demand_while_it_is_being_paused,
                                   a_pause_that_is_refused_leaves_it_warm,
