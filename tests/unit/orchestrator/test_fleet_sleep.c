@@ -377,9 +377,34 @@ START_TEST(a_wake_by_hand_while_it_resumes_is_answered)
 }
 END_TEST
 
+/* Container and image were removed while it slept: what a first start may pull this one may. */
+START_TEST(what_was_stopped_and_vanished_may_be_pulled_again)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    r->service.pull = CONFIG_PULL_MISSING;
+    configure(r);
+    ask(r, 0);
+    for (int n = 0; n < 2; n++) {
+        answer_code(r, CREATE, KG_ENOTFOUND);
+        answer_code(r, PULL, 0);
+        give_back(r, 0, (until_ready(r), hear(r, GRANT))->instance, 1);
+        pass(r, 300 * SECOND);
+        hear(r, GONE);
+        answer_code(r, STOP, 0);
+        ck_assert_str_eq(state_of(r, 0), "stopped");
+        ask(r, 0);
+        answer_code(r, START, KG_ENOTFOUND);
+    }
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {a_wake_by_hand_while_it_resumes_is_answered,
+                                  what_was_stopped_and_vanished_may_be_pulled_again,
                                   pauses_then_ends,
                                   a_request_is_granted_while_it_resumes,
                                   demand_while_it_is_being_paused,
