@@ -99,12 +99,17 @@ static void note_serving(struct fleet_instance *i, enum instance_state from, enu
         o->resumed(o->self, i->service->id);
 }
 
+static bool is_ending(enum instance_state state)
+{
+    return state == INSTANCE_STOPPING || state == INSTANCE_REMOVING;
+}
+
 /* Before the engine is told, and before fronts are: they keep no account of it from then on. */
 static void tell_ending(const struct fleet_instance *i)
 {
     const struct fleet_observer *o = &i->fleet->observer;
 
-    if (o->ending && (i->state == INSTANCE_STOPPING || i->state == INSTANCE_REMOVING))
+    if (o->ending && is_ending(i->state))
         o->ending(o->self, i->name);
 }
 
@@ -239,7 +244,7 @@ void fleet_step(struct fleet_instance *i, enum instance_event event, const char 
     KG_ASSERT(cell->kind == INSTANCE_GOES || cell->kind == INSTANCE_STAYS);
     if (event != INSTANCE_ON_UNKNOWN)
         i->todo_ms = 0;
-    if (event == INSTANCE_ON_RUNNING)
+    if (event == INSTANCE_ON_RUNNING && !is_ending(i->state)) /* there it is a failure */
         i->tries = 0;
     if (cell->kind == INSTANCE_GOES)
         set_state(i, cell->next, why ? why : cell->why);

@@ -224,6 +224,29 @@ START_TEST(remove_that_timed_out)
 }
 END_TEST
 
+/* The engine cannot end it, and says so at once: it is asked less and less often. */
+START_TEST(what_cannot_be_removed_is_not_asked_for_without_a_pause)
+{
+    struct rig *r = rig_new(1);
+    int64_t began_ms;
+
+    warm(r);
+    pass(r, 300000);
+    answer_code(r, STOP, KG_EIO);
+    began_ms = r->now_ms;
+    for (int n = 0; n < 12; n++) {
+        answer_code(r, REMOVE, KG_EIO);
+        while (waiting_calls(r) == 0)
+            pass(r, 10);
+        answer_look(r, ENGINE_RUNNING);
+    }
+    ck_assert_int_gt(r->now_ms - began_ms, 2000);
+    answer_code(r, REMOVE, 0);
+    ck_assert_str_eq(state_of(r, 0), "none");
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(a_call_that_is_never_answered_is_given_up)
 {
     struct rig *r = rig_new(1);
@@ -729,6 +752,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, start_at_an_address_that_is_taken);
     tcase_add_loop_test(c, start_where_all_addresses_are_taken, 0, 2);
     tcase_add_test(c, remove_that_timed_out);
+    tcase_add_test(c, what_cannot_be_removed_is_not_asked_for_without_a_pause);
     tcase_add_test(c, a_call_that_is_never_answered_is_given_up);
     tcase_add_test(c, late_answers_find_the_instance_going);
     tcase_add_test(c, a_name_that_is_taken_by_us_is_adopted);
