@@ -95,6 +95,8 @@ static void take_orphans(struct fleet *f, struct fleet_service *s)
         i->service = s;
         f->orphans.strays -= i->stray;
         s->strays += i->stray;
+        f->orphans.out -= i->out;
+        s->out += i->out;
     }
 }
 

@@ -61,6 +61,28 @@ START_TEST(containers_found_before_their_service_is_known)
 }
 END_TEST
 
+/* A front holds a slot of it from before: it counts where the service is. */
+START_TEST(what_is_held_when_its_service_comes_back)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container found = box(r, 1, "kipgate-b-0123456789", ENGINE_RUNNING);
+    uint64_t instance;
+
+    snprintf(found.service, sizeof found.service, "b");
+    fleet_claim(r->f, 0, 77, found.name, 1, 0, r->now_ms);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    answer(expect(r, LOOK), &(const struct engine_answer){.container = found});
+    instance = hear(r, RENAMED)->instance;
+    r->config.service_count = 2;
+    configure(r);
+    ck_assert_str_eq(state_in(r, 1, 0), "draining");
+    answer_recall(r, 0, instance, 1);
+    ck_assert_uint_eq(count_calls(r, STOP), 1);
+    rig_free(r);
+}
+END_TEST
+
 /* An address of either family is shown as one that can be asked. */
 START_TEST(an_address_of_ipv6_is_shown_in_brackets)
 {
@@ -128,6 +150,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, numbers_are_given_again_when_none_is_left);
     tcase_add_test(t, containers_found_before_their_service_is_known);
+    tcase_add_test(t, what_is_held_when_its_service_comes_back);
     tcase_add_test(t, an_address_of_ipv6_is_shown_in_brackets);
     tcase_add_test(t, what_a_change_ends_is_not_made_in_its_course);
     suite_add_tcase(s, t);
