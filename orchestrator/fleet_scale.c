@@ -142,7 +142,7 @@ struct fleet_instance *fleet_succeed(struct fleet *f, struct fleet_service *s)
     s->inherited_deadline_ms = KG_NEVER;
     i->provisioned = true;
     if (s->foreseen) /* it is as old as the pause in use that it is meant to end */
-        i->clock_ms = s->used_ms;
+        i->clock_ms = s->used_ms > 0 ? s->used_ms : 1; /* or as old as can be: 0 is no time */
     fleet_step(i, demand_event(s), NULL);
     return i;
 }

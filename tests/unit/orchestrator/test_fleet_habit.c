@@ -177,6 +177,40 @@ START_TEST(what_was_learnt_goes_to_the_next_run)
 }
 END_TEST
 
+static void note_clock(void *arg, const char *name, int64_t used_ms, bool in_use)
+{
+    ck_assert_str_ne(name, "");
+    ck_assert(!in_use);
+    ck_assert_int_gt(used_ms, 0); /* 0 is an order to end it */
+    ++*(int *)arg;
+}
+
+/* The machine was started since the last use, which is before its clock began. */
+START_TEST(what_is_woken_after_a_boot_is_not_written_down_as_ending)
+{
+    struct rig *r = rig_auto(), *next = rig_auto();
+    static struct kept lines;
+    int clocks = 0;
+
+    for (int n = 0; n < 96; n++) {
+        use(r);
+        pass_served(r, n < 95 ? 30 * MINUTE - 100 : 0);
+    }
+    fleet_each_habit(r->f, r->now_ms, keep_line, &lines);
+    for (int n = 0; n < 2; n++)
+        ck_assert_int_eq(
+            fleet_recall_habit(next->f, lines.service[n], 20 * MINUTE, kg_str_of(lines.line[n])),
+            0);
+    for (int n = 0; n < 20 * 60 && strcmp(state_of(next, 0), "ready") != 0; n++)
+        pass_served(next, 1000);
+    ck_assert_str_eq(state_of(next, 0), "ready"); /* nobody asked for it */
+    fleet_each_clock(next->f, note_clock, &clocks);
+    ck_assert_int_eq(clocks, 1);
+    rig_free(r);
+    rig_free(next);
+}
+END_TEST
+
 START_TEST(other_bounds_hold_at_once)
 {
     struct rig *r = rig_auto();
@@ -209,6 +243,7 @@ int main(void)
     tcase_add_test(t, idle_times_are_told);
     tcase_add_test(t, what_has_a_rhythm_is_woken_for_it);
     tcase_add_test(t, what_was_learnt_goes_to_the_next_run);
+    tcase_add_test(t, what_is_woken_after_a_boot_is_not_written_down_as_ending);
     tcase_add_test(t, other_bounds_hold_at_once);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
