@@ -15,6 +15,8 @@ union ancillary {
     struct cmsghdr align;
     char bytes[CMSG_SPACE(sizeof(int) * MAX_FDS) + CMSG_SPACE(sizeof(struct ucred))];
 };
+/* The kernel fills up what is left for alignment: more may come than there is room made for. */
+#define ROOM_FDS (sizeof(union ancillary) / sizeof(int))
 
 /* --- control's end ------------------------------------------------------------------------- */
 
@@ -31,7 +33,7 @@ void attached_close(struct attached *a)
 }
 
 /* What came beside a message: descriptors, how many, and (by the kernel's word) who sent it. */
-static size_t take_fds(struct msghdr *m, int fds[MAX_FDS], struct ucred *sender)
+static size_t take_fds(struct msghdr *m, int fds[ROOM_FDS], struct ucred *sender)
 {
     size_t n = 0;
 
@@ -75,7 +77,7 @@ static bool hear_hello(int channel, size_t index, uint64_t set_up, struct attach
                        .msg_controllen = sizeof ancillary};
     struct pollfd ready = {.fd = channel, .events = POLLIN};
     const struct message_hello *hello;
-    int fds[MAX_FDS];
+    int fds[ROOM_FDS];
     ssize_t n = poll(&ready, 1, ANSWER_MS) == 1 ? recvmsg(channel, &m, MSG_CMSG_CLOEXEC) : -1;
     struct ucred sender = {0};
     size_t count = n > 0 ? take_fds(&m, fds, &sender) : 0;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int door_at(struct sockaddr_un *un)
@@ -81,6 +82,66 @@ START_TEST(one_that_is_not_used_leaves_nothing_open)
 }
 END_TEST
 
+/* Says that it is ours, with so many descriptors (of nothing) beside it. */
+static void hello_with(int door, size_t count)
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * 2 * ATTACH_MAX_LISTENERS)];
+    } ancillary = {0};
+    struct message_hello hello;
+    struct iovec io = {&hello, sizeof hello};
+    struct msghdr m = {.msg_iov = &io,
+                       .msg_iovlen = 1,
+                       .msg_control = &ancillary,
+                       .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    int channel = accept4(door, NULL, NULL, SOCK_CLOEXEC), fd = open("/dev/null", O_RDONLY);
+
+    MESSAGE_INIT(&hello, HELLO);
+    hello.listeners = ATTACH_MAX_LISTENERS;
+    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)),
+                          .cmsg_level = SOL_SOCKET,
+                          .cmsg_type = SCM_RIGHTS};
+    for (size_t i = 0; i < count; i++)
+        memcpy(CMSG_DATA(c) + i * sizeof fd, &fd, sizeof fd);
+    _exit(sendmsg(channel, &m, MSG_NOSIGNAL) == (ssize_t)sizeof hello ? 0 : 1);
+}
+
+/* A front that was taken over may send as many as the message has room for, and more. */
+START_TEST(more_descriptors_than_there_may_be_are_refused)
+{
+    char dir[] = "/tmp/kipgate-attach-XXXXXX", path[64];
+    struct state s = {.dir_fd = -1};
+    struct attached a;
+    int door, before, status;
+    pid_t front;
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    s.dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    door = state_attach_listen(&s, 0);
+    fcntl(door, F_SETFL, 0);
+    before = next_fd();
+    for (size_t count = ATTACH_MAX_LISTENERS; count <= 2 * ATTACH_MAX_LISTENERS; count++) {
+        bool right = count == ATTACH_MAX_LISTENERS + 2;
+        front = fork();
+        if (front == 0)
+            hello_with(door, count);
+        ck_assert_int_eq(attach_find(&s, 0, 0, &a), right);
+        if (right)
+            attached_close(&a);
+        ck_assert_int_eq(next_fd(), before);
+        ck_assert_int_eq(waitpid(front, &status, 0), front);
+        ck_assert_int_eq(status, 0);
+    }
+    close(door);
+    close(s.dir_fd);
+    snprintf(path, sizeof path, "%s/front-0.sock", dir);
+    unlink(path);
+    rmdir(dir);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("attach");
@@ -90,6 +151,7 @@ int main(void)
 
     tcase_add_test(t, another_users_control_is_refused);
     tcase_add_test(t, one_that_is_not_used_leaves_nothing_open);
+    tcase_add_test(t, more_descriptors_than_there_may_be_are_refused);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
