@@ -17,6 +17,7 @@
 
 #define CLOCKS_MAX_BYTES (4 * 1024 * 1024)
 #define FRONTS_PREFIX "fronts-"
+#define ATTACH_CONNECT_S 1
 
 static void path_in(const struct state *s, const char *file, char *out, size_t cap)
 {
@@ -352,10 +353,13 @@ int state_attach_listen(const struct state *s, size_t index)
 int state_attach_connect(const struct state *s, size_t index)
 {
     struct sockaddr_un un;
+    const struct timeval limit = {.tv_sec = ATTACH_CONNECT_S};
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), on = 1;
 
     if (fd < 0 || !attach_address(s, index, &un))
         return fd;
+    /* It may accept nobody, and others may have waited before us: controls that ended. */
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on); /* who answers, by the kernel's word */
     if (connect(fd, (const void *)&un, sizeof un) == 0)
         return fd;

@@ -403,6 +403,25 @@ START_TEST(test_a_front_is_found_where_it_listens)
 }
 END_TEST
 
+/* One that accepts nobody, with as many before us as it may have: it is not waited for for ever. */
+START_TEST(test_a_front_that_accepts_nobody_is_given_up)
+{
+    int door, to[2], more;
+
+    open_state(NULL);
+    door = state_attach_listen(&s, 0);
+    for (int i = 0; i < 2; i++) {
+        to[i] = state_attach_connect(&s, 0);
+        ck_assert_int_ge(to[i], 0);
+    }
+    more = state_attach_connect(&s, 0);
+    ck_assert_int_eq(more, -1);
+    for (int i = 0; i < 2; i++)
+        close(to[i]);
+    close(door);
+}
+END_TEST
+
 START_TEST(test_what_a_dead_front_left_is_removed)
 {
     struct stat st;
@@ -639,6 +658,7 @@ int main(void)
     tcase_add_test(t, test_a_second_control_is_refused);
     tcase_add_test(t, test_a_front_that_was_taken_over_is_no_old_one);
     tcase_add_test(t, test_a_front_is_found_where_it_listens);
+    tcase_add_test(t, test_a_front_that_accepts_nobody_is_given_up);
     tcase_add_test(t, test_what_a_dead_front_left_is_removed);
     tcase_add_test(t, test_an_owner_is_one_controls_on_an_engine);
     tcase_add_test(t, test_our_own_fronts_are_not_old_ones);
