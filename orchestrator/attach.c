@@ -4,8 +4,10 @@
 #include "orchestrator/attach.h"
 #include "base/channel.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ANSWER_MS 1000
@@ -54,15 +56,39 @@ static void close_all(const int *fds, size_t n)
         close(fds[i]);
 }
 
+/* It is a file's name, and that file is removed when its front has ended. "": there is none. */
+static bool is_life(const char *name)
+{
+    size_t prefix = strlen(STATE_LIFE_PREFIX);
+
+    return name[0] == '\0' || (strncmp(name, STATE_LIFE_PREFIX, prefix) == 0 &&
+                               name[prefix + strspn(name + prefix, "0123456789-")] == '\0');
+}
+
 const struct message_hello *attach_is_ours(const void *bytes, size_t n, size_t index,
                                            uint64_t set_up, size_t descriptors)
 {
     const struct message_hello *m = (const void *)message_check(bytes, n, false);
 
     if (!m || m->head.type != MESSAGE_HELLO || m->front != (int32_t)index || m->set_up != set_up ||
-        descriptors != m->listeners + 2)
+        !is_life(m->life) || descriptors != m->listeners + 2)
         return NULL;
     return m;
+}
+
+/* Control maps the first, accepts nothing by the others, and hands all to the next front there. */
+static bool are_as_expected(const int *fds, size_t n)
+{
+    struct stat counters;
+    int listens = fstat(fds[0], &counters) == 0 && S_ISREG(counters.st_mode) &&
+                  counters.st_size == sizeof(struct proxy_stats) &&
+                  (fcntl(fds[0], F_GETFL) & O_ACCMODE) == O_RDWR;
+    socklen_t size = sizeof listens;
+
+    for (size_t i = 1; i < n && listens; i++)
+        if (getsockopt(fds[i], SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) < 0)
+            listens = 0;
+    return listens;
 }
 
 /* False: what came with it is closed; the channel is the caller's. */
@@ -83,7 +109,7 @@ static bool hear_hello(int channel, size_t index, uint64_t set_up, struct attach
     size_t count = n > 0 ? take_fds(&m, fds, &sender) : 0;
 
     hello = n > 0 ? attach_is_ours(bytes, (size_t)n, index, set_up, count) : NULL;
-    if (!hello || sender.pid <= 0) {
+    if (!hello || sender.pid <= 0 || !are_as_expected(fds, count)) {
         close_all(fds, count);
         return false;
     }

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define CLOCKS_MAX_BYTES (4 * 1024 * 1024)
-#define FRONTS_PREFIX "fronts-"
 #define ATTACH_CONNECT_S 1
 
 static void path_in(const struct state *s, const char *file, char *out, size_t cap)
@@ -300,7 +299,7 @@ int state_life(struct state *s, size_t index)
 
     if (life->fd >= 0)
         return life->fd;
-    snprintf(life->name, sizeof life->name, FRONTS_PREFIX "%d-%lld-%zu", getpid(),
+    snprintf(life->name, sizeof life->name, STATE_LIFE_PREFIX "%d-%lld-%zu", getpid(),
              (long long)kg_clock_mono_us(), index);
     life->fd = lock_file(s, life->name, LOCK_SH, &err);
     if (life->fd >= 0)
@@ -560,7 +559,7 @@ bool state_old_fronts_live(const struct state *s)
     bool live = !dir; /* not known: whoever asks will ask again */
 
     while (dir && (entry = readdir(dir)) != NULL) {
-        if (strncmp(entry->d_name, FRONTS_PREFIX, strlen(FRONTS_PREFIX)) != 0 ||
+        if (strncmp(entry->d_name, STATE_LIFE_PREFIX, strlen(STATE_LIFE_PREFIX)) != 0 ||
             is_ours(s, entry->d_name))
             continue;
         path_in(s, entry->d_name, path, sizeof path);

@@ -10,6 +10,7 @@
 
 #define STATE_OWNER_BYTES 65
 #define STATE_KEY_BYTES 65
+#define STATE_LIFE_PREFIX "fronts-" /* of the names of fronts' locks; digits and dashes follow */
 #define STATE_LIFE_BYTES 64
 
 struct state {

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -82,8 +83,8 @@ START_TEST(one_that_is_not_used_leaves_nothing_open)
 }
 END_TEST
 
-/* Says that it is ours, with so many descriptors (of nothing) beside it. */
-static void hello_with(int door, size_t count)
+/* Says that it is ours, with so many descriptors beside it: of `counters`, and of the door. */
+static void hello_with(int door, int counters, const char *life, size_t count)
 {
     union {
         struct cmsghdr align;
@@ -96,21 +97,47 @@ static void hello_with(int door, size_t count)
                        .msg_control = &ancillary,
                        .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    int channel = accept4(door, NULL, NULL, SOCK_CLOEXEC), fd = open("/dev/null", O_RDONLY);
+    int channel = accept4(door, NULL, NULL, SOCK_CLOEXEC);
 
     MESSAGE_INIT(&hello, HELLO);
     hello.listeners = ATTACH_MAX_LISTENERS;
     *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(count * sizeof(int)),
                           .cmsg_level = SOL_SOCKET,
                           .cmsg_type = SCM_RIGHTS};
+    snprintf(hello.life, sizeof hello.life, "%s", life);
     for (size_t i = 0; i < count; i++)
-        memcpy(CMSG_DATA(c) + i * sizeof fd, &fd, sizeof fd);
+        memcpy(CMSG_DATA(c) + i * sizeof(int), i == 0 ? &counters : &door, sizeof(int));
     _exit(sendmsg(channel, &m, MSG_NOSIGNAL) == (ssize_t)sizeof hello ? 0 : 1);
 }
 
-/* A front that was taken over may send as many as the message has room for, and more. */
-START_TEST(more_descriptors_than_there_may_be_are_refused)
+static int counters_of(size_t size)
 {
+    int fd = memfd_create("counters", MFD_CLOEXEC);
+
+    ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+    return fd;
+}
+
+/* A front was taken over, perhaps: of all that it may say only what is right is believed. */
+START_TEST(what_a_front_hands_over_is_looked_at)
+{
+    const size_t right = ATTACH_MAX_LISTENERS + 2, size = sizeof(struct proxy_stats);
+    const struct {
+        int counters; /* -1: a socket */
+        const char *life;
+        size_t descriptors;
+        bool good;
+    } cases[] = {
+        {counters_of(size), "fronts-12-345-0", right, true},
+        {counters_of(size), "", right, true}, /* it could not be given one */
+        {counters_of(size), "fronts-1", right - 1, false},
+        {counters_of(size), "fronts-1", right + 1, false}, /* there is room for one more */
+        {counters_of(size), "fronts-1", right + 2, false},
+        {counters_of(size - 1), "fronts-1", right, false},
+        {-1, "fronts-1", right, false},
+        {counters_of(size), "key", right, false}, /* names of files that we would remove */
+        {counters_of(size), "fronts-1/../../etc/passwd", right, false},
+    };
     char dir[] = "/tmp/kipgate-attach-XXXXXX", path[64];
     struct state s = {.dir_fd = -1};
     struct attached a;
@@ -122,13 +149,13 @@ START_TEST(more_descriptors_than_there_may_be_are_refused)
     door = state_attach_listen(&s, 0);
     fcntl(door, F_SETFL, 0);
     before = next_fd();
-    for (size_t count = ATTACH_MAX_LISTENERS; count <= 2 * ATTACH_MAX_LISTENERS; count++) {
-        bool right = count == ATTACH_MAX_LISTENERS + 2;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         front = fork();
         if (front == 0)
-            hello_with(door, count);
-        ck_assert_int_eq(attach_find(&s, 0, 0, &a), right);
-        if (right)
+            hello_with(door, cases[i].counters < 0 ? door : cases[i].counters, cases[i].life,
+                       cases[i].descriptors);
+        ck_assert_msg(attach_find(&s, 0, 0, &a) == cases[i].good, "case %zu", i);
+        if (cases[i].good)
             attached_close(&a);
         ck_assert_int_eq(next_fd(), before);
         ck_assert_int_eq(waitpid(front, &status, 0), front);
@@ -151,7 +178,7 @@ int main(void)
 
     tcase_add_test(t, another_users_control_is_refused);
     tcase_add_test(t, one_that_is_not_used_leaves_nothing_open);
-    tcase_add_test(t, more_descriptors_than_there_may_be_are_refused);
+    tcase_add_test(t, what_a_front_hands_over_is_looked_at);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
