@@ -191,6 +191,8 @@ static void on_timer(uv_timer_t *t)
         attempt(b);
     else if (b->state == PROBE_SETTLING)
         through(b, true);
+    else if (b->state == PROBE_READING) /* the head has said enough */
+        through(b, false);
     else
         again(b); /* no answer in time */
 }

@@ -113,6 +113,20 @@ START_TEST(ready_but_not_kept)
 }
 END_TEST
 
+/* An answer that goes on and on, as that of an event stream. */
+START_TEST(a_body_without_an_end)
+{
+    struct peer w;
+
+    proxy_worker_probe(world.worker, &asks);
+    w = asked();
+    say(&w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n");
+    hear_end(&w);
+    until(gate.probed == 1);
+    bye(&w);
+}
+END_TEST
+
 START_TEST(a_body_that_is_too_long_or_wrong)
 {
     static char body[KG_READ_BUFFER_BYTES * 2];
@@ -175,10 +189,13 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        an_answer_in_pieces,        what_is_no_answer,
-        ready_but_not_kept,         a_body_that_is_too_long_or_wrong,
-        a_worker_that_speaks_first, asked_anew_with_another_answer_in_mind};
+    const TTest *const tests[] = {an_answer_in_pieces,
+                                  what_is_no_answer,
+                                  ready_but_not_kept,
+                                  a_body_without_an_end,
+                                  a_body_that_is_too_long_or_wrong,
+                                  a_worker_that_speaks_first,
+                                  asked_anew_with_another_answer_in_mind};
 
     return world_run("probe", tests, COUNT(tests));
 }
