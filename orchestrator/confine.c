@@ -224,8 +224,10 @@ static int allow_stream(scmp_filter_ctx ctx, int family)
 
 static int allow_sockets(scmp_filter_ctx ctx, bool unix_sockets)
 {
-    static const int options[][2] = {
-        {SOL_SOCKET, SO_LINGER}, {IPPROTO_TCP, TCP_NODELAY}, {IPPROTO_TCP, TCP_CONGESTION}};
+    static const int options[][2] = {{SOL_SOCKET, SO_LINGER},      {SOL_SOCKET, SO_KEEPALIVE},
+                                     {IPPROTO_TCP, TCP_KEEPIDLE},  {IPPROTO_TCP, TCP_KEEPINTVL},
+                                     {IPPROTO_TCP, TCP_KEEPCNT},   {IPPROTO_TCP, TCP_NODELAY},
+                                     {IPPROTO_TCP, TCP_CONGESTION}};
     int rc = allow_stream(ctx, AF_INET) | allow_stream(ctx, AF_INET6);
 
     if (unix_sockets) { /* and to see them appear */

@@ -172,21 +172,13 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
 
 /* --- life ---------------------------------------------------------------------------------- */
 
-/* Accepted sockets inherit these, which saves the calls for each. Keep-alive probes tell the
- * clients that are gone without a word from those that only have nothing to say. */
+/* Accepted sockets inherit these, which saves the calls for each. */
 static void set_inherited(int fd)
 {
-    static const struct {
-        int level, name, value;
-    } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1},
-        {IPPROTO_TCP, TCP_KEEPIDLE, 60}, {IPPROTO_TCP, TCP_KEEPINTVL, 10},
-        {IPPROTO_TCP, TCP_KEEPCNT, 6},
-    };
+    static const int on = 1;
 
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-        if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)) != 0)
-            return; /* it works without, only slower */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* without, it is only slower */
+    wire_probe_peer(fd);
 }
 
 int listener_open(struct listener *l, struct proxy *p, const struct proxy_listener *what,

@@ -207,6 +207,7 @@ static void set_near(struct upstream_conn *c)
 {
     uv_tcp_nodelay(&c->wire.uv.tcp, 1);
     (void)setsockopt(wire_fd(&c->wire), IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
+    wire_probe_peer(wire_fd(&c->wire)); /* it may be taken off its network, or its machine fail */
 }
 
 static void on_connect(uv_connect_t *req, int status)

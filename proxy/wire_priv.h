@@ -81,6 +81,9 @@ int wire_fd(const struct wire *w); /* -1: none */
 short wire_poll(const struct wire *w);
 /* Whether bytes or an end are waiting to be read: one recv. */
 bool wire_readable(const struct wire *w);
+/* Keep-alive probes tell a TCP peer that is gone without a word from one that only has nothing to
+ * say: what is open with it breaks after two minutes. */
+void wire_probe_peer(int fd);
 void wire_close(struct wire *w); /* asynchronous; no callback but on_closed comes after */
 void wire_reset(struct wire *w); /* the same, by RST where the transport has one */
 

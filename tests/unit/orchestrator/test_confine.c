@@ -408,6 +408,10 @@ static int bytes_and_loop(void)
     EXPECT(munmap(memory, 4096) == 0);
     EXPECT(one >= 0 && ioctl(one, FIONBIO, &on) == 0 && (fcntl(one, F_GETFL) & O_NONBLOCK));
     EXPECT(setsockopt(one, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
+    EXPECT(setsockopt(one, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0);
+    EXPECT(setsockopt(one, IPPROTO_TCP, TCP_KEEPIDLE, &on, sizeof on) == 0);
+    EXPECT(setsockopt(one, IPPROTO_TCP, TCP_KEEPINTVL, &on, sizeof on) == 0);
+    EXPECT(setsockopt(one, IPPROTO_TCP, TCP_KEEPCNT, &on, sizeof on) == 0);
     EXPECT(send(one, &c, 1, MSG_NOSIGNAL) < 0 && errno == EPIPE);
     EXPECT(poll(&ready, 1, 0) >= 0 && socket(AF_INET6, SOCK_STREAM, 0) != -EPERM);
     EXPECT(close(one) == 0 && signal(SIGTERM, SIG_DFL) != SIG_ERR);

@@ -5,6 +5,7 @@
 #include "proxy/proxy_priv.h"
 #include "world.h"
 #include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/un.h>
 
@@ -149,6 +150,35 @@ START_TEST(a_worker_goes_as_the_time_for_its_answer_ends)
     hear(&w, "\r\n\r\n");
     say(&w, OK2);
     hear(&c, "\r\n\r\nok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
+/* The proxy's end of the connection to its worker, or -1. */
+static int way_to_worker(void)
+{
+    for (int fd = 0; fd < 256; fd++) {
+        struct sockaddr_in a;
+        socklen_t n = sizeof a;
+        if (getpeername(fd, (struct sockaddr *)&a, &n) == 0 &&
+            ntohs(a.sin_port) == world.worker_port)
+            return fd;
+    }
+    return -1;
+}
+
+/* No end comes from a machine that failed, or from behind a network that is gone. */
+START_TEST(a_worker_that_is_gone_without_a_word_is_noticed)
+{
+    struct peer c, w = begin(&c);
+    int on = 0, idle_s = 0, fd = way_to_worker();
+    socklen_t n = sizeof on;
+
+    ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &n), 0);
+    ck_assert_int_eq(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, &n), 0);
+    ck_assert_int_eq(on, 1);
+    ck_assert_int_eq(idle_s, 60);
     bye(&c);
     bye(&w);
 }
@@ -433,6 +463,7 @@ int main(void)
                                   a_tunnel_waits_for_the_slower_side,
                                   a_tunnel_ends_behind_its_last_byte,
                                   a_tunnel_breaks_with_either_side,
+                                  a_worker_that_is_gone_without_a_word_is_noticed,
                                   a_worker_goes_as_the_time_for_its_answer_ends,
                                   clients_of_both_families,
                                   no_services_are_known_yet,
