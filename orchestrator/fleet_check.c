@@ -56,7 +56,7 @@ static void check_life(const struct fleet_instance *i)
     KG_ASSERT(!current || (i->wanted && i->service->config));
     KG_ASSERT(!current || strcmp(i->spec, i->service->config->spec) == 0);
     KG_ASSERT((i->state == INSTANCE_ABSENT) == i->stray);
-    KG_ASSERT(!instance_is_provisioning(i->state) || i->held ||
+    KG_ASSERT(!instance_is_provisioning(i->state) ||
               (i->deadline_ms != KG_NEVER && i->timer.place != 0)); /* I5: it ends */
     KG_ASSERT(i->state != INSTANCE_BACKOFF || i->timer.place != 0);
     KG_ASSERT(i->state != INSTANCE_RESUMING || i->timer.place != 0);

@@ -136,8 +136,6 @@ static void adopt(struct fleet_instance *i, enum instance_event as)
     struct fleet *f = i->fleet;
 
     i->deadline_ms = f->now_ms + i->service->config->start_timeout_ms;
-    if (i->held && as == INSTANCE_ON_ADOPTED)
-        i->deadline_ms = KG_NEVER;
     fleet_step(i, as, NULL);
     if (i->died) /* said while it was looked at: before that look, or after it? */
         fleet_step(i, INSTANCE_ON_DOUBT, NULL);

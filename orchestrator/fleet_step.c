@@ -375,6 +375,8 @@ static void late(struct fleet_instance *i)
         pulled_late(i);
     else if (i->state != INSTANCE_PROBING)
         made_late(i);
+    else if (i->held) /* old fronts may be served by it yet; those who wait get another one */
+        fleet_unwanted(i, "not ready in time, but held");
     else if (i->probe_front < 0)
         fleet_fail(i, ORCH_START_TIMEOUT, false, "no front to reach the worker from", NULL);
     else

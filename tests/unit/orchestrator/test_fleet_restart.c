@@ -78,6 +78,27 @@ START_TEST(what_is_found_paused_is_resumed_while_old_fronts_live)
 }
 END_TEST
 
+/* It answers no probe of ours. Old fronts may be served by it yet, but nobody waits for that. */
+START_TEST(what_does_not_answer_is_held_but_not_waited_for)
+{
+    struct rig *r = rig_finding(ENGINE_RUNNING, KG_NEVER, true);
+    uint64_t ticket;
+
+    hear(r, PROBE);
+    ticket = ask(r, 0);
+    pass(r, 30 * SECOND);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    until_ready(r);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, ticket);
+    pass(r, 3600 * SECOND);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    fleet_hold_adopted(r->f, false, r->now_ms);
+    fleet_check(r->f);
+    ck_assert_str_eq(expect(r, STOP)->target, "id-1");
+    rig_free(r);
+}
+END_TEST
+
 /* They may have used it until they ended, whenever it is found. */
 START_TEST(what_is_found_after_old_fronts_ended_begins_when_they_did)
 {
@@ -332,6 +353,7 @@ int main(void)
     tcase_add_test(t, what_is_found_paused_is_resumed_for_a_request);
     tcase_add_test(t, what_is_found_paused_ends_in_its_time);
     tcase_add_test(t, what_is_found_paused_is_resumed_while_old_fronts_live);
+    tcase_add_test(t, what_does_not_answer_is_held_but_not_waited_for);
     tcase_add_test(t, what_is_found_stopped_is_started_for_a_request);
     tcase_add_test(t, a_former_death_heard_during_the_look_does_not_keep_it_from_serving);
     tcase_add_loop_test(t, former_news_of_what_was_adopted_are_looked_into, 0, 2);
