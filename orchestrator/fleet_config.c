@@ -149,9 +149,8 @@ static void respec(struct fleet *f, struct fleet_service *s)
         (void)fleet_succeed(f, s);
 }
 
-static void retime(struct fleet *f, struct fleet_service *s)
+static void retime(struct fleet_service *s)
 {
-    fleet_replan(f, s);
     KG_LIST_EACH(it, &s->instances)
     {
         struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
@@ -169,8 +168,9 @@ static void update(struct fleet *f, struct fleet_service *s, const struct config
 
     s->config = config;
     s->waiting_cap = s->waiting;
+    fleet_replan(f, s);
     if (same)
-        retime(f, s);
+        retime(s);
     else if (!came_back)
         respec(f, s);
     fleet_attend(f, s); /* more slots, more instances, other needs */

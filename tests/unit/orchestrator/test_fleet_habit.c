@@ -231,6 +231,22 @@ START_TEST(other_bounds_hold_at_once)
 }
 END_TEST
 
+START_TEST(other_bounds_hold_at_once_where_more_changes)
+{
+    struct rig *r = rig_auto();
+    struct config_service next = r->service;
+
+    use(r);
+    ck_assert_int_gt(seen(r).keep_ms, 2 * MINUTE);
+    next.idle_max_ms = 2 * MINUTE;
+    snprintf(next.spec, sizeof next.spec, "another");
+    r->services[0] = &next;
+    configure(r);
+    ck_assert_int_le(seen(r).keep_ms, 2 * MINUTE);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fleet_habit");
@@ -245,6 +261,7 @@ int main(void)
     tcase_add_test(t, what_was_learnt_goes_to_the_next_run);
     tcase_add_test(t, what_is_woken_after_a_boot_is_not_written_down_as_ending);
     tcase_add_test(t, other_bounds_hold_at_once);
+    tcase_add_test(t, other_bounds_hold_at_once_where_more_changes);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
