@@ -256,7 +256,8 @@ void fleet_void(struct fleet_instance *i)
             f->door.gone(f->door.self, front, i->id);
         i->leases[front] = (struct fleet_lease){0};
     }
-    i->service->out -= i->out;
+    if (i->out > 0 && (i->service->out -= i->out) == 0)
+        fleet_use_ended(f, i->service, f->now_ms);
     i->out = i->allowed = 0;
 }
 

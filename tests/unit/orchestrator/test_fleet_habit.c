@@ -247,6 +247,22 @@ START_TEST(other_bounds_hold_at_once_where_more_changes)
 }
 END_TEST
 
+START_TEST(a_worker_that_dies_ends_its_use)
+{
+    struct rig *r = rig_auto();
+    static struct kept lines;
+
+    use(r);
+    pass_served(r, 2 * MINUTE);
+    ask(r, 0); /* it is being used */
+    tell(r, ENGINE_EVENT_DIE);
+    pass_served(r, 1000);
+    fleet_each_habit(r->f, r->now_ms, keep_line, &lines);
+    ck_assert_int_eq(lines.idle_ms[1], 1000);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fleet_habit");
@@ -262,6 +278,7 @@ int main(void)
     tcase_add_test(t, what_is_woken_after_a_boot_is_not_written_down_as_ending);
     tcase_add_test(t, other_bounds_hold_at_once);
     tcase_add_test(t, other_bounds_hold_at_once_where_more_changes);
+    tcase_add_test(t, a_worker_that_dies_ends_its_use);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
