@@ -71,6 +71,7 @@ static const char *const block_fields[][2] = {
     {"sec-websocket-version", "13"},
     {"content-encoding", "gzip"},
     {"", "x"},
+    {":path", "/large"},
 };
 #define BLOCK_FIELDS (sizeof block_fields / sizeof *block_fields)
 #define BLOCK_OWN 0x7f  /* two lengths, name and value of the input */

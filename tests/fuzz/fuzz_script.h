@@ -35,8 +35,8 @@ enum order {
     CONFIGURE,
     FILLER, /* one more byte: so many KiB of it */
     PROBE,
-    AUTO,                /* one more byte: whether the worker answers by itself */
-    WORKER_CLOSE_UNSEEN, /* once the client has said something next, before the loop turns */
+    AUTO,    /* one more byte: whether the worker answers by itself */
+    AT_ONCE, /* what the next two orders do is there before the loop turns */
     ORDERS,
     FRAMES = 0x40, /* of HTTP/2, where the script has them: see fuzz_frames.h */
     FRAMES_END = 0x4f
@@ -46,14 +46,19 @@ static struct {
     struct fuzz f;
     struct kg_buf said;
     struct peer *client, *worker;
-    bool to_worker, automatic, close_unseen;
+    bool to_worker, automatic;
+    unsigned still; /* so many orders until the loop turns */
     uint32_t split; /* seed: how what is said is cut */
     size_t cut_bytes;
     unsigned probes;
     void (*frame)(uint8_t order); /* appends to what is said; NULL: there are none */
 } script;
 
-static inline struct peer *worker_now(void);
+static inline void settle(void)
+{
+    if (script.still == 0)
+        turn();
+}
 
 static inline void say_piece(struct peer *p, const char *bytes, size_t n)
 {
@@ -67,12 +72,7 @@ static inline void say_piece(struct peer *p, const char *bytes, size_t n)
             return;
         }
         tries += n > 0;
-        if (script.close_unseen && p == script.client) {
-            script.close_unseen = false;
-            if (worker_now())
-                peer_close(worker_now());
-        }
-        turn();
+        settle();
     }
 }
 
@@ -104,7 +104,7 @@ static inline void say_said(void)
         left = (struct kg_str){left.p + n, left.n - n};
     }
     kg_buf_clear(&script.said);
-    turn();
+    settle();
 }
 
 /* Each head that came and was not answered is. */
@@ -217,21 +217,24 @@ static inline void obey(enum order order)
         return;
     }
     say_said();
+    if (order == AT_ONCE) {
+        script.still = 2;
+        return;
+    }
     if (order == TO_WORKER || order == TO_CLIENT)
         script.to_worker = order == TO_WORKER;
     else if (order == PASS_TIME)
-        pass(times_ms[fuzz_byte(&script.f) % 8]);
+        fuzz_now_ms += times_ms[fuzz_byte(&script.f) % 8];
     else if (order == AUTO)
         script.automatic = fuzz_byte(&script.f) & 1;
-    else if (order == WORKER_CLOSE_UNSEEN)
-        script.close_unseen = true;
     else if (order >= GATE_MODE && order <= NEW_WORKER)
         obey_gate(order);
     else if (order == PROBE || (order >= DRAIN && order <= CONFIGURE))
         obey_proxy(order);
     else
         obey_peer(order);
-    turn();
+    script.still -= script.still > 0;
+    settle();
     if (script.automatic)
         answer_heads();
 }
@@ -257,6 +260,7 @@ static inline void play(struct fuzz f)
         else
             kg_buf_append(&script.said, &b, 1);
     }
+    script.still = 0;
     say_said();
     for (int i = 0; script.automatic && i < MAX_PEERS; i++)
         answer_heads();
@@ -267,7 +271,8 @@ static inline void script_begin(uint8_t flags, bool automatic)
 {
     script.split = flags & 0x3f;
     script.cut_bytes = 0;
-    script.to_worker = script.close_unseen = false;
+    script.to_worker = false;
+    script.still = 0;
     script.automatic = automatic;
     script.worker = NULL;
     kg_buf_init(&script.said, 4 * 1024 * 1024);

@@ -60,7 +60,7 @@ static inline struct proxy_worker *gate_acquire(void *self, struct proxy_waiter 
 {
     (void)self;
     gate.acquired++;
-    KG_ASSERT(w->service == 1 || w->service == 2);
+    KG_ASSERT(w->service >= 1 && w->service <= 3);
     if (gate.mode == GRANT && world.worker) {
         gate.granted++;
         world.out++;
@@ -299,13 +299,16 @@ static inline void configure(void)
                                         .quiet_status = 599,
                                         .quiet_count = 1,
                                         .quiet = {{.path = "*/ping"}}};
+    const struct proxy_service large = {
+        .id = 3, .name = "large", .max_body_bytes = 20000, .h2c = world.h2c};
     struct proxy *p = world.proxy;
 
     KG_ASSERT(proxy_config_begin(p) == 0 && proxy_config_service(p, &plain) == 0 &&
-              proxy_config_service(p, &other) == 0 &&
+              proxy_config_service(p, &other) == 0 && proxy_config_service(p, &large) == 0 &&
               proxy_config_route(p, KG_STR("a"), KG_STR("/"), 1) == 0 &&
               proxy_config_route(p, KG_STR("*.a"), KG_STR("/"), 1) == 0 &&
               proxy_config_route(p, KG_STR("a"), KG_STR("/other"), 2) == 0 &&
+              proxy_config_route(p, KG_STR("a"), KG_STR("/large"), 3) == 0 &&
               proxy_config_commit(p) == 0);
 }
 
@@ -371,7 +374,7 @@ static inline void check_nothing_left(void)
     KG_ASSERT(gate.acquired == gate.granted + gate.refused + gate.cancelled);
     KG_ASSERT(world.out == 0 && gate.granted == gate.released + world.lost);
     KG_ASSERT(world.stats.exchanges == 0 && world.stats.connections == 0);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         KG_ASSERT(world.stats.services[i].exchanges == 0 && world.stats.services[i].waiting == 0);
 }
 
