@@ -9,7 +9,7 @@
 
 static bool is_unused(const struct fleet_service *s)
 {
-    return !s->config && kg_list_empty(&s->instances) && s->waiting == 0 &&
+    return !s->config && !s->named && kg_list_empty(&s->instances) && s->waiting == 0 &&
            kg_list_empty(&s->callers) && kg_list_empty(&s->attention);
 }
 
@@ -260,26 +260,39 @@ static int tie(struct fleet *f, const struct config *c)
     return done ? 0 : KG_ENOMEM;
 }
 
-int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms)
+/* Those that are known first: new ones must not be given their numbers. */
+static int name_all(struct fleet *f, const struct config *c)
 {
-    int tied;
+    struct fleet_service *s;
 
-    fleet_enter(f, now_ms);
-    for (size_t n = 0; n < c->service_count; n++) {
-        const char *name = c->services[n]->name;
-        int rc = kg_map_get(&f->service_names, kg_str_of(name)) ? 0 : service_new(f, name);
-        if (rc != 0)
-            return rc; /* services made by now are not configured: as if they were not there */
-    }
-    tied = kg_heap_reserve(&f->service_timers, f->service_count) == 0 ? tie(f, c) : KG_ENOMEM;
-    if (tied != 0)
-        return tied;
-    f->paused_memory_bytes = c->paused_memory_bytes;
     for (uint32_t id = 0; id < f->service_count; id++)
         f->services[id]->named = false;
+    for (size_t n = 0; n < c->service_count; n++)
+        if ((s = named(f, c->services[n]->name)) != NULL)
+            s->named = true;
+    for (size_t n = 0; n < c->service_count; n++) {
+        const char *name = c->services[n]->name;
+        int rc = named(f, name) ? 0 : service_new(f, name);
+        if (rc != 0)
+            return rc; /* services made by now are not configured: as if they were not there */
+        named(f, name)->named = true;
+    }
+    return 0;
+}
+
+int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms)
+{
+    int rc;
+
+    fleet_enter(f, now_ms);
+    rc = name_all(f, c);
+    if (rc == 0)
+        rc = kg_heap_reserve(&f->service_timers, f->service_count) == 0 ? tie(f, c) : KG_ENOMEM;
+    if (rc != 0)
+        return rc;
+    f->paused_memory_bytes = c->paused_memory_bytes;
     for (size_t n = 0; n < c->service_count; n++) {
         struct fleet_service *s = named(f, c->services[n]->name);
-        s->named = true;
         take_orphans(f, s);
         update(f, s, c->services[n]);
     }

@@ -37,6 +37,26 @@ START_TEST(numbers_are_given_again_when_none_is_left)
 }
 END_TEST
 
+/* The number to be given again is that of a service which the same change brings back. */
+START_TEST(a_number_is_not_taken_from_who_comes_back)
+{
+    struct rig *r = rig_new(1);
+    int back;
+
+    r->config.service_count = 2;
+    configure(r);
+    back = fleet_service_id(r->f, "b");
+    r->config.service_count = 1;
+    configure(r);
+    ck_assert_int_eq(fleet_reserve_service(r->f, "last", KG_MAX_SERVICES - 1), 0);
+    r->config.service_count = 3;
+    configure(r);
+    ck_assert_int_eq(fleet_service_id(r->f, "b"), back);
+    ck_assert_int_gt(fleet_service_id(r->f, "c"), back);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(containers_found_before_their_service_is_known)
 {
     struct rig *r = rig_closed(1);
@@ -149,6 +169,7 @@ int main(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_test(t, numbers_are_given_again_when_none_is_left);
+    tcase_add_test(t, a_number_is_not_taken_from_who_comes_back);
     tcase_add_test(t, containers_found_before_their_service_is_known);
     tcase_add_test(t, what_is_held_when_its_service_comes_back);
     tcase_add_test(t, an_address_of_ipv6_is_shown_in_brackets);
