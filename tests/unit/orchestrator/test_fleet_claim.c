@@ -715,40 +715,6 @@ START_TEST(an_end_is_written_down_before_it_is_ordered)
 }
 END_TEST
 
-static void note_service(void *arg, const char *name, uint32_t id)
-{
-    ck_assert_str_eq(name, "a");
-    *(uint32_t *)arg = id;
-}
-
-START_TEST(services_keep_the_numbers_that_fronts_know)
-{
-    struct rig *r = rig_closed(1);
-    struct fleet_params params = {
-        .engine = &(const struct engine_ops){.self = NULL}, .owner = OWNER, .max_starts = 1};
-    struct fleet *f = fleet_new(&params, 0);
-    uint32_t id = 0;
-
-    ck_assert_int_eq(fleet_reserve_service(f, "a", 5), 0);
-    ck_assert_int_eq(fleet_reserve_service(f, "b", 5), KG_EINVAL);
-    ck_assert_int_eq(fleet_reserve_service(f, "a", 6), KG_EINVAL);
-    ck_assert_int_eq(fleet_reserve_service(f, "b", KG_MAX_SERVICES), KG_EINVAL);
-    ck_assert_int_eq(fleet_service_id(f, "a"), -1);
-    ck_assert_int_eq(fleet_configure(f, &r->config, 0), 0);
-    ck_assert_int_eq(fleet_service_id(f, "a"), 5);
-    fleet_each_service(f, note_service, &id);
-    ck_assert_uint_eq(id, 5);
-    id = 0;
-    r->config.service_count = 0; /* fronts may hold leases of it yet */
-    ck_assert_int_eq(fleet_configure(f, &r->config, 0), 0);
-    fleet_each_service(f, note_service, &id);
-    ck_assert_uint_eq(id, 5);
-    fleet_check(f);
-    fleet_free(f);
-    rig_free(r);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("claims");
@@ -789,7 +755,6 @@ int main(void)
     tcase_add_loop_test(t, an_order_to_end_is_remembered_while_it_drains, 0, 2);
     tcase_add_test(t, clocks_are_kept_until_what_they_are_of_is_found);
     tcase_add_test(t, an_end_is_written_down_before_it_is_ordered);
-    tcase_add_test(t, services_keep_the_numbers_that_fronts_know);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -37,6 +37,40 @@ START_TEST(numbers_are_given_again_when_none_is_left)
 }
 END_TEST
 
+static void note_service(void *arg, const char *name, uint32_t id)
+{
+    ck_assert_str_eq(name, "a");
+    *(uint32_t *)arg = id;
+}
+
+START_TEST(services_keep_the_numbers_that_fronts_know)
+{
+    struct rig *r = rig_closed(1);
+    struct fleet_params params = {
+        .engine = &(const struct engine_ops){.self = NULL}, .owner = OWNER, .max_starts = 1};
+    struct fleet *f = fleet_new(&params, 0);
+    uint32_t id = 0;
+
+    ck_assert_int_eq(fleet_reserve_service(f, "a", 5), 0);
+    ck_assert_int_eq(fleet_reserve_service(f, "b", 5), KG_EINVAL);
+    ck_assert_int_eq(fleet_reserve_service(f, "a", 6), KG_EINVAL);
+    ck_assert_int_eq(fleet_reserve_service(f, "b", KG_MAX_SERVICES), KG_EINVAL);
+    ck_assert_int_eq(fleet_service_id(f, "a"), -1);
+    ck_assert_int_eq(fleet_configure(f, &r->config, 0), 0);
+    ck_assert_int_eq(fleet_service_id(f, "a"), 5);
+    fleet_each_service(f, note_service, &id);
+    ck_assert_uint_eq(id, 5);
+    id = 0;
+    r->config.service_count = 0; /* fronts may hold leases of it yet */
+    ck_assert_int_eq(fleet_configure(f, &r->config, 0), 0);
+    fleet_each_service(f, note_service, &id);
+    ck_assert_uint_eq(id, 5);
+    fleet_check(f);
+    fleet_free(f);
+    rig_free(r);
+}
+END_TEST
+
 /* The number to be given again is that of a service which the same change brings back. */
 START_TEST(a_number_is_not_taken_from_who_comes_back)
 {
@@ -169,6 +203,7 @@ int main(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_test(t, numbers_are_given_again_when_none_is_left);
+    tcase_add_test(t, services_keep_the_numbers_that_fronts_know);
     tcase_add_test(t, a_number_is_not_taken_from_who_comes_back);
     tcase_add_test(t, containers_found_before_their_service_is_known);
     tcase_add_test(t, what_is_held_when_its_service_comes_back);
