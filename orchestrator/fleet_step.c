@@ -316,9 +316,11 @@ void fleet_unwanted(struct fleet_instance *i, const char *why)
         i->wanted_ms = i->fleet->now_ms;
     }
     fleet_not_kept(i);
+    if (i->state == INSTANCE_PROBING)
+        fleet_claims_bind(i); /* what waited to be known as alive: it may end its exchanges */
     if (i->state == INSTANCE_PULLING || (i->state == INSTANCE_CREATING && !i->made))
         fleet_step(i, INSTANCE_ON_UNWANTED_EMPTY, why);
-    else if (i->state == INSTANCE_PROBING && i->held)
+    else if (i->state == INSTANCE_PROBING && (i->held || i->out > 0))
         fleet_step(i, INSTANCE_ON_SURPLUS, why);
     else
         fleet_step(i, INSTANCE_ON_UNWANTED, why);
@@ -375,7 +377,8 @@ static void late(struct fleet_instance *i)
         pulled_late(i);
     else if (i->state != INSTANCE_PROBING)
         made_late(i);
-    else if (i->held) /* old fronts may be served by it yet; those who wait get another one */
+    else if (i->held || fleet_is_claimed(i->fleet, i->name))
+        /* Old fronts may be served by it yet; those who wait get another one. */
         fleet_unwanted(i, "not ready in time, but held");
     else if (i->probe_front < 0)
         fleet_fail(i, ORCH_START_TIMEOUT, false, "no front to reach the worker from", NULL);

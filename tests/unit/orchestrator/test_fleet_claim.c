@@ -591,6 +591,37 @@ START_TEST(what_is_said_to_have_died_is_bound_when_it_is_known_to_live)
 }
 END_TEST
 
+/* The engine does not say whether it died, or it is not wanted any more: what is open on it may
+ * end, if it lives. */
+START_TEST(what_is_said_to_have_died_and_cannot_stay_may_end_its_exchanges)
+{
+    struct rig *r = rig_closed(1);
+    struct config_service next = r->service;
+    uint64_t instance;
+
+    claim(r, 0, 1, 0);
+    list(r, ENGINE_RUNNING);
+    tell(r, ENGINE_EVENT_DIE);
+    look(r, ENGINE_RUNNING);
+    hear(r, PROBE);
+    if (_i == 0) {
+        pass(r, 30 * SECOND);
+    } else {
+        snprintf(next.spec, sizeof next.spec, "another");
+        r->services[0] = &next;
+        configure(r);
+    }
+    instance = hear_renamed(r, 0);
+    ck_assert_uint_eq(hear(r, RECALL)->instance, instance);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    pass(r, 3600 * SECOND);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    give_back(r, 0, instance, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
 /* The front has given it back, and clocks were not saved since. */
 START_TEST(a_use_that_was_not_saved_is_told_by_its_front)
 {
@@ -749,6 +780,7 @@ int main(void)
     tcase_add_loop_test(t, what_was_started_again_is_not_held_of_its_former_life, 0, 2);
     tcase_add_test(t, what_is_found_ended_is_taken_at_once);
     tcase_add_test(t, what_is_said_to_have_died_is_bound_when_it_is_known_to_live);
+    tcase_add_loop_test(t, what_is_said_to_have_died_and_cannot_stay_may_end_its_exchanges, 0, 2);
     tcase_add_test(t, a_use_that_was_not_saved_is_told_by_its_front);
     tcase_add_test(t, what_a_dying_front_claimed_was_used_until_then);
     tcase_add_test(t, an_order_to_end_outweighs_a_claim);
