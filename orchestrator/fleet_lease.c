@@ -189,8 +189,8 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
     i->allowed = 0;
     if (i->idle.watched)
         reaper_unhold(&f->reaper, &i->idle, i->idle.used_ms);
-    if (i->service->out == 0)
-        fleet_use_ended(f, i->service, i->idle.used_ms);
+    if (i->service->out == 0) /* what drains has no clock any more */
+        fleet_use_ended(f, i->service, used_ms > i->idle.used_ms ? used_ms : i->idle.used_ms);
     fleet_tell_clock(f);
 }
 

@@ -263,6 +263,30 @@ START_TEST(a_worker_that_dies_ends_its_use)
 }
 END_TEST
 
+/* What is used until the end is drained by then: its idle clock has stopped. */
+START_TEST(a_use_that_outlasts_a_change_ends_when_it_does)
+{
+    struct rig *r = rig_auto();
+    struct config_service next = r->service;
+    static struct kept lines;
+    uint64_t instance;
+
+    use(r);
+    pass_served(r, 2 * MINUTE);
+    ask(r, 0);
+    instance = hear(r, GRANT)->instance;
+    snprintf(next.spec, sizeof next.spec, "another");
+    r->services[0] = &next;
+    configure(r);
+    pass_served(r, 10 * MINUTE);
+    give_back(r, 0, instance, 1);
+    pass_served(r, 1000);
+    fleet_each_habit(r->f, r->now_ms, keep_line, &lines);
+    ck_assert_int_eq(lines.idle_ms[1], 1000);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fleet_habit");
@@ -279,6 +303,7 @@ int main(void)
     tcase_add_test(t, other_bounds_hold_at_once);
     tcase_add_test(t, other_bounds_hold_at_once_where_more_changes);
     tcase_add_test(t, a_worker_that_dies_ends_its_use);
+    tcase_add_test(t, a_use_that_outlasts_a_change_ends_when_it_does);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
