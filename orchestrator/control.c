@@ -58,6 +58,8 @@ struct control {
     uv_signal_t signals[4];
 };
 
+static const int heard_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
+
 static void control_close(struct control *c);
 
 /* --- fleet's observer ---------------------------------------------------------------------- */
@@ -476,6 +478,17 @@ static int find_program(char *path)
     return access(path, X_OK);
 }
 
+/* SIG_BLOCK: they wait, across the start of another program, for SIG_UNBLOCK. */
+static void hold_signals(int how)
+{
+    sigset_t held;
+
+    sigemptyset(&held);
+    for (size_t i = 0; i < sizeof heard_signals / sizeof *heard_signals; i++)
+        sigaddset(&held, heard_signals[i]);
+    sigprocmask(how, &held, NULL);
+}
+
 /* Another control in our place, of whatever the program's file is now: fronts go on, and attach to
  * it. What is open in us closes by itself. */
 static void start_anew(struct control *c)
@@ -488,6 +501,7 @@ static void start_anew(struct control *c)
     args[0] = program;
     args[1] = serve;
     memcpy(args + 2, c->argv, (size_t)c->argc * sizeof *args);
+    hold_signals(SIG_BLOCK); /* they would end it before it listens for them */
     KG_LOG(KG_LOG_INFO, "starting-anew");
     state_save(&c->state, c->fleet);
     state_save_habits(&c->state, c->fleet, true);
@@ -498,6 +512,7 @@ static void start_anew(struct control *c)
     free(args);
     KG_LOG(KG_LOG_ERROR, "not-started-anew", KG_F("program", program),
            KG_F("why", strerror(errno)));
+    hold_signals(SIG_UNBLOCK);
 }
 
 static void on_signal(uv_signal_t *s, int number)
@@ -537,7 +552,6 @@ static int open_access_log(struct control *c, struct kg_err *err)
 
 static int open_loop(struct control *c)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
     uv_timer_t *timers[] = {&c->tick, &c->save, &c->old_fronts, &c->end};
     int rc = uv_loop_init(&c->loop);
 
@@ -549,11 +563,12 @@ static int open_loop(struct control *c)
         uv_timer_init(&c->loop, timers[i]);
         timers[i]->data = c;
     }
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    for (size_t i = 0; i < sizeof heard_signals / sizeof *heard_signals; i++) {
         uv_signal_init(&c->loop, &c->signals[i]);
         c->signals[i].data = c;
-        rc |= uv_signal_start(&c->signals[i], on_signal, numbers[i]);
+        rc |= uv_signal_start(&c->signals[i], on_signal, heard_signals[i]);
     }
+    hold_signals(SIG_UNBLOCK); /* held by the program that we replaced */
     uv_prepare_init(&c->loop, &c->prepare);
     c->prepare.data = c;
     return rc | uv_prepare_start(&c->prepare, before_sleep);

@@ -169,6 +169,25 @@ def test_a_replaced_program_is_run(kipgate, echo, tmp_path):
     assert len(gate.witness.actions("create")) == 1
 
 
+def test_signals_while_it_is_replaced_are_kept(kipgate, echo):
+    """Until the next control listens for signals its kernel would end it: by another SIGUSR2, or by a
+    SIGHUP. They wait."""
+    gate = kipgate({"echo": echo()})
+    assert gate.get("/").status == 200
+    fronts = gate.fronts()
+    for number in (signal.SIGUSR2, signal.SIGHUP) * 3:
+        since = gate.logs.mark()
+        gate.process.send_signal(signal.SIGUSR2)
+        gate.wait_log(10, since, event="starting-anew")
+        since = gate.logs.mark()
+        gate.process.send_signal(number)
+        heard = "starting-anew" if number == signal.SIGUSR2 else "configured"
+        gate.wait_log(10, since, event=heard)
+        wait_until(lambda: gate._answers("/readyz"), 20, "the next control", every=0.01)
+    assert gate.get("/").status == 200
+    assert gate.fronts() == fronts
+
+
 def pairs_of_its_own(gate, pid):
     """Unix sockets of a process that lead to no other process of this Kipgate: both ends are its own,
     or were a former program's."""
