@@ -291,7 +291,8 @@ static inline void check_frames(struct kg_str in)
         KG_ASSERT(b[3] <= FRAME_CONTINUATION && b[3] != FRAME_PUSH_PROMISE && n <= 16384);
         KG_ASSERT(whole ? stream == 0 : stream > 0 || b[3] == FRAME_WINDOW_UPDATE);
         if (stream > 0 && stream / 2 < MAX_STREAMS) {
-            KG_ASSERT(stream % 2 == 1);
+            /* a push that came before the worker knew that it must not push is refused */
+            KG_ASSERT(stream % 2 == 1 || (world.h2c && b[3] == FRAME_RST_STREAM));
             if (b[3] == FRAME_DATA || b[3] == FRAME_HEADERS) {
                 KG_ASSERT(!ended[stream / 2]);
                 ended[stream / 2] = b[4] & 1;
