@@ -29,15 +29,21 @@ static struct fleet_service *recycle(struct fleet *f)
     return oldest;
 }
 
+/* Without memory it has the name of a number that is not used: none that the map could give, or
+ * that could be another's later. */
 static int name_service(struct fleet *f, struct fleet_service *s, const char *name)
 {
     uint32_t id = s->id;
+    int rc;
 
     fleet_service_init(s);
     s->id = id;
     snprintf(s->name, sizeof s->name, "%s", name);
     s->gone_ms = f->now_ms;
-    return kg_map_set(&f->service_names, kg_str_of(s->name), s);
+    rc = kg_map_set(&f->service_names, kg_str_of(s->name), s);
+    if (rc != 0)
+        snprintf(s->name, sizeof s->name, "/");
+    return rc;
 }
 
 static int service_new(struct fleet *f, const char *name)

@@ -46,6 +46,36 @@ START_TEST(what_there_is_no_memory_to_know_is_not_made_again)
 }
 END_TEST
 
+static void count_c(void *arg, const char *name, uint32_t id)
+{
+    (void)id;
+    *(int *)arg += strcmp(name, "c") == 0;
+}
+
+/* A number that got a name for nothing would be a second one of that name, and would take the
+ * first one's entry along when it is given again. */
+START_TEST(a_number_given_again_without_memory_has_no_name)
+{
+    struct rig *r = rig_closed(1);
+    int named = 0, refusals = 0;
+
+    configure(r);
+    ck_assert_int_eq(fleet_reserve_service(r->f, "last", KG_MAX_SERVICES - 1), 0);
+    r->services[1] = &r->third;
+    r->config.service_count = 2;
+    for (bool whole = false; !whole && refusals < MOST_ALLOCATIONS; refusals++) {
+        allocations_left = refusals;
+        whole = fleet_configure(r->f, &r->config, ++r->now_ms) == 0;
+        ck_assert_int_eq(whole, memory_was_enough());
+    }
+    ck_assert_int_gt(refusals, 1);
+    fleet_each_service(r->f, count_c, &named);
+    ck_assert_int_eq(named, 1);
+    fleet_check(r->f);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fleet memory");
@@ -54,6 +84,7 @@ int main(void)
     int failed;
 
     tcase_add_test(t, what_there_is_no_memory_to_know_is_not_made_again);
+    tcase_add_test(t, a_number_given_again_without_memory_has_no_name);
     suite_add_tcase(s, t);
     runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);
