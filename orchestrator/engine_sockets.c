@@ -147,6 +147,7 @@ int engine_socket_make(struct engine *e, const char *container, const char *sock
     snprintf(dir, sizeof dir, "%s/%s", e->sockets, key);
     if (make_dir(e->sockets, 0711, err) != 0 || make_dir(dir, 0777, err) != 0)
         return err->code;
+    utimensat(AT_FDCWD, dir, NULL, 0); /* an earlier create's may be old enough to be swept */
     engine_socket_watch(e, container, socket);
     if ((size_t)snprintf(there, cap, "%s/%s", e->reach.sockets, key) >= cap)
         return kg_fail(err, KG_EINVAL, "state_dir is too long");

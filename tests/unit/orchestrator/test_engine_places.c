@@ -256,6 +256,22 @@ START_TEST(old_directories_of_sockets_are_swept)
 }
 END_TEST
 
+/* A pull may be between two creates: a list that began before the second does not know of it. */
+START_TEST(a_directory_that_is_made_again_is_young)
+{
+    struct engine *e = in_state();
+    char dir[300];
+
+    make(e, "kipgate-a-1", dir, sizeof dir);
+    make_old(dir);
+    make(e, "kipgate-a-1", dir, sizeof dir);
+    engine_sockets_sweep(e, NULL, 0);
+    ck_assert_int_eq(access(dir, F_OK), 0);
+    engine_sockets_close(e);
+    turn_over();
+}
+END_TEST
+
 START_TEST(a_socket_that_has_no_place)
 {
     struct engine *e = in_state();
@@ -333,9 +349,13 @@ static void tear_down(void)
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        addresses_that_are_none,    an_engine_by_tcp,      an_engine_by_tls_needs_its_certificates,
-        a_socket_that_has_no_place, credentials_in_a_file, old_directories_of_sockets_are_swept};
+    const TTest *const tests[] = {addresses_that_are_none,
+                                  an_engine_by_tcp,
+                                  an_engine_by_tls_needs_its_certificates,
+                                  a_socket_that_has_no_place,
+                                  credentials_in_a_file,
+                                  old_directories_of_sockets_are_swept,
+                                  a_directory_that_is_made_again_is_young};
     Suite *s = suite_create("engine places");
     TCase *t = tcase_create("places");
     SRunner *r = srunner_create(s);
