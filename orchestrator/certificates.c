@@ -89,6 +89,8 @@ static bool read_files(struct certificates *into, const struct config *c, bool *
     char *scratch = malloc(MAX_FILE_BYTES + 1);
     bool all = scratch != NULL;
 
+    if (!scratch && fault)
+        fault(arg, 0, TLS_CHAIN, "found no memory");
     for (size_t i = 0; scratch && i < c->certificates.count; i++) {
         good[i] = true;
         for (enum tls_part part = TLS_CHAIN; part <= TLS_CLIENT_CA; part++) {

@@ -3,6 +3,8 @@
  * was written must never be taken for the whole. */
 #include "config_case.h"
 #include "memory.h"
+#include "orchestrator/certificates.h"
+#include "tls_case.h"
 
 #define MOST_ALLOCATIONS 5000
 
@@ -90,6 +92,49 @@ START_TEST(test_a_copy_is_whole_or_none)
 }
 END_TEST
 
+static unsigned faults;
+
+static void on_fault(void *arg, size_t index, enum tls_part part, const char *words)
+{
+    (void)arg;
+    (void)index;
+    (void)part;
+    ck_assert_str_ne(words, "");
+    faults++;
+}
+
+/* Without a word they would be taken for judged: https:// with no certificate. */
+START_TEST(test_certificates_are_loaded_or_refused_with_words)
+{
+    char dir[] = "/tmp/kipgate-memory-XXXXXX", chain[256], key[256];
+    struct tls_made made;
+    struct config c = {.certificates = {NULL, 0}};
+    int refusals = 0;
+
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    tls_case_make(&made, &(struct tls_case){.names = "DNS:a.test"});
+    tls_case_file(chain, dir, "one.pem", made.chain, strlen(made.chain));
+    tls_case_file(key, dir, "one.key", made.key, strlen(made.key));
+    ck_assert(config_certificates_add(&c.certificates, chain, key, NULL));
+    for (bool enough = false; !enough && refusals < MOST_ALLOCATIONS; refusals++) {
+        struct certificates *loaded;
+        faults = 0;
+        allocations_left = refusals;
+        loaded = certificates_load(&c, on_fault, NULL);
+        enough = memory_was_enough();
+        ck_assert(!loaded == (faults > 0));
+        ck_assert(loaded || !enough);
+        certificates_unref(loaded);
+    }
+    ck_assert_int_gt(refusals, 3);
+    config_certificates_free(&c.certificates);
+    tls_case_free(&made);
+    unlink(chain);
+    unlink(key);
+    rmdir(dir);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("config without memory");
@@ -103,6 +148,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_it_is_loaded_whole_or_refused);
     tcase_add_test(t, test_a_copy_is_whole_or_none);
+    tcase_add_test(t, test_certificates_are_loaded_or_refused_with_words);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
