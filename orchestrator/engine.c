@@ -200,14 +200,21 @@ static bool agree(struct engine *e, const char *version)
     return false;
 }
 
+bool engine_is_odd(struct engine *e, const struct transport_answer *a, const struct json *n)
+{
+    bool odd = !n && (a->code != 0 || a->status == 200 || a->status >= 500);
+
+    return odd && ++e->odd <= ENGINE_MOST_ODD;
+}
+
 static void on_info(void *arg, const struct transport_answer *a)
 {
     struct engine *e = arg;
     struct json *n = a->code == 0 && a->status == 200 ? engine_json(a->body) : NULL;
 
     e->info = 0;
-    if (a->refused || a->code == KG_ETIMEOUT) {
-        engine_lost(e, a->words);
+    if (a->refused || a->code == KG_ETIMEOUT || engine_is_odd(e, a, n)) {
+        engine_lost(e, a->code != 0 ? a->words : "what the engine says of itself cannot be read");
         return;
     }
     /* A proxy before the engine may forbid this call: then the usual is taken for granted. */
@@ -242,6 +249,7 @@ static void enter_reach(struct engine *e)
 
 void engine_reached(struct engine *e, bool found, const char *why)
 {
+    e->odd = found ? 0 : e->odd;
     if (e->link == LINK_REACH && !found) {
         engine_lost(e, why);
     } else if (e->link == LINK_REACH) {

@@ -25,6 +25,7 @@
 
 #define ENGINE_PING_EVERY_MS 2000
 #define ENGINE_PING_TIMEOUT_MS 3000 /* at first: a hanging engine is seen after at most both */
+#define ENGINE_MOST_ODD 5           /* answers that say nothing: asked for again */
 #define ENGINE_RETRY_FIRST_MS 50    /* between pings while it is down: doubled, up to */
 #define ENGINE_RETRY_LAST_MS 500
 #define ENGINE_SETTLE_MS 50 /* published: the engine's proxy accepts before the worker does */
@@ -234,6 +235,7 @@ struct engine {
     bool opened, closing; /* opened: facts about the engine are known since a first connection */
     bool has_init, json_file;
     unsigned api_minor;
+    unsigned odd;  /* see engine_is_odd */
     char why[256]; /* it is down */
     int64_t retry_ms, ping_timeout_ms;
     uint64_t ping, info, stream, list;
@@ -276,6 +278,9 @@ uint64_t engine_ask(struct engine *e, const char *method, const char *path, cons
                     transport_done *on_done, void *arg);
 /* The connection is gone or was never there: down, told at once, tried again. */
 void engine_lost(struct engine *e, const char *why);
+/* An answer (read as n; NULL: it could not be) that says nothing of what is then taken to hold for
+ * the whole run: to be asked for again, but so often only. */
+bool engine_is_odd(struct engine *e, const struct transport_answer *a, const struct json *n);
 struct json *engine_json(struct kg_str body); /* NULL: not JSON, too large or too deep */
 void engine_ground(const struct engine *e, struct engine_ground *g);
 /* The same for one with a network of its own; `address` holds what is chosen for it. */

@@ -187,6 +187,10 @@ static void on_own(void *arg, const struct transport_answer *a)
     if (is_lost(e, a))
         return;
     n = a->status == 200 ? engine_json(a->body) : NULL;
+    if (engine_is_odd(e, a, n)) {
+        end(e, false, "what the engine says of our own container cannot be read");
+        return;
+    }
     us = n && is_us(n);
     if (us)
         find_sockets(e, json_get(n, "Mounts"));

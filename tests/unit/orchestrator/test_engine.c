@@ -22,6 +22,7 @@ static struct engine_answer last;
 static char last_create[8192];
 static char last_import[1024];
 static int creates, imports;
+static unsigned odd_infos; /* so often it says nothing of itself, in one way or another */
 static bool missing_for_ever;
 static const char *import_answer;
 static const char *pause_answer, *unpause_answer, *stats_answer;
@@ -51,6 +52,19 @@ static void say_events(struct fake_conn *c)
         fake_say(c, text);
 }
 
+static void say_info(struct fake_conn *c)
+{
+    if (odd_infos == 0)
+        say_json(c, "{\"InitCommit\":{\"ID\":\"N/A\"},\"LoggingDriver\":\"journald\"}");
+    else if (odd_infos % 3 == 0)
+        fake_conn_close(c);
+    else if (odd_infos % 3 == 1)
+        say_json(c, "nonsense");
+    else
+        fake_say(c, "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}");
+    odd_infos -= odd_infos > 0;
+}
+
 static bool asks(const char *request, const char *method_and_path)
 {
     return strncmp(request, method_and_path, strlen(method_and_path)) == 0;
@@ -61,7 +75,7 @@ static void on_request(struct fake_conn *c, const char *r)
     if (asks(r, "GET /_ping")) {
         fake_say(c, ping_answer);
     } else if (asks(r, "GET /v1.41/info")) {
-        say_json(c, "{\"InitCommit\":{\"ID\":\"N/A\"},\"LoggingDriver\":\"journald\"}");
+        say_info(c);
     } else if (asks(r, "GET /v1.41/networks/")) {
         say_json(c, "{\"Id\":\"1\",\"Labels\":{\"io.kipgate.owner\":\"me\"},\"IPAM\":{\"Config\":"
                     "[{\"Gateway\":\"192.0.2.1\"}]}}");
@@ -142,6 +156,7 @@ static void set_up(void)
     drip_events = close_in_state = close_in_event = close_in_list = false;
     import_answer = NULL;
     creates = imports = 0;
+    odd_infos = 0;
     missing_for_ever = false;
     events = ups = downs = answers = 0;
     listed = 0;
@@ -465,6 +480,24 @@ START_TEST(what_is_known_of_the_engine_goes_into_a_create)
 }
 END_TEST
 
+/* What it is taken for then would hold for a whole run. But it is not asked for ever: a proxy
+ * before it may have its own way to refuse. */
+START_TEST(an_engine_that_says_nothing_of_itself_is_asked_again)
+{
+    static char image[] = "img";
+    struct config_service s = {.name = "a", .image = image, .port = 80, .init = CONFIG_UNSET};
+
+    odd_infos = _i == 0 ? 3 : 1000;
+    connect_engine();
+    until(&lists, 1);
+    ops->create(ops->self, &s, "kipgate-a-1", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, 0);
+    ck_assert_int_eq(strstr(last_create, "\"Init\":false") != NULL, _i == 0);
+    ck_assert_int_eq(strstr(last_create, "json-file") == NULL, _i == 0);
+}
+END_TEST
+
 /* --- sandboxes --- */
 
 #define IMPORTED OK_JSON "Content-Length: 16\r\n\r\n{\"status\":\"sha\"}"
@@ -643,6 +676,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, verbs_while_down_fail_later_with_words);
     tcase_add_test(t, names_that_are_none_reach_nobody);
     tcase_add_test(t, what_is_known_of_the_engine_goes_into_a_create);
+    tcase_add_loop_test(t, an_engine_that_says_nothing_of_itself_is_asked_again, 0, 2);
     tcase_add_loop_test(t, a_sandboxs_image_is_imported_where_it_is_missing, 0,
                         sizeof makings / sizeof *makings);
     tcase_add_test(t, an_import_is_tried_once);

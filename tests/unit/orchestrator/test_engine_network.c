@@ -21,6 +21,20 @@ static struct {
     unsigned made, ranges, removed;
 } net;
 static char body[4096]; /* of the last create of a container */
+
+/* Kipgate in a container of the engine's, as far as it can know. */
+#define OWN_ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+static bool contained;
+static unsigned odd_owns; /* so often nothing is said of that container */
+
+FILE *fopen(const char *path, const char *mode)
+{
+    static char mounts[] = "1 1 0:1 /containers/" OWN_ID "/hostname /etc/hostname rw\n";
+
+    if (contained && strcmp(path, "/proc/self/mountinfo") == 0)
+        return fmemopen(mounts, sizeof mounts - 1, "r");
+    return fopen64(path, mode);
+}
 static const char *start_says, *start_status, *image_says, *image_status;
 
 static void say_status(struct fake_conn *c, const char *status, const char *json)
@@ -86,6 +100,16 @@ static void remove_network(struct fake_conn *c)
         fake_say(c, "HTTP/1.1 204 No Content\r\n\r\n");
 }
 
+static void say_own(struct fake_conn *c)
+{
+    if (odd_owns > 0)
+        say_status(c, odd_owns-- % 2 ? "200 OK" : "500 No", "nonsense");
+    else
+        say_status(c, "200 OK",
+                   "{\"State\":{\"Running\":true},\"HostConfig\":{\"NetworkMode\":\"host\"},"
+                   "\"NetworkSettings\":{\"Networks\":{\"shared\":{}}}}");
+}
+
 static void on_request(struct fake_conn *c, const char *r)
 {
     if (strncmp(r, "GET /_ping", 10) == 0)
@@ -99,6 +123,8 @@ static void on_request(struct fake_conn *c, const char *r)
                    net.odd_defaults > 0 && net.odd_defaults-- ? "nonsense" : "{\"Id\":\"0\"}");
     else if (strstr(r, "GET /v1.41/networks/"))
         say_network(c);
+    else if (strstr(r, "/containers/" OWN_ID))
+        say_own(c);
     else if (strstr(r, "/events"))
         fake_say(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     else if (strstr(r, "/containers/json"))
@@ -142,6 +168,8 @@ static void set_up(void)
 {
     open_peer(on_request, "address");
     answers = 0;
+    contained = false;
+    odd_owns = 0;
     memset(&net, 0, sizeof net);
     net.says = "";
     start_says = "{\"message\":\"Address already in use\"}";
@@ -241,6 +269,19 @@ START_TEST(test_an_odd_answer_about_the_default_network_decides_nothing)
     ck_assert_uint_eq(net.odd_defaults, 0);
     ck_assert_str_eq(engine->reach.network, "bridge");
     ck_assert_int_eq(engine->reach.kind, REACH_PUBLISHED);
+}
+END_TEST
+
+/* Nor by what was not said of our own container: its workers would be where we are not. */
+START_TEST(test_an_odd_answer_about_ourselves_decides_nothing)
+{
+    unsetenv("KIPGATE_REACH");
+    contained = true;
+    odd_owns = _i == 0 ? 3 : 1000;
+    come_up();
+    contained = false;
+    ck_assert_int_eq(engine->reach.kind == REACH_NETWORK, _i == 0);
+    ck_assert_int_eq(strcmp(engine->reach.network, "shared") == 0, _i == 0);
 }
 END_TEST
 
@@ -395,6 +436,7 @@ int main(void)
                         sizeof halves / sizeof *halves);
     tcase_add_loop_test(t, test_an_odd_answer_is_asked_for_again, 0, 4);
     tcase_add_test(t, test_an_odd_answer_about_the_default_network_decides_nothing);
+    tcase_add_loop_test(t, test_an_odd_answer_about_ourselves_decides_nothing, 0, 2);
     tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
     tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
     tcase_add_loop_test(t, test_one_that_is_pruned_while_it_is_made, 0, 2);
