@@ -20,6 +20,7 @@
 #define PAUSE_FIRST_MS 50
 #define LIVED_LONG_MS 10000 /* a front that served so long is started again at once */
 #define READY_TICKS 4       /* the deadline is no single one: see arm_deadline */
+#define MOST_BEHIND (KG_MAX_CHANNEL_QUEUE / 4) /* messages: above it no configuration is told */
 #define LIVE_FDS (FRONT_FD_LISTENERS + KG_MAX_LISTEN + 1)
 
 static void session_start(struct front_session *s);
@@ -243,6 +244,7 @@ static int spawn(struct front_session *s, int channel)
 static void begin(struct front_session *s)
 {
     arm_deadline(s);
+    s->config_due = false;
     fronts_tell_tls(s);
     fronts_tell_config(s);
     fleet_front_up(s->fronts->fleet, s->index, kg_clock_mono_ms());
@@ -363,14 +365,27 @@ void fronts_start(struct fronts *f)
             session_start(&f->sessions[i]);
 }
 
+/* It is told as a whole. Changes that come faster than a front reads are told as one, for beyond
+ * what may wait the front would be lost. */
+void fronts_tell_due(struct fronts *f)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        struct front_session *s = &f->sessions[i];
+        if (!s->config_due || !s->channel || kg_channel_queued(s->channel) > MOST_BEHIND)
+            continue;
+        s->config_due = false;
+        fronts_tell_config(s);
+    }
+}
+
 void fronts_configure(struct fronts *f, const struct config *c)
 {
     bool certify = c->loaded && !certificates_equal(c->loaded, f->config->loaded);
 
     f->config = c;
     for (size_t i = 0; i < f->count; i++)
-        if (f->sessions[i].channel)
-            fronts_tell_config(&f->sessions[i]);
+        f->sessions[i].config_due = true;
+    fronts_tell_due(f);
     if (certify)
         fronts_certify(f);
 }

@@ -31,8 +31,11 @@ void fronts_set_fleet(struct fronts *f, struct fleet *fleet);
 void fronts_set_settle_ms(struct fronts *f, uint32_t settle_ms);
 void fronts_start(struct fronts *f); /* one that cannot be started is tried again */
 
-/* Tells all fronts the services and routes of `c` (ids by the fleet). */
+/* Tells all fronts the services and routes of `c` (ids by the fleet): those that are behind later.
+ */
 void fronts_configure(struct fronts *f, const struct config *c);
+/* Before the loop sleeps: those that have caught up. */
+void fronts_tell_due(struct fronts *f);
 /* Tells them the certificates of their configuration, which have changed. */
 void fronts_certify(struct fronts *f);
 void fronts_set_tickets(struct fronts *f, const struct tls_ticket_key *keys, unsigned count);

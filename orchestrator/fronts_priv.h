@@ -19,7 +19,8 @@ struct front_session {
     struct proxy_stats *stats;
     int stats_fd, door_fd; /* door: where the front accepts the control after us; -1: none */
     bool alive, ready;
-    bool attached; /* a front of an earlier control: `pid_fd` stands for it, not `process` */
+    bool config_due; /* it changed, and is told when less waits to be read */
+    bool attached;   /* a front of an earlier control: `pid_fd` stands for it, not `process` */
     int pid_fd;
     pid_t pid;
     int64_t ready_ms, pause_ms; /* ready: KG_NEVER until it says so */

@@ -214,6 +214,27 @@ def test_reload_of_what_cannot_change(gate):
     gate.write_config()
 
 
+def test_changes_that_come_at_once_cost_no_front(kipgate, echo):
+    """Each is told to fronts as a whole, faster than they read: they hear of the last one."""
+    monitors = [{"path": f"/{n}"} for n in range(8)]
+    many = {f"s{n}": echo(routes=[f"/s{n}"], quiet=monitors) for n in range(1200)}
+    gate = kipgate(many, admin_tcp=True)
+    fronts, added = gate.fronts(), [f"n{n}" for n in range(24)]
+    changes = [
+        Background(
+            gate.admin.call,
+            "PUT",
+            f"/v1/services/{name}",
+            echo(routes=[f"/{name}"], quiet=[{"path": f"/{name}"}]),
+        )
+        for name in added
+    ]
+    assert [change.result(60).status for change in changes] == [201] * len(added)
+    for name in added:  # nothing is woken: no instance is ready
+        wait_until(lambda: gate.get(f"/{name}").status == 503, 20, "it is routed")
+    assert gate.fronts() == fronts
+
+
 # --- metrics and logs -----------------------------------------------------------------------------
 
 
