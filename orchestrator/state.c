@@ -87,21 +87,33 @@ static int keep_names(const struct state *s)
     return rc;
 }
 
+/* 0 or -errno. What is taken in part says why no sooner than at the next write. */
+static int write_all(int fd, const char *text, size_t n)
+{
+    while (n > 0) {
+        ssize_t written = write(fd, text, n);
+        if (written <= 0)
+            return written < 0 ? -errno : -EIO;
+        text += written;
+        n -= (size_t)written;
+    }
+    return 0;
+}
+
 /* Replaces the file as a whole: readers see the old or the new one. `durable`: also after a loss of
  * power. 0 or -errno. */
 static int replace_file(const struct state *s, const char *file, const char *text, size_t n,
                         bool durable)
 {
     char path[288], next[296];
-    int fd, rc = 0;
+    int fd, rc;
 
     path_in(s, file, path, sizeof path);
     snprintf(next, sizeof next, "%s.next", path);
     fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
-    if (write(fd, text, n) != (ssize_t)n)
-        rc = errno ? -errno : -EIO;
+    rc = write_all(fd, text, n);
     if (durable && rc == 0 && fsync(fd) < 0)
         rc = -errno;
     if (close(fd) < 0 && rc == 0)
@@ -177,8 +189,12 @@ static int lock_file(const struct state *s, const char *file, int how, struct kg
         return kg_fail(err, KG_EIO, "%s: %s", path, strerror(errno));
     if (flock(fd, how | LOCK_NB) == 0)
         return fd;
+    if (errno == EWOULDBLOCK)
+        kg_fail(err, KG_ECONFLICT, "state_dir %s: another Kipgate is running with it", s->dir);
+    else
+        kg_fail(err, KG_EIO, "%s: cannot be locked: %s", path, strerror(errno));
     close(fd);
-    return kg_fail(err, KG_ECONFLICT, "state_dir %s: another Kipgate is running with it", s->dir);
+    return err->code;
 }
 
 int state_open(struct state *s, const char *dir, const char *owner, struct kg_err *err)

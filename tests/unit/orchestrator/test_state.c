@@ -8,14 +8,27 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static char dir[64], file[128];
 static struct state s;
 static struct kg_err err;
+
+/* A file system may have no locks, or none left. */
+static int no_lock;
+
+int flock(int fd, int how)
+{
+    errno = no_lock;
+    return no_lock ? -1 : (int)syscall(SYS_flock, fd, how);
+}
 
 /* --- the fleet --- */
 
@@ -274,6 +287,34 @@ START_TEST(test_what_cannot_be_read_is_not_called_wrong)
         ck_assert_ptr_nonnull(strstr(err.words, "cannot be read"));
         ck_assert_int_eq(rmdir(in_dir(files[i])), 0);
     }
+}
+END_TEST
+
+/* A disk that is full takes a part first, and says why at the next one only. */
+START_TEST(test_what_was_written_in_part_says_why)
+{
+    struct rlimit before, little;
+
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &before), 0);
+    little = (struct rlimit){8, before.rlim_max};
+    ck_assert_ptr_ne(signal(SIGXFSZ, SIG_IGN), SIG_ERR);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &little), 0);
+    ck_assert_int_eq(state_open(&s, dir, NULL, &err), KG_EIO);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
+    ck_assert_msg(strstr(err.words, strerror(EFBIG)), "%s", err.words);
+    ck_assert_int_eq(access(in_dir("owner"), F_OK), -1);
+    ck_assert_int_eq(access(in_dir("owner.next"), F_OK), -1);
+}
+END_TEST
+
+/* Nobody is told to look for another Kipgate that there is not. */
+START_TEST(test_what_cannot_be_locked_is_not_called_held)
+{
+    no_lock = ENOLCK;
+    ck_assert_int_eq(state_open(&s, dir, NULL, &err), KG_EIO);
+    no_lock = 0;
+    ck_assert_ptr_nonnull(strstr(err.words, strerror(ENOLCK)));
+    ck_assert_ptr_null(strstr(err.words, "another Kipgate"));
 }
 END_TEST
 
@@ -653,6 +694,8 @@ int main(void)
     tcase_add_test(t, test_the_key_is_made_once_and_kept);
     tcase_add_test(t, test_a_key_file_that_holds_no_key_is_not_replaced);
     tcase_add_test(t, test_what_cannot_be_read_is_not_called_wrong);
+    tcase_add_test(t, test_what_was_written_in_part_says_why);
+    tcase_add_test(t, test_what_cannot_be_locked_is_not_called_held);
     tcase_add_test(t, test_a_directory_that_cannot_be_is_an_error);
     tcase_add_test(t, test_the_sockets_directory_is_made);
     tcase_add_test(t, test_a_second_control_is_refused);
