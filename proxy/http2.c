@@ -63,7 +63,8 @@ static void fail(struct http2 *h)
     http2_mark(h);
 }
 
-/* Gives the wire all frames that are ready. */
+/* Gives the wire all frames that are ready; of a session that has failed, none: one may lack its
+ * head, and what is behind it would be read as frames. */
 static void flush(struct http2 *h)
 {
     uv_buf_t bufs[2 * MAX_CUTS + 1];
@@ -81,7 +82,7 @@ static void flush(struct http2 *h)
         bufs[count++] = uv_buf_init(h->out.data + at, (unsigned)(h->out.len - at));
     cuts.count = 0;
     cuts.bytes = 0;
-    if (count > 0 && wire_send(h->wire, bufs, count) != 0)
+    if (count > 0 && !h->failed && wire_send(h->wire, bufs, count) != 0)
         fail(h);
     kg_buf_clear(&h->out);
 }
