@@ -148,14 +148,12 @@ static bool is_passing(int error)
            error == ENETDOWN || error == EHOSTUNREACH || error == ENETUNREACH;
 }
 
-static void on_acceptable(uv_poll_t *poll, int status, int events)
+/* Those that wait, but no more than `most`. */
+static void accept_all(struct listener *l, int most)
 {
-    struct listener *l = poll->data;
     struct proxy *p = l->proxy;
 
-    (void)status;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_PER_TURN && l->open; i++) {
+    for (int i = 0; i < most && l->open; i++) {
         struct sockaddr_storage address = {0};
         socklen_t n = sizeof address;
         int fd = accept4(l->fd, (struct sockaddr *)&address, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -168,6 +166,13 @@ static void on_acceptable(uv_poll_t *poll, int status, int events)
             return;
         }
     }
+}
+
+static void on_acceptable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    accept_all(poll->data, ACCEPTS_PER_TURN);
 }
 
 /* --- life ---------------------------------------------------------------------------------- */
@@ -217,7 +222,7 @@ void listener_close(struct listener *l)
     if (!l->open)
         return;
     if (!l->proxy->closing)
-        on_acceptable(&l->poll, 0, 0); /* who is already in the backlog is served */
+        accept_all(l, BACKLOG + 1); /* whoever is in the backlog is served */
     l->open = false;
     uv_close((uv_handle_t *)&l->poll, on_closed);
     close(l->fd);

@@ -316,13 +316,18 @@ static size_t take_all(struct client *c, char *bytes, size_t n)
     return at;
 }
 
-/* A connection on which something has come meanwhile is not idle. */
+/* A connection on which something has come meanwhile is not idle, and one that has said nothing yet
+ * may be about to: its request is on its way. */
 static void close_idle(struct client *c)
 {
     if (c->state == CLIENT_HTTP2)
         client_http2_drain(c);
-    else if (!c->local && c->state == CLIENT_IDLE && c->in.len == 0 && !wire_readable(&c->wire))
+    else if (c->local || c->state != CLIENT_IDLE || c->in.len > 0 || wire_readable(&c->wire))
+        return;
+    else if (c->version_known)
         client_close(c);
+    else if (c->deadline.due_ms > proxy_now(c->wire.proxy) + KG_DRAIN_FIRST_BYTE_MS)
+        arm(c, KG_DRAIN_FIRST_BYTE_MS);
 }
 
 /* The client's half of a tunnel ends behind the last byte that was kept of it. */

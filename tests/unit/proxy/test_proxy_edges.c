@@ -547,6 +547,39 @@ START_TEST(drain_lets_exchanges_finish)
 }
 END_TEST
 
+#define CROWD 80 /* more than are accepted in a turn */
+
+/* Whoever had connected is served, also if its request comes only then; but is not waited for. */
+START_TEST(drain_serves_who_has_connected)
+{
+    static const char ask[] = "GET / HTTP/1.1\r\nHost: none\r\n\r\n";
+    struct peer c[CROWD], silent = client();
+    uint64_t began_ms;
+
+    world.proxy->params.max_connections = CROWD + 1;
+    world.proxy->params.max_connections_per_client = 0;
+    for (int i = 0; i < CROWD; i++) {
+        c[i] = client();
+        if (i % 2 == 0)
+            ck_assert_int_eq(send(c[i].fd, ask, sizeof ask - 1, 0), sizeof ask - 1);
+    }
+    proxy_drain(world.proxy, on_closed, &world.drained);
+    began_ms = uv_now(&world.loop);
+    for (int i = 0; i < CROWD; i++) {
+        if (i % 2 != 0)
+            say(&c[i], ask);
+        hear_end(&c[i]);
+        ck_assert_msg(has(&c[i], "HTTP/1.1 404 "), "client %d", i);
+        bye(&c[i]);
+    }
+    hear_end(&silent);
+    bye(&silent);
+    until(world.drained);
+    ck_assert_uint_ge(uv_now(&world.loop) - began_ms, KG_DRAIN_FIRST_BYTE_MS / 2);
+    ck_assert_uint_lt(uv_now(&world.loop) - began_ms, KG_FIRST_BYTE_TIMEOUT_MS);
+}
+END_TEST
+
 /* tear_down asks for the balance and for no handle left. */
 START_TEST(close_breaks_what_is_open)
 {
@@ -600,6 +633,7 @@ int main(void)
                                   local_requests_from_elsewhere_are_refused,
                                   local_client_that_does_not_read_is_cut_off,
                                   drain_lets_exchanges_finish,
+                                  drain_serves_who_has_connected,
                                   close_breaks_what_is_open};
 
     return world_run("proxy edges", tests, sizeof tests / sizeof *tests);
