@@ -304,7 +304,7 @@ static void on_timer(struct kg_timer *t)
         exchange_suspect(ex);
         exchange_refuse_worker(ex, PROXY_UPSTREAM_TIMEOUT, words);
     } else if (ex->state == EXCHANGE_TUNNEL) {
-        exchange_end(ex, EXCHANGE_BROKEN); /* half-open, and silent for long */
+        tunnel_timer(ex);
     }
 }
 

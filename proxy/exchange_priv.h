@@ -38,6 +38,7 @@ struct exchange {
     unsigned acquires;
     bool retried; /* sent a second time because a kept connection had ended */
     bool quiet;
+    size_t tunnel_left; /* TUNNEL: bytes on their way when the timer was armed */
 
     /* what is known of the request */
     struct kg_str id, method, target, host; /* the last three only for the access log */
@@ -135,5 +136,6 @@ void tunnel_client_eof(struct exchange *ex);
 void tunnel_worker_bytes(struct exchange *ex, struct kg_str bytes);
 void tunnel_worker_drained(struct exchange *ex);
 void tunnel_worker_eof(struct exchange *ex);
+void tunnel_timer(struct exchange *ex); /* nothing came for long */
 
 #endif

@@ -4,21 +4,35 @@
 #include "base/err.h"
 #include "proxy/exchange_priv.h"
 
-/* A tunnel of which only one half is open lives as long as something moves. */
+/* Bytes that are on their way. */
+static size_t left(const struct exchange *ex)
+{
+    return ex->down->kind->pending(ex->down) + ex->upstream->kind->pending(ex->upstream);
+}
+
+/* A tunnel of which not both halves are open lives as long as something moves. */
 static void arm_half_open(struct exchange *ex)
 {
     struct proxy *p = ex->down->proxy;
 
-    if (ex->down->body.done || ex->upstream->eof)
-        kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + KG_KEEPALIVE_TIMEOUT_MS);
+    if (!ex->down->body.done && !ex->upstream->eof)
+        return;
+    ex->tunnel_left = left(ex);
+    kg_timer_arm(&p->wheel, &ex->timer, proxy_now(p) + KG_KEEPALIVE_TIMEOUT_MS);
+}
+
+/* Whatever came since armed it anew; what went out did not. */
+void tunnel_timer(struct exchange *ex)
+{
+    if (left(ex) < ex->tunnel_left)
+        arm_half_open(ex);
+    else
+        exchange_end(ex, EXCHANGE_BROKEN);
 }
 
 static void end_if_over(struct exchange *ex)
 {
-    struct downstream *d = ex->down;
-    const struct upstream *u = ex->upstream;
-
-    if (d->body.done && u->eof && d->kind->pending(d) + u->kind->pending(u) == 0)
+    if (ex->down->body.done && ex->upstream->eof && left(ex) == 0)
         exchange_end(ex, EXCHANGE_DONE);
 }
 
@@ -40,9 +54,10 @@ void tunnel_bytes(struct exchange *ex, struct kg_str bytes)
 {
     struct body_piece piece = {.payload = bytes};
 
-    arm_half_open(ex);
     if (bytes.n > 0 && ex->upstream->kind->send(ex->upstream, &piece) != 0)
         exchange_end(ex, EXCHANGE_BROKEN);
+    else
+        arm_half_open(ex);
 }
 
 void tunnel_client_drained(struct exchange *ex)
@@ -62,8 +77,8 @@ void tunnel_client_eof(struct exchange *ex)
 
 void tunnel_worker_bytes(struct exchange *ex, struct kg_str bytes)
 {
-    arm_half_open(ex);
-    to_client(ex, bytes);
+    if (to_client(ex, bytes))
+        arm_half_open(ex);
 }
 
 void tunnel_worker_eof(struct exchange *ex)

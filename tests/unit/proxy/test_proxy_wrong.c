@@ -2,7 +2,8 @@
 /* Peers that stop, break off or go wrong in the middle of an exchange or a tunnel, and clients of
  * other address families. The difficulty is in world.h; a worker that stops taking bytes without
  * ending is one on a Unix socket: only there a writer is told. */
-#include "proxy/proxy_priv.h"
+#include "proxy/client_priv.h"
+#include "proxy/exchange_priv.h"
 #include "world.h"
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
@@ -280,6 +281,45 @@ START_TEST(a_tunnel_ends_behind_its_last_byte)
 }
 END_TEST
 
+/* Lets the time be up in which something must move. */
+static void time_is_up(struct exchange *ex)
+{
+    kg_timer_arm(&world.proxy->wheel, &ex->timer, (int64_t)uv_now(&world.loop));
+}
+
+/* A half-open one lives while the slower side takes what is on its way, though nothing comes. */
+START_TEST(a_half_open_tunnel_lives_while_something_is_taken)
+{
+    struct peer c, w = tunnel(&c);
+    struct client *ours = KG_LIST_ENTRY(kg_list_first(&world.proxy->clients), struct client, link);
+    struct exchange *ex = ours->down.exchange;
+    size_t left;
+    int small = 4096; /* so that a piece goes out in many parts */
+
+    setsockopt(wire_fd(&ours->wire), SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    shutdown(c.fd, SHUT_WR);
+    hear_end(&w);
+    fill(&w);
+    left = wire_pending(&ours->wire);
+    for (char some[1024]; wire_pending(&ours->wire) == left; turn())
+        (void)!recv(c.fd, some, sizeof some, MSG_DONTWAIT);
+    ck_assert_uint_gt(wire_pending(&ours->wire), 0);
+    ck_assert_uint_lt(wire_pending(&ours->wire), left);
+    time_is_up(ex);
+    until(!ours->down.exchange || ex->timer.due_ms > (int64_t)uv_now(&world.loop) + 1000);
+    ck_assert_uint_eq(gate.released, 0);
+    for (int i = 0; i < 1000 && ours->down.exchange; i++) { /* nobody takes anything any more */
+        if (ex->timer.due_ms > (int64_t)uv_now(&world.loop) + 1000)
+            time_is_up(ex);
+        turn();
+    }
+    ck_assert_uint_eq(gate.released, 1);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 START_TEST(a_tunnel_breaks_with_either_side)
 {
     struct peer c, w = tunnel(&c);
@@ -462,6 +502,7 @@ int main(void)
                                   a_worker_that_takes_no_more_of_what_is_queued,
                                   a_tunnel_waits_for_the_slower_side,
                                   a_tunnel_ends_behind_its_last_byte,
+                                  a_half_open_tunnel_lives_while_something_is_taken,
                                   a_tunnel_breaks_with_either_side,
                                   a_worker_that_is_gone_without_a_word_is_noticed,
                                   a_worker_goes_as_the_time_for_its_answer_ends,
