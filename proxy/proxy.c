@@ -73,6 +73,7 @@ static struct proxy *proxy_new(const struct proxy_params *params)
     kg_list_init(&p->clients);
     kg_list_init(&p->locals);
     kg_list_init(&p->workers);
+    kg_list_init(&p->idle_upstreams);
     kg_map_init(&p->per_client);
     kg_arena_pool_init(&p->arenas, ARENA_BLOCK_BYTES, ARENA_KEPT_BLOCKS);
     return p;

@@ -56,7 +56,9 @@ struct proxy {
     struct http2_turns http2;
 
     struct kg_list clients, workers, locals;
-    struct kg_map per_client; /* address -> count, as a pointer's value; empty without a cap */
+    struct kg_list idle_upstreams; /* of all workers; the longest at rest first */
+    size_t upstreams;              /* connections to workers, whatever they are for */
+    struct kg_map per_client;      /* address -> count, as a pointer's value; empty without a cap */
     size_t connections, local_connections;
     size_t exchanges, waiting;
     uint64_t last_local_id;

@@ -122,6 +122,45 @@ static const struct wire_kind idle_wire = {.room = idle_room,
                                            .on_drained = idle_drained,
                                            .on_broken = idle_over};
 
+void upstream_conn_rest(struct upstream_conn *c, struct kg_list *list)
+{
+    kg_list_push_front(list, &c->idle);
+    kg_list_push_back(&c->wire.proxy->idle_upstreams, &c->rest);
+    c->worker->idle_count++;
+}
+
+void upstream_conn_wake(struct upstream_conn *c)
+{
+    if (kg_list_empty(&c->idle))
+        return;
+    kg_list_remove(&c->idle);
+    kg_list_remove(&c->rest);
+    c->worker->idle_count--;
+}
+
+bool upstream_may_rest(const struct proxy_worker *w, size_t most)
+{
+    const struct proxy *p = w->proxy;
+
+    return !w->removed && !p->closing && w->idle_count < most &&
+           p->upstreams <= p->params.max_connections;
+}
+
+/* Workers have as many descriptors as clients. Whoever rests longest makes room for another. */
+static void make_room(struct proxy *p)
+{
+    struct kg_list *first;
+
+    while (p->upstreams >= p->params.max_connections &&
+           (first = kg_list_first(&p->idle_upstreams)) != NULL) {
+        struct upstream_conn *c = KG_LIST_ENTRY(first, struct upstream_conn, rest);
+        if (c->session)
+            upstream_http2_give_up(c);
+        else
+            upstream_conn_close(c);
+    }
+}
+
 struct upstream_conn *upstream_conn_take(struct proxy_worker *w)
 {
     struct kg_list *first = kg_list_first(&w->idle);
@@ -129,9 +168,8 @@ struct upstream_conn *upstream_conn_take(struct proxy_worker *w)
 
     if (!first)
         return NULL;
-    kg_list_remove(first);
-    w->idle_count--;
     c = KG_LIST_ENTRY(first, struct upstream_conn, idle);
+    upstream_conn_wake(c);
     kg_timer_disarm(&w->proxy->wheel, &c->deadline);
     return c;
 }
@@ -141,8 +179,7 @@ static bool can_be_kept(const struct upstream_conn *c)
     const struct wire *w = &c->wire;
 
     return c->keep_alive && !w->eof && !w->broken && !w->unwritable && !w->closing && !w->writing &&
-           !c->worker->removed && !w->proxy->closing &&
-           c->worker->idle_count < KG_MAX_UPSTREAM_SURPLUS;
+           upstream_may_rest(c->worker, KG_MAX_UPSTREAM_SURPLUS);
 }
 
 void upstream_conn_give(struct upstream_conn *c)
@@ -157,8 +194,8 @@ void upstream_conn_give(struct upstream_conn *c)
     body_fini(&c->body);
     wire_trim(&c->wire);
     c->wire.kind = &idle_wire;
-    kg_list_push_front(&c->worker->idle, &c->idle);
-    if (++c->worker->idle_count > KG_MAX_UPSTREAM_IDLE) /* it may be asked for again at once */
+    upstream_conn_rest(c, &c->worker->idle);
+    if (c->worker->idle_count > KG_MAX_UPSTREAM_IDLE) /* it may be asked for again at once */
         kg_timer_arm(&c->wire.proxy->wheel, &c->deadline,
                      proxy_now(c->wire.proxy) + KG_UPSTREAM_SURPLUS_MS);
     wire_read(&c->wire, true);
@@ -181,11 +218,10 @@ void upstream_conn_close(struct upstream_conn *c)
 {
     c->connecting = false;
     kg_timer_disarm(&c->wire.proxy->wheel, &c->deadline);
-    if (!kg_list_empty(&c->idle)) {
-        kg_list_remove(&c->idle);
-        c->worker->idle_count--;
-    }
+    upstream_conn_wake(c);
     kg_list_remove(&c->link);
+    if (!c->wire.closing)
+        c->wire.proxy->upstreams--;
     wire_close(&c->wire);
 }
 
@@ -243,6 +279,7 @@ struct upstream_conn *upstream_conn_open(struct proxy_worker *w, int64_t timeout
     struct proxy *p = w->proxy;
     struct upstream_conn *c = calloc(1, sizeof *c);
 
+    make_room(p);
     if (!c || wire_init(&c->wire, p, w->address.ss_family == AF_UNIX, UPSTREAM_QUEUE_BYTES,
                         &idle_wire, on_closed) != 0) {
         free(c);
@@ -254,6 +291,8 @@ struct upstream_conn *upstream_conn_open(struct proxy_worker *w, int64_t timeout
     c->on_connected = on_connected;
     kg_buf_init(&c->in, KG_MAX_HEAD_BYTES);
     kg_list_init(&c->idle);
+    kg_list_init(&c->rest);
+    p->upstreams++;
     kg_list_push_back(&w->connections, &c->link);
     kg_timer_init(&c->deadline, on_deadline);
     p->stats->upstream_connects++;

@@ -105,8 +105,7 @@ static bool can_be_kept(const struct upstream_session *s)
 {
     const struct proxy_worker *w = s->conn->worker;
 
-    return s->ready && !s->draining && !w->removed && !w->proxy->closing &&
-           w->idle_count < KG_MAX_UPSTREAM_IDLE;
+    return s->ready && !s->draining && upstream_may_rest(w, KG_MAX_UPSTREAM_IDLE);
 }
 
 /* Not while it reads: then as soon as that is over. */
@@ -130,16 +129,13 @@ static void session_rest(struct upstream_session *s)
         return;
     }
     s->used = true; /* from here on it may end unseen */
-    kg_list_push_front(&w->idle_sessions, &s->conn->idle);
-    w->idle_count++;
+    upstream_conn_rest(s->conn, &w->idle_sessions);
 }
 
-static void session_wake(struct upstream_session *s)
+void upstream_http2_give_up(struct upstream_conn *c)
 {
-    if (kg_list_empty(&s->conn->idle))
-        return;
-    kg_list_remove(&s->conn->idle);
-    s->conn->worker->idle_count--;
+    upstream_conn_wake(c);
+    session_end(c->session);
 }
 
 void upstream_http2_worker_gone(struct proxy_worker *w)
@@ -164,7 +160,7 @@ static struct upstream *join(struct upstream_session *s, struct exchange *ex)
     st->up.exchange = ex;
     st->up.reused = s->used;
     s->users++;
-    session_wake(s);
+    upstream_conn_wake(s->conn);
     return &st->up;
 }
 

@@ -77,6 +77,7 @@ struct upstream_conn {
     struct wire wire;
     struct kg_list link; /* worker.connections */
     struct kg_list idle; /* worker.idle, or worker.idle_sessions */
+    struct kg_list rest; /* proxy.idle_upstreams, at the same time */
     struct proxy_worker *worker;
     uv_connect_t connect;
     struct kg_timer deadline; /* of the connect; then of being one idle connection too many */
@@ -103,6 +104,11 @@ struct upstream_conn *upstream_conn_take(struct proxy_worker *w);
 /* Back to the pool, or closed if it cannot be used again. Its user forgets it. */
 void upstream_conn_give(struct upstream_conn *c);
 void upstream_conn_close(struct upstream_conn *c);
+/* It is at rest, in its worker's `list`, or no longer (no-op when it was not). */
+void upstream_conn_rest(struct upstream_conn *c, struct kg_list *list);
+void upstream_conn_wake(struct upstream_conn *c);
+/* Whether another one at rest is allowed: `most` of this worker. */
+bool upstream_may_rest(const struct proxy_worker *w, size_t most);
 
 /* --- upstream_http1.c ---------------------------------------------------------------------- */
 /* A kept connection for ex, or NULL. Unless `repeatable`, one that ended unseen is found out. */
@@ -123,5 +129,6 @@ bool upstream_http2_ask(struct upstream_conn *c, const char *path,
                         bool (*told)(void *arg, int status), void *arg);
 void upstream_http2_unask(struct upstream_conn *c);      /* instead of `told`; of no use */
 void upstream_http2_worker_gone(struct proxy_worker *w); /* closes what is at rest */
+void upstream_http2_give_up(struct upstream_conn *c);    /* closes one that is */
 
 #endif

@@ -339,6 +339,27 @@ START_TEST(idle_connections_have_a_cap)
 }
 END_TEST
 
+/* Workers have as many descriptors as clients: what rests makes room for what is wanted. */
+START_TEST(idle_connections_give_way)
+{
+    struct peer c, a = begin(&c), b;
+
+    world.proxy->params.max_connections = 1;
+    add_worker();
+    forget(&c);
+    say(&c, GET "\r\n");
+    b = worker();
+    hear_end(&a);
+    hear(&b, "\r\n\r\n");
+    say(&b, OK2);
+    hear(&c, "\r\n\r\nok");
+    again(&c, &b); /* which is kept, for it is the only one */
+    bye(&c);
+    bye(&a);
+    bye(&b);
+}
+END_TEST
+
 /* The connection is kept, takes the request, and ends: as when a worker's idle time is up. */
 START_TEST(stale_connection_is_tried_again_once)
 {
@@ -484,6 +505,7 @@ int main(void)
                                   reset_is_no_end_of_a_body,
                                   bytes_behind_an_answer_poison_the_connection,
                                   idle_connections_have_a_cap,
+                                  idle_connections_give_way,
                                   stale_connection_is_tried_again_once,
                                   post_is_not_sent_twice,
                                   put_is_repeated_with_its_body,

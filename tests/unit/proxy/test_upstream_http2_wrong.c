@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Workers of HTTP/2 that break rules, and how one is found ready.
+/* Workers of HTTP/2 that break rules, how one is found ready, and sessions that give way.
  * The difficulty is in http2_worker.h. */
 #include "http2_worker.h"
+#include "proxy/proxy_priv.h"
 
 /* --- workers that do wrong ----------------------------------------------------------------- */
 
@@ -287,6 +288,40 @@ START_TEST(probe_given_up)
 }
 END_TEST
 
+/* --- room for others ------------------------------------------------------------------------ */
+
+/* The next request of the same client wants its place while its last frame is still read. */
+START_TEST(idle_sessions_give_way)
+{
+    struct peer c = client();
+    struct http2_worker *w, *v;
+
+    speak_h2c();
+    world.proxy->params.max_connections = 1;
+    say(&c, GET "\r\n" GET "\r\n");
+    w = http2_worker();
+    request(w, 0);
+    add_worker();
+    answer_ok(w, &w->seen[0], 2);
+    hear_end(&w->p);
+    v = http2_worker();
+    answer_ok(v, request(v, 0), 3);
+    serve_client(v, &c, "\r\nwww\r\n");
+    serve_until(v, v->seen[0].closed);
+    add_worker();
+    forget(&c);
+    say(&c, GET "\r\n"); /* it is at rest now */
+    hear_end(&v->p);
+    worker_over(w);
+    w = http2_worker();
+    answer_ok(w, request(w, 0), 2);
+    serve_client(w, &c, "\r\nww\r\n");
+    bye(&c);
+    worker_over(w);
+    worker_over(v);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {cut_off_bodies_are_seen, goes_away_as_the_client_does,
@@ -294,7 +329,8 @@ int main(void)
                                   worker_of_http1,         floods_end_the_session,
                                   no_head_in_time,         unasked_frames_at_rest,
                                   probe_by_connecting,     probe_by_settings,
-                                  probe_by_asking,         probe_given_up};
+                                  probe_by_asking,         probe_given_up,
+                                  idle_sessions_give_way};
 
     return world_run("upstream http2 wrong", tests, COUNT(tests));
 }
