@@ -25,17 +25,20 @@
 
 static void session_start(struct front_session *s);
 
-/* What a dead front counted stays counted; what it had in hand it has no more. */
+static void reset_service(void *arg, const char *name, uint32_t id)
+{
+    struct proxy_stats *stats = arg;
+
+    (void)name;
+    stats->services[id].exchanges = stats->services[id].waiting = 0;
+}
+
+/* What a dead front counted stays counted; what it had in hand it has no more, also of services
+ * that are gone: they may come back. */
 static void reset_gauges(struct front_session *s)
 {
-    const struct config *c = s->fronts->config;
-
     s->stats->connections = s->stats->exchanges = 0;
-    for (size_t i = 0; i < c->service_count; i++) {
-        int id = fleet_service_id(s->fronts->fleet, c->services[i]->name);
-        if (id >= 0)
-            s->stats->services[id].exchanges = s->stats->services[id].waiting = 0;
-    }
+    fleet_each_service(s->fronts->fleet, reset_service, s->stats);
 }
 
 static void kill_attached(const struct front_session *s)

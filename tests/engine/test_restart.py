@@ -371,6 +371,24 @@ def test_removed_service_is_drained(kipgate, echo):
 # --- fronts ---------------------------------------------------------------------------------------
 
 
+def test_what_a_killed_front_had_of_a_removed_service_is_not_counted(kipgate, echo):
+    """The service comes back: nothing of it is under way."""
+    gone = echo(routes=["/gone"], strip_prefix=True)
+    gate = kipgate({"echo": echo(routes=["/"]), "gone": gone}, config={"fronts": 1})
+    asked = Background(gate.get, "/gone" + worker.drip(1000, 100, 100), timeout=60)
+    wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="gone") == 1, 10, "under way")
+    assert gate.reload(lambda c: c["services"].pop("gone")).status == 200
+    (front,) = gate.fronts()
+    since = gate.logs.mark()
+    os.kill(front, signal.SIGKILL)
+    gate.wait_log(10, since, event="front-ended")
+    gate.wait_ready()
+    assert gate.admin.call("PUT", "/v1/services/gone", gone).status == 201
+    assert gate.admin.metric("kipgate_exchanges", service="gone") == 0
+    with pytest.raises((OSError, raw.Broken)):
+        asked.result(60)
+
+
 def test_killed_front_is_replaced_and_only_its_own_exchanges_are_lost(kipgate, echo):
     """SIGKILL of one of two fronts under load, five times."""
     gate = kipgate({"echo": echo(idle_timeout="10m")}, config={"fronts": 2})
