@@ -38,6 +38,7 @@
 #define KG_READ_BUFFER_BYTES (64 * 1024) /* one per process */
 #define KG_REPLAY_BODY_BYTES (16 * 1024) /* of a body kept for a safe second try */
 #define KG_LOCAL_BODY_BYTES (256 * 1024) /* request body of the admin API */
+#define KG_MAX_ASKERS 1024 /* of the admin API: who waits for a wake, or follows events */
 
 /* Descriptors: kept free for engine, channel and workers when client connections are counted. */
 #define KG_RESERVED_DESCRIPTORS 64

@@ -121,23 +121,44 @@ static void post_reload(struct admin *a, const struct admin_request *r, int64_t 
     config_errors_fini(&errors);
 }
 
+/* --- who waits ----------------------------------------------------------------------------- */
+
+/* Fronts have a limit of connections, but one may have been taken over. */
+struct admin_asker *admin_asker_new(struct admin *a, uint64_t request, struct kg_list *list)
+{
+    bool room = a->asker_count < KG_MAX_ASKERS;
+    struct admin_asker *k = room ? calloc(1, sizeof *k) : NULL;
+
+    if (!room)
+        admin_problem(a, request, 503, "overloaded", "Too many wait for answers already", "");
+    else if (!k)
+        admin_problem(a, request, 500, "out-of-memory", "Out of memory", "");
+    if (!k)
+        return NULL;
+    k->admin = a;
+    k->request = request;
+    kg_list_push_back(list, &k->link);
+    a->asker_count++;
+    return k;
+}
+
+void admin_asker_free(struct admin_asker *k)
+{
+    k->admin->asker_count--;
+    kg_list_remove(&k->link);
+    free(k);
+}
+
 /* --- events -------------------------------------------------------------------------------- */
 
 static void get_events(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {
     static const char hello[] = ": following\n\n";
-    struct admin_asker *f = calloc(1, sizeof *f);
 
     (void)now_ms;
-    if (!f) {
-        admin_problem(a, r->id, 500, "out-of-memory", "Out of memory", "");
-        return;
-    }
-    f->admin = a;
-    f->request = r->id;
-    kg_list_push_back(&a->followers, &f->link);
-    a->params.reply(a->params.self, r->id, 200, "text/event-stream", hello, sizeof hello - 1,
-                    false);
+    if (admin_asker_new(a, r->id, &a->followers))
+        a->params.reply(a->params.self, r->id, 200, "text/event-stream", hello, sizeof hello - 1,
+                        false);
 }
 
 static void tell_followers(struct admin *a, const char *event, struct json *data)
@@ -155,8 +176,7 @@ static void tell_followers(struct admin *a, const char *event, struct json *data
         if (b.error || a->params.reply(a->params.self, f->request, 200, "text/event-stream", b.data,
                                        b.len, false))
             continue;
-        kg_list_remove(&f->link);
-        free(f);
+        admin_asker_free(f);
     }
     kg_buf_fini(&b);
 }
@@ -289,8 +309,7 @@ static void drop(struct kg_list *list, uint64_t request, struct fleet *fleet)
         if (request != 0 && f->request != request)
             continue;
         fleet_forget_caller(fleet, f);
-        kg_list_remove(&f->link);
-        free(f);
+        admin_asker_free(f);
     }
 }
 

@@ -33,9 +33,13 @@ struct admin_service_counts {
 struct admin {
     struct admin_params params;
     struct kg_list askers, followers;
+    size_t asker_count;                  /* in both */
     struct admin_service_counts *counts; /* by service id */
 };
 
+/* One more in that list; NULL where there is no room for it: its answer is given then. */
+struct admin_asker *admin_asker_new(struct admin *a, uint64_t request, struct kg_list *list);
+void admin_asker_free(struct admin_asker *k);
 void admin_answer_json(struct admin *a, uint64_t request, int status, struct json *n);
 void admin_problem(struct admin *a, uint64_t request, int status, const char *name,
                    const char *title, const char *detail);

@@ -175,8 +175,7 @@ static void on_done(void *arg, unsigned reason, const char *detail)
     else
         admin_problem(a, k->request, row ? row->status : 500, row ? row->name : "failed",
                       row ? row->title : "Failed", detail);
-    kg_list_remove(&k->link);
-    free(k);
+    admin_asker_free(k);
 }
 
 static void wake_or_sleep(struct admin *a, const struct admin_request *r, const char *name,
@@ -189,14 +188,9 @@ static void wake_or_sleep(struct admin *a, const struct admin_request *r, const 
         no_service(a, r->id, name);
         return;
     }
-    k = calloc(1, sizeof *k);
-    if (!k) {
-        admin_problem(a, r->id, 500, "out-of-memory", "Out of memory", "");
+    k = admin_asker_new(a, r->id, &a->askers);
+    if (!k)
         return;
-    }
-    k->admin = a;
-    k->request = r->id;
-    kg_list_push_back(&a->askers, &k->link);
     (wake ? fleet_wake : fleet_sleep)(a->params.fleet, (uint32_t)id, on_done, k, now_ms);
 }
 

@@ -143,6 +143,26 @@ START_TEST(test_an_asker_may_leave)
 }
 END_TEST
 
+/* A front that was taken over asks without end: what is kept of that has a limit. */
+START_TEST(test_askers_have_a_cap)
+{
+    uint64_t first = ask_for("POST", "/v1/services/a/wake", ""), more;
+
+    for (int n = 1; n < KG_MAX_ASKERS; n++)
+        more = ask_for("POST", "/v1/services/a/wake", "");
+    ck_assert_ptr_null(reply_to(more));
+    more = ask_for("POST", "/v1/services/a/wake", "");
+    is_problem(reply_to(more), 503, "overloaded", "");
+    more = ask_for("GET", "/v1/events", "");
+    is_problem(reply_to(more), 503, "overloaded", "");
+    admin_gone(admin, first);
+    more = ask_for("GET", "/v1/events", "");
+    ck_assert_int_eq(reply_to(more)->status, 200);
+    more = ask_for("GET", "/v1/events", "");
+    ck_assert_int_eq(reply_to(more)->status, 503);
+}
+END_TEST
+
 START_TEST(test_put_and_delete)
 {
     const struct reply *r =
@@ -330,6 +350,7 @@ int main(void)
         test_in_use_is_not_due,
         test_a_wake_that_fails,
         test_an_asker_may_leave,
+        test_askers_have_a_cap,
         test_put_and_delete,
         test_a_put_that_is_wrong,
         test_a_put_cannot_reach_out_of_its_container,
