@@ -145,10 +145,18 @@ static bool put_off(struct engine_network *net, const struct transport_answer *a
     return true;
 }
 
+/* For what the engine says itself. */
+static void do_without_it(struct engine_network *net, const struct transport_answer *a)
+{
+    char why[256];
+
+    engine_parse_message(a->body, why, sizeof why);
+    do_without(net, "engine-network-refused", why, a->status);
+}
+
 static void on_made(void *arg, const struct transport_answer *a)
 {
     struct engine_network *net = arg;
-    char why[256];
 
     if (is_lost(net, a))
         return;
@@ -158,8 +166,7 @@ static void on_made(void *arg, const struct transport_answer *a)
     } else if (a->status == 201 || a->status == 200 || a->status == 409) { /* made meanwhile */
         look(net);
     } else if (!put_off(net, a)) {
-        engine_parse_message(a->body, why, sizeof why);
-        do_without(net, "engine-network-refused", why, a->status);
+        do_without_it(net, a);
     }
 }
 
@@ -237,8 +244,10 @@ static void on_looked(void *arg, const struct transport_answer *a)
     n = a->status == 200 ? engine_json(a->body) : NULL;
     if (n && engine_network_is_ours(net->engine->owner, n))
         take(net, n);
-    else if (n || !put_off(net, a))
+    else if (n)
         do_without(net, "engine-network-foreign", "it is not ours", a->status);
+    else if (!put_off(net, a))
+        do_without_it(net, a);
     json_free(n);
 }
 

@@ -24,8 +24,8 @@ static char body[4096]; /* of the last create of a container */
 
 /* Kipgate in a container of the engine's, as far as it can know. */
 #define OWN_ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-static bool contained;
-static unsigned odd_owns; /* so often nothing is said of that container */
+static bool contained, forbidden; /* forbidden: a proxy before it lets no network be looked at */
+static unsigned odd_owns;         /* so often nothing is said of that container */
 
 FILE *fopen(const char *path, const char *mode)
 {
@@ -50,6 +50,10 @@ static void say_network(struct fake_conn *c)
 {
     char text[512];
 
+    if (forbidden) {
+        say_status(c, "403 Forbidden", "{\"message\":\"denied by the proxy\"}");
+        return;
+    }
     if (net.odd_looks > 0) {
         say_status(c, net.odd_looks-- % 2 ? "200 OK" : "500 No", "nonsense");
         return;
@@ -168,7 +172,7 @@ static void set_up(void)
 {
     open_peer(on_request, "address");
     answers = 0;
-    contained = false;
+    contained = forbidden = false;
     odd_owns = 0;
     memset(&net, 0, sizeof net);
     net.says = "";
@@ -282,6 +286,29 @@ START_TEST(test_an_odd_answer_about_ourselves_decides_nothing)
     contained = false;
     ck_assert_int_eq(engine->reach.kind == REACH_NETWORK, _i == 0);
     ck_assert_int_eq(strcmp(engine->reach.network, "shared") == 0, _i == 0);
+}
+END_TEST
+
+/* It is not said to be somebody else's. */
+START_TEST(test_a_network_that_may_not_be_looked_at_is_done_without)
+{
+    char told[4096] = "";
+    int ends[2], terminal = dup(STDERR_FILENO);
+
+    ck_assert_int_eq(pipe(ends), 0);
+    dup2(ends[1], STDERR_FILENO);
+    kg_log_setup(KG_LOG_WARN, KG_LOG_TEXT, "test");
+    forbidden = true;
+    come_up();
+    dup2(terminal, STDERR_FILENO);
+    close(terminal);
+    close(ends[1]);
+    ck_assert_int_gt(read(ends[0], told, sizeof told - 1), 0);
+    close(ends[0]);
+    ck_assert_ptr_nonnull(strstr(told, "engine-network-refused"));
+    ck_assert_ptr_nonnull(strstr(told, "denied by the proxy"));
+    ck_assert_ptr_null(strstr(told, "it is not ours"));
+    ck_assert_str_eq(engine->reach.network, "bridge");
 }
 END_TEST
 
@@ -437,6 +464,7 @@ int main(void)
     tcase_add_loop_test(t, test_an_odd_answer_is_asked_for_again, 0, 4);
     tcase_add_test(t, test_an_odd_answer_about_the_default_network_decides_nothing);
     tcase_add_loop_test(t, test_an_odd_answer_about_ourselves_decides_nothing, 0, 2);
+    tcase_add_test(t, test_a_network_that_may_not_be_looked_at_is_done_without);
     tcase_add_test(t, test_the_engine_chooses_where_a_range_is_refused);
     tcase_add_test(t, test_the_engine_chooses_where_it_cannot_be_made_again);
     tcase_add_loop_test(t, test_one_that_is_pruned_while_it_is_made, 0, 2);
