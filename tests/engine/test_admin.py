@@ -2,9 +2,9 @@
 """The admin API, the metrics, the events and the command line, as an operator uses them."""
 import json
 import re
+import select
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -376,12 +376,20 @@ def test_wake_sleep_and_their_exit_status(gate):
 def test_events_command(gate):
     """One line per event, until it is interrupted."""
     process = subprocess.Popen(
-        gate.command("events"), stdout=subprocess.PIPE, text=True, env=gate.env
+        gate.command("events"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=gate.env,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a nohup may ignore it
     )
-    try:
-        time.sleep(0.3)
+
+    def heard():
         gate.admin.wake("idle")
         gate.admin.sleep("idle")
+        return select.select([process.stdout], [], [], 1)[0]
+
+    try:
+        wait_until(heard, 20, "events", 0.05)
         lines = (process.stdout.readline() for _ in range(50))
         assert any("service=idle" in line for line in lines)
     finally:
