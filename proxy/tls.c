@@ -153,9 +153,9 @@ static size_t decrypt(struct tls *t, size_t room)
             continue;
         }
         error = SSL_get_error(t->ssl, 0);
-        if (error == SSL_ERROR_WANT_READ)
+        if (error == SSL_ERROR_WANT_READ && !t->last)
             break;
-        t->ended = error == SSL_ERROR_ZERO_RETURN;
+        t->ended = error == SSL_ERROR_ZERO_RETURN || error == SSL_ERROR_WANT_READ;
         t->broken = !t->ended;
     }
     return n;
@@ -252,7 +252,10 @@ static void shake(struct tls *t)
     } else if (SSL_get_error(t->ssl, rc) == SSL_ERROR_WANT_READ && t->send_code == 0 &&
                t->shaken <= HANDSHAKE_BYTES) {
         keep_rest(t);
-        listen_again(t);
+        if (t->last)
+            wire_ended(w);
+        else
+            listen_again(t);
     } else {
         wire_broke(w);
     }
@@ -346,6 +349,12 @@ void tls_bytes(struct tls *t, const char *bytes, size_t n)
             uv_read_stop(&t->wire->uv.stream); /* its turn comes first */
         wait_turn(t, t->done ? &t->server->ready : &t->server->handshakes);
     }
+}
+
+bool tls_end(struct tls *t)
+{
+    t->last = t->held.len > 0;
+    return t->last;
 }
 
 bool tls_has_bytes(const struct tls *t)

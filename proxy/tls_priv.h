@@ -32,6 +32,7 @@ struct tls {
     size_t shaken;      /* bytes that the handshake took so far */
     char *name;         /* that the client asked for, lower case; NULL: none */
     bool done;          /* the handshake is */
+    bool last;          /* nothing more comes behind what is held */
     bool ended, broken; /* found behind bytes that are not taken yet */
     int send_code;      /* of what went to the kernel in this call */
 };
@@ -41,6 +42,8 @@ void tls_close(struct tls *t);       /* its wire closes: nothing more is done fo
 void tls_free(struct tls *t);
 size_t tls_room(const struct tls *t); /* as a kind's room, in bytes that come */
 void tls_bytes(struct tls *t, const char *bytes, size_t n); /* came */
+/* Nothing more comes. False: nor is anything held that has to be worked on before. */
+bool tls_end(struct tls *t);
 /* Reading goes on: true when that begins with what is here already, from the loop. */
 bool tls_go_on(struct tls *t);
 bool tls_has_bytes(const struct tls *t);

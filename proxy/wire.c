@@ -140,6 +140,14 @@ static bool was_reset(const struct wire *w)
            (error != 0 && error != EPIPE);
 }
 
+static void came_to_end(struct wire *w)
+{
+    if (was_reset(w))
+        wire_broke(w);
+    else if (!w->tls || !tls_end(w->tls))
+        wire_ended(w);
+}
+
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
     struct wire *w = s->data;
@@ -150,8 +158,8 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
         w->kind->on_bytes(w, buf->base, (size_t)n);
     else if (n == UV_ENOBUFS)
         wire_paused(w);
-    else if (n == UV_EOF && !was_reset(w))
-        wire_ended(w);
+    else if (n == UV_EOF)
+        came_to_end(w);
     else if (n < 0)
         wire_broke(w);
 }

@@ -91,6 +91,40 @@ START_TEST(a_request_with_the_end_of_the_handshake)
 }
 END_TEST
 
+/* Nor is it lost where the client has ended its half before the handshake's turn came. */
+START_TEST(a_last_request_with_the_end_of_the_handshake)
+{
+    for (int goodbye = 0; goodbye < 2; goodbye++) {
+        struct tls_contexts *known = world.proxy->tls->contexts;
+        struct peer p, other;
+        struct end e, next;
+        join(&e, &p, "a.test");
+        while (!p.done) {
+            peer_pump(&p);
+            p.done = SSL_do_handshake(p.ssl) == 1;
+            if (!p.done)
+                turn();
+        }
+        peer_say(&p, "at once", 7);
+        if (goodbye)
+            SSL_shutdown(p.ssl);
+        world.proxy->tls->contexts = NULL; /* as if others had their turns first */
+        peer_pump(&p);
+        shutdown(p.fd, SHUT_WR);
+        for (int i = 0; i < 10; i++)
+            turn();
+        world.proxy->tls->contexts = known;
+        ck_assert_uint_eq(e.eofs, 0);
+        join(&next, &other, "a.test"); /* turns go on */
+        shake_hands(&next, &other);
+        UNTIL(&other, e.eofs == 1);
+        ck_assert(got_text(&e.got, "at once"));
+        part(&next, &other);
+        part(&e, &p);
+    }
+}
+END_TEST
+
 /* The same with a large body: more comes at once than waits for a handshake's turn. */
 START_TEST(a_body_with_the_end_of_the_handshake)
 {
@@ -518,6 +552,7 @@ int main(void)
     const TTest *const tests[] = {bytes_both_ways,
                                   byte_by_byte,
                                   a_request_with_the_end_of_the_handshake,
+                                  a_last_request_with_the_end_of_the_handshake,
                                   a_body_with_the_end_of_the_handshake,
                                   bulk_in,
                                   bulk_out,
