@@ -150,7 +150,7 @@ static void proxy_free(struct proxy *p)
     void *arg = p->closed_arg;
 
     KG_ASSERT(p->exchanges == 0 && p->waiting == 0 && p->connections == 0);
-    KG_ASSERT(kg_list_empty(&p->clients) && kg_list_empty(&p->workers));
+    KG_ASSERT(kg_list_empty(&p->clients) && kg_list_empty(&p->workers) && p->upstreams == 0);
     generation_unref(p->current);
     generation_unref(p->next);
     tls_server_free(p->tls);
