@@ -53,9 +53,13 @@ class Cycles:
         except BaseException as error:  # told by `run`
             self.errors.append(error)
 
+    def _goes_on(self):
+        shown = self.done >= self.wanted and self.moved > 0  # addresses are given in turn
+        return not shown and time.monotonic() < self.until and not self.errors
+
     def _follow(self, name, killer):
         mark, killed = 0, False
-        while self.done < self.wanted and time.monotonic() < self.until and not self.errors:
+        while self._goes_on():
             line, mark = self.gate.logs.find(
                 lambda line: line.get("service") == name
                 and line.get("to") in ("ready", "stopping"),
