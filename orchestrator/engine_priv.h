@@ -156,8 +156,9 @@ int engine_seal_labels(struct json *labels, const char *name, const char *image,
                        const struct json *host, const struct engine_ground *g);
 /* Sets c->sealed by its name and labels alone... */
 void engine_seal_check(const char *key, struct engine_container *c);
-/* ... and takes it back where what was inspected is made of something else. */
-void engine_seal_compare(const char *key, const struct json *inspect, struct engine_container *c);
+/* ... and takes it back where what was inspected is made of something else. 0, or KG_ENOMEM: that
+ * is not known. */
+int engine_seal_compare(const char *key, const struct json *inspect, struct engine_container *c);
 
 /* --- the client --------------------------------------------------------------------------- */
 

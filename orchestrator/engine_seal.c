@@ -4,6 +4,7 @@
  * with what we made; and engines put the same thing in other words. */
 #include "orchestrator/digest.h"
 #include "orchestrator/engine_priv.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define MAX_TEXT_BYTES (1024 * 1024)
@@ -224,20 +225,17 @@ static int fingerprint(const struct form *form, const char *image, const struct 
 
 /* --- the seal ----------------------------------------------------------------------------- */
 
-/* No field of ours has a line end, so no other fields make the same text. */
-static int seal_of(const char *key, const struct engine_container *c, char out[65])
+/* No field of ours has a line end, so no other fields make the same text. Needs no memory: what is
+ * ours would be taken for somebody else's where there is none. */
+static void seal_of(const char *key, const struct engine_container *c, char out[65])
 {
-    struct kg_buf text;
-    int rc;
+    char text[sizeof c->name + sizeof c->owner + sizeof c->service + sizeof c->spec +
+              sizeof c->made_of + 32];
+    int n = snprintf(text, sizeof text, "kipgate 1\n%s\n%s\n%s\n%s\n%s\n%s\n", c->name, c->owner,
+                     c->service, c->spec, c->made_of, c->is_sandbox ? "sandbox" : "worker");
 
-    kg_buf_init(&text, MAX_TEXT_BYTES);
-    kg_buf_printf(&text, "kipgate 1\n%s\n%s\n%s\n%s\n%s\n%s\n", c->name, c->owner, c->service,
-                  c->spec, c->made_of, c->is_sandbox ? "sandbox" : "worker");
-    rc = text.error ? KG_ENOMEM : 0;
-    if (rc == 0)
-        digest_hmac_hex(kg_str_of(key), kg_buf_str(&text), out);
-    kg_buf_fini(&text);
-    return rc;
+    KG_ASSERT(n > 0 && (size_t)n < sizeof text);
+    digest_hmac_hex(kg_str_of(key), (struct kg_str){text, (size_t)n}, out);
 }
 
 /* The same over the terse form, where that is another one. */
@@ -251,10 +249,9 @@ static int seal_tersely(struct json *labels, struct engine_container c, const ch
     if (rc != 0 || strcmp(made_of, c.made_of) == 0)
         return rc;
     memcpy(c.made_of, made_of, sizeof c.made_of);
-    rc = seal_of(key, &c, seal);
-    if (rc == 0)
-        json_set_string(labels, LABEL_TERSE_SEAL, seal);
-    return rc;
+    seal_of(key, &c, seal);
+    json_set_string(labels, LABEL_TERSE_SEAL, seal);
+    return 0;
 }
 
 int engine_seal_labels(struct json *labels, const char *name, const char *image,
@@ -273,11 +270,10 @@ int engine_seal_labels(struct json *labels, const char *name, const char *image,
     kg_str_copy(c.spec, sizeof c.spec, kg_str_of(json_string(json_get(labels, LABEL_SPEC), "")));
     rc = fingerprint(&whole, image, host, c.made_of);
     if (rc == 0)
-        rc = seal_of(g->key, &c, seal);
-    if (rc == 0)
         rc = seal_tersely(labels, c, image, host, g->key);
     if (rc != 0)
         return rc;
+    seal_of(g->key, &c, seal);
     json_set_string(labels, LABEL_MADE_OF, c.made_of);
     json_set_string(labels, LABEL_SEAL, seal);
     return 0;
@@ -287,7 +283,8 @@ void engine_seal_check(const char *key, struct engine_container *c)
 {
     char seal[65];
 
-    c->sealed = c->id[0] && seal_of(key, c, seal) == 0 && digest_equal(seal, c->seal);
+    seal_of(key, c, seal);
+    c->sealed = c->id[0] && digest_equal(seal, c->seal);
 }
 
 /* What it is made of, in that form, is what its terse seal is for. */
@@ -298,29 +295,36 @@ static bool is_sealed_tersely(const char *key, struct engine_container c, const 
 
     memcpy(c.made_of, made_of, sizeof c.made_of);
     kg_str_copy(told, sizeof told, kg_str_of(json_string(json_get(labels, LABEL_TERSE_SEAL), "")));
-    return seal_of(key, &c, seal) == 0 && digest_equal(seal, told);
+    seal_of(key, &c, seal);
+    return digest_equal(seal, told);
 }
 
-static bool is_made_so(const char *key, const struct json *inspect,
-                       const struct engine_container *c)
+/* 1, 0, or KG_ENOMEM. */
+static int is_made_so(const char *key, const struct json *inspect, const struct engine_container *c)
 {
     const char *image = json_string(json_path(inspect, "Config.Image"), "");
     const struct json *host = json_get(inspect, "HostConfig");
     const struct json *labels = json_path(inspect, "Config.Labels");
     char made_of[65];
+    int rc = fingerprint(&whole, image, host, made_of);
 
-    if (fingerprint(&whole, image, host, made_of) == 0 && strcmp(made_of, c->made_of) == 0)
-        return true;
+    if (rc != 0 || strcmp(made_of, c->made_of) == 0)
+        return rc != 0 ? rc : 1;
     if (!is_terse(host))
-        return false;
-    if (fingerprint(&terse, image, host, made_of) == 0 &&
-        (strcmp(made_of, c->made_of) == 0 || is_sealed_tersely(key, *c, made_of, labels)))
-        return true;
-    return fingerprint(&terse_by_digest, image, host, made_of) == 0 &&
-           is_sealed_tersely(key, *c, made_of, labels);
+        return 0;
+    rc = fingerprint(&terse, image, host, made_of);
+    if (rc != 0)
+        return rc;
+    if (strcmp(made_of, c->made_of) == 0 || is_sealed_tersely(key, *c, made_of, labels))
+        return 1;
+    rc = fingerprint(&terse_by_digest, image, host, made_of);
+    return rc != 0 ? rc : is_sealed_tersely(key, *c, made_of, labels);
 }
 
-void engine_seal_compare(const char *key, const struct json *inspect, struct engine_container *c)
+int engine_seal_compare(const char *key, const struct json *inspect, struct engine_container *c)
 {
-    c->sealed = c->sealed && is_made_so(key, inspect, c);
+    int so = c->sealed ? is_made_so(key, inspect, c) : 0;
+
+    c->sealed = so > 0;
+    return so < 0 ? so : 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of what makes a container ours. The difficulty: the seal must hold for whatever words an
  * engine has for what we made, and break for the least thing that we did not. */
+#include "memory.h"
 #include "orchestrator/engine_priv.h"
 #include <check.h>
 #include <stdio.h>
@@ -20,11 +21,10 @@ static struct json *parse(const char *text)
 }
 
 /* What the engine says of the container that has these. */
-static struct engine_container inspected(const char *name, const struct json *labels,
-                                         const char *image, const char *host)
+static struct json *inspection(const char *name, const struct json *labels, const char *image,
+                               const char *host)
 {
     struct json *root = json_new_object(), *config = json_new_object();
-    struct engine_container c;
     struct kg_buf text;
 
     kg_buf_init(&text, 1 << 20);
@@ -35,10 +35,19 @@ static struct engine_container inspected(const char *name, const struct json *la
     json_set(config, "Labels", parse(text.data));
     json_set(root, "Config", config);
     json_set(root, "HostConfig", parse(host));
+    kg_buf_fini(&text);
+    return root;
+}
+
+static struct engine_container inspected(const char *name, const struct json *labels,
+                                         const char *image, const char *host)
+{
+    struct json *root = inspection(name, labels, image, host);
+    struct engine_container c;
+
     engine_parse_inspect(root, &c);
     engine_seal_check(KEY, &c);
-    engine_seal_compare(KEY, root, &c);
-    kg_buf_fini(&text);
+    ck_assert_int_eq(engine_seal_compare(KEY, root, &c), 0);
     json_free(root);
     return c;
 }
@@ -311,6 +320,30 @@ START_TEST(the_seal_is_what_it_was)
 }
 END_TEST
 
+/* Else it would be taken for somebody else's, and made a second time. */
+START_TEST(without_memory_what_is_ours_is_not_called_foreign)
+{
+    struct json *labels = labels_made(KEY, "nginx", HOST);
+    struct json *root = inspection(NAME, labels, "docker.io/library/nginx:latest", HOST);
+    int rc = KG_ENOMEM, refusals = 0;
+
+    while (rc != 0) {
+        struct engine_container c;
+        engine_parse_inspect(root, &c);
+        allocations_left = refusals++;
+        engine_seal_check(KEY, &c);
+        ck_assert(c.sealed);
+        rc = engine_seal_compare(KEY, root, &c);
+        ck_assert_int_eq(rc, memory_was_enough() ? 0 : KG_ENOMEM);
+        ck_assert(c.sealed == (rc == 0));
+        ck_assert_int_lt(refusals, 1000);
+    }
+    ck_assert_int_gt(refusals, 2);
+    json_free(root);
+    json_free(labels);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("engine_seal");
@@ -330,6 +363,7 @@ int main(void)
     tcase_add_test(t, a_worker_is_no_sandbox);
     tcase_add_test(t, another_key_seals_nothing_of_ours);
     tcase_add_test(t, the_seal_is_what_it_was);
+    tcase_add_test(t, without_memory_what_is_ours_is_not_called_foreign);
     suite_add_tcase(s, t);
     runner = srunner_create(s);
     srunner_run_all(runner, CK_NORMAL);
