@@ -9,7 +9,6 @@
 
 #define NETWORK_PREFIX "kipgate-"
 #define MOST_MADE 3 /* in a search; somebody may remove what is not used yet */
-#define MOST_ODD 5
 #define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789-" /* of a group: of a service */
 
 static void look(struct engine_network *net);
@@ -136,7 +135,7 @@ static bool put_off(struct engine_network *net, const struct transport_answer *a
     struct engine_answer failure = {.code = KG_EPROTO};
     char words[160];
 
-    if ((a->status < 500 && a->status != 200) || ++net->odd > MOST_ODD)
+    if ((a->status < 500 && a->status != 200) || ++net->odd > ENGINE_MOST_ODD)
         return false;
     engine_parse_message(a->body, words, sizeof words);
     snprintf(failure.words, sizeof failure.words, "the engine answered %d about a network: %s",

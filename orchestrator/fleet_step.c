@@ -99,7 +99,7 @@ static void note_serving(struct fleet_instance *i, enum instance_state from, enu
         o->resumed(o->self, i->service->id);
 }
 
-static bool is_ending(enum instance_state state)
+static bool is_going(enum instance_state state)
 {
     return state == INSTANCE_STOPPING || state == INSTANCE_REMOVING;
 }
@@ -109,7 +109,7 @@ static void tell_ending(const struct fleet_instance *i)
 {
     const struct fleet_observer *o = &i->fleet->observer;
 
-    if (o->ending && is_ending(i->state))
+    if (o->ending && is_going(i->state))
         o->ending(o->self, i->name);
 }
 
@@ -244,7 +244,7 @@ void fleet_step(struct fleet_instance *i, enum instance_event event, const char 
     KG_ASSERT(cell->kind == INSTANCE_GOES || cell->kind == INSTANCE_STAYS);
     if (event != INSTANCE_ON_UNKNOWN)
         i->todo_ms = 0;
-    if (event == INSTANCE_ON_RUNNING && !is_ending(i->state)) /* there it is a failure */
+    if (event == INSTANCE_ON_RUNNING && !is_going(i->state)) /* there it is a failure */
         i->tries = 0;
     if (cell->kind == INSTANCE_GOES)
         set_state(i, cell->next, why ? why : cell->why);

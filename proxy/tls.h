@@ -35,7 +35,8 @@ int tls_check_certificate(const struct tls_certificate *c, int64_t now_s, struct
                           enum tls_part *part, struct kg_err *err);
 int tls_check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err);
 /* Watches what OpenSSL allocates, from before its first allocation in this process, for it does not
- * tell all that it went without: a context then lacks an algorithm, and looks whole. */
+ * tell all that it went without: a context then lacks an algorithm, and looks whole. Called later
+ * it watches nothing. */
 void tls_watch_memory(void);
 /* Overwrites a secret that is done with. */
 void tls_wipe(void *secret, size_t n);
