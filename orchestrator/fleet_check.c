@@ -112,7 +112,7 @@ static void check_waiting(const struct fleet *f, const struct fleet_service *s)
 
 static size_t check_service(const struct fleet *f, const struct fleet_service *s)
 {
-    size_t waiting = 0, instances = 0, from[KG_MAX_FRONTS] = {0};
+    size_t waiting = 0, quiet = 0, instances = 0, from[KG_MAX_FRONTS] = {0};
     unsigned strays = 0, out = 0;
 
     KG_LIST_EACH(it, &s->waiters)
@@ -121,14 +121,16 @@ static size_t check_service(const struct fleet *f, const struct fleet_service *s
         KG_ASSERT(w->service == s && f->fronts[w->front].up);
         KG_ASSERT(kg_map_get(&f->fronts[w->front].tickets, KG_U64_KEY(w->ticket)) == w); /* I4 */
         from[w->front]++;
+        quiet += w->quiet;
         waiting++;
     }
     for (int front = 0; front < KG_MAX_FRONTS; front++)
         KG_ASSERT(from[front] == s->waiting_from[front]);
     KG_ASSERT(waiting == s->waiting);
-    KG_ASSERT(waiting == 0 || waiting <= (size_t)s->config->queue ||
-              waiting <=
-                  s->waiting_cap); /* I6; a cap that was lowered refuses nobody after the fact */
+    KG_ASSERT(quiet == s->waiting_quietly);
+    /* I6; a cap that was lowered refuses nobody after the fact */
+    KG_ASSERT(waiting == 0 || waiting <= (size_t)s->config->queue + s->out ||
+              waiting <= s->waiting_cap + s->out);
     KG_LIST_EACH(it, &s->instances)
     {
         strays += KG_LIST_ENTRY(it, struct fleet_instance, in_service)->stray;

@@ -18,6 +18,7 @@ void fleet_waiter_end(struct fleet_waiter *w)
     kg_list_remove(&w->in_front);
     kg_map_remove(&front->tickets, KG_U64_KEY(w->ticket));
     s->waiting--;
+    s->waiting_quietly -= w->quiet;
     s->waiting_from[w->front]--;
     front->waiting--;
     if (s->waiting == 0)
@@ -27,7 +28,8 @@ void fleet_waiter_end(struct fleet_waiter *w)
     free(w);
 }
 
-static bool waiter_new(struct fleet *f, struct fleet_service *s, int front, uint64_t ticket)
+static bool waiter_new(struct fleet *f, struct fleet_service *s, int front, uint64_t ticket,
+                       bool quiet)
 {
     struct fleet_waiter *w = calloc(1, sizeof *w);
 
@@ -39,10 +41,12 @@ static bool waiter_new(struct fleet *f, struct fleet_service *s, int front, uint
     w->service = s;
     w->front = front;
     w->ticket = ticket;
+    w->quiet = quiet;
     w->since_ms = f->now_ms;
     kg_list_push_back(&s->waiters, &w->in_service);
     kg_list_push_back(&f->fronts[front].waiters, &w->in_front);
     s->waiting++;
+    s->waiting_quietly += quiet;
     s->waiting_from[front]++;
     f->fronts[front].waiting++;
     return true;
@@ -91,13 +95,13 @@ static unsigned why_not(const struct fleet *f, const struct fleet_service *s, in
     struct fleet_census c = fleet_count(s);
     bool none = c.starting + c.serving == 0;
 
-    if (quiet)
+    if (quiet && c.serving == 0)
         return ORCH_ASLEEP;
     if (f->stopping && (none || f->removing))
         return PROXY_DRAINING;
     if (none && c.paused == 0 && fleet_backoff_left(f, s) > 0)
         return ORCH_BACKING_OFF;
-    if (s->waiting >= (size_t)s->config->queue)
+    if (s->waiting >= (size_t)s->config->queue + fleet_slots_elsewhere(s, front))
         return ORCH_QUEUE_FULL;
     if (f->fronts[front].waiting >= KG_MAX_WAITING_PER_FRONT)
         return PROXY_OVERLOADED;
@@ -128,15 +132,56 @@ static void refuse_arrival(struct fleet *f, const struct fleet_service *s, int f
     refuse(f, front, ticket, reason, retry_ms, detail);
 }
 
+/* It waited, and does so no more. */
+static void turn_away(struct fleet_waiter *w, unsigned reason)
+{
+    struct fleet *f = w->fleet;
+    struct fleet_service *s = w->service;
+    int front = w->front;
+    uint64_t ticket = w->ticket;
+
+    fleet_waiter_end(w);
+    refuse_arrival(f, s, front, ticket, reason);
+}
+
+static void refuse_quiet(const struct fleet_service *s)
+{
+    KG_LIST_EACH_SAFE(it, &s->waiters)
+    {
+        struct fleet_waiter *w = KG_LIST_ENTRY(it, struct fleet_waiter, in_service);
+        if (w->quiet)
+            turn_away(w, ORCH_ASLEEP);
+    }
+}
+
+void fleet_refuse_surplus(struct fleet_service *s)
+{
+    size_t cap = (size_t)s->config->queue;
+
+    if (s->waiting_quietly > 0 && fleet_count(s).serving == 0)
+        refuse_quiet(s);
+    if (s->waiting_cap > s->waiting)
+        s->waiting_cap = s->waiting;
+    if (cap < s->waiting_cap)
+        cap = s->waiting_cap;
+    while (s->waiting > cap) { /* the latest first */
+        struct fleet_waiter *w = KG_LIST_ENTRY(s->waiters.prev, struct fleet_waiter, in_service);
+        if (s->waiting <= cap + fleet_slots_elsewhere(s, w->front))
+            return;
+        turn_away(w, ORCH_QUEUE_FULL);
+    }
+}
+
 /* --- from fronts --- */
 
-static void wait_for_it(struct fleet *f, struct fleet_service *s, int front, uint64_t ticket)
+static void wait_for_it(struct fleet *f, struct fleet_service *s, int front, uint64_t ticket,
+                        bool quiet)
 {
-    if (!waiter_new(f, s, front, ticket)) {
+    if (!waiter_new(f, s, front, ticket, quiet)) {
         refuse(f, front, ticket, PROXY_OVERLOADED, 0, "out of memory");
         return;
     }
-    s->asleep = false;
+    s->asleep &= quiet;
     fleet_attend(f, s);
 }
 
@@ -157,7 +202,7 @@ static void acquire(struct fleet *f, int front, uint64_t ticket, uint32_t id, bo
     else if (reason)
         refuse_arrival(f, s, front, ticket, reason);
     else
-        wait_for_it(f, s, front, ticket);
+        wait_for_it(f, s, front, ticket, quiet);
 }
 
 /* A ticket that waits already, or comes from a front that is not up, is a lie and goes unheard. */

@@ -168,6 +168,28 @@ int64_t fleet_recall_pending(const struct fleet_service *s)
     return until_ms;
 }
 
+/* One that has not answered in time has none. */
+static bool may_have_free(const struct fleet *f, const struct fleet_lease *l)
+{
+    return l->asked_ms == 0 || l->asked_ms + FLEET_RECALL_MS > f->now_ms;
+}
+
+size_t fleet_slots_elsewhere(const struct fleet_service *s, int front)
+{
+    size_t count = 0;
+
+    KG_LIST_EACH(it, &s->instances)
+    {
+        const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        for (int other = 0; instance_serves(i->state) && other < i->fleet->front_limit; other++) {
+            const struct fleet_lease *l = &i->leases[other];
+            if (other != front && may_have_free(i->fleet, l))
+                count += l->asked_ms != 0 ? l->slots : l->slots - l->owed;
+        }
+    }
+    return count;
+}
+
 /* --- taking back --- */
 
 /* `used_ms` is the front's word: it may lie, but not into the future. */

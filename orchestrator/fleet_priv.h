@@ -54,6 +54,7 @@ struct fleet_waiter {
     struct fleet_service *service;
     uint64_t ticket;
     int front;
+    bool quiet;
     int64_t since_ms;
 };
 
@@ -77,8 +78,9 @@ struct fleet_service {
     struct kg_list instances; /* all, oldest first */
     unsigned out;             /* slots of all of them held by fronts */
     unsigned strays; /* containers looked at that may turn out to be what a create would make */
-    struct kg_list waiters; /* FIFO over all fronts */
-    size_t waiting, waiting_cap;
+    struct kg_list waiters;      /* FIFO over all fronts */
+    size_t waiting, waiting_cap; /* the cap: of those who waited as it was lowered; 0: none */
+    size_t waiting_quietly;      /* monitors, of those who wait: nothing is made for them */
     unsigned waiting_from[KG_MAX_FRONTS];
     struct kg_list callers;
     struct kg_list attention; /* in the fleet's list while it is to be settled */
@@ -272,6 +274,9 @@ void fleet_forget_remembered(struct fleet *f);
 void fleet_stray_found(struct fleet_instance *i, const struct engine_container *c);
 
 /* --- fleet_demand.c: who waits --- */
+/* Those who waited beyond the queue for slots from elsewhere, which had none free, and monitors
+ * of what serves no more. */
+void fleet_refuse_surplus(struct fleet_service *s);
 void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
                           const char *detail);
 /* Only those who have waited since then or longer. */
@@ -331,6 +336,8 @@ void fleet_serve(struct fleet_service *s); /* grants while there is who waits an
 struct fleet_instance *fleet_free_slot(const struct fleet_service *s);
 /* The time until which some front is still to tell what of its slots is free; 0: none. */
 int64_t fleet_recall_pending(const struct fleet_service *s);
+/* Slots that fronts other than this one hold and may have free: not known before they answered. */
+size_t fleet_slots_elsewhere(const struct fleet_service *s, int front);
 void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum proxy_warmth warmth,
                  bool others_wait);
 void fleet_recall_all(struct fleet_instance *i);

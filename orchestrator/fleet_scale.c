@@ -200,6 +200,7 @@ static void raise_demand(struct fleet *f, struct fleet_service *s, struct fleet_
 static bool wants_more(const struct fleet *f, const struct fleet_service *s, struct fleet_census c)
 {
     bool waker = fleet_has_waker(s);
+    size_t waiting = s->waiting - s->waiting_quietly;
 
     if (f->stopping || s->retry_ms > f->now_ms || !needs_ready(s))
         return false;
@@ -208,8 +209,8 @@ static bool wants_more(const struct fleet *f, const struct fleet_service *s, str
     if (current(c) < fleet_least(s) && (s->needed > 0 || may_prepare(f, s)))
         return true;
     if (current(c) == 0)
-        return s->waiting > 0 || waker;
-    return s->waiting > (size_t)c.starting * (size_t)s->config->concurrency &&
+        return waiting > 0 || waker;
+    return waiting > (size_t)c.starting * (size_t)s->config->concurrency &&
            fleet_recall_pending(s) <= f->now_ms;
 }
 
@@ -495,6 +496,7 @@ void fleet_settle(struct fleet *f, struct fleet_service *s)
     drop_surplus(s);
     pump(s);
     fleet_serve(s);
+    fleet_refuse_surplus(s);
     hold_needs(f, s);
     meet_demand(f, s);
     refuse_who_cannot(f, s);

@@ -260,7 +260,8 @@ static void judge_tickets(struct world *w)
     for (uint32_t s = 0; s < SIM_SERVICES; s++) {
         SIM_ASSERT(w, w->open[s] ==
                           (w->ids[s] < 0 ? 0 : fleet_waiting(w->fleet, (uint32_t)w->ids[s])));
-        SIM_ASSERT(w, w->open[s] <= w->most_waiting[s]);
+        SIM_ASSERT(w, w->open[s] <= w->most_waiting[s] + /* those for slots elsewhere: */
+                                        (size_t)w->most[s] * (size_t)w->most_instances[s]);
     }
     if (kg_list_empty(&w->tickets_old))
         return;

@@ -109,8 +109,34 @@ START_TEST(quiet_requests_never_wake)
     warm(r);
     fleet_acquire(r->f, 0, 78, 0, true, r->now_ms);
     ck_assert_uint_eq(hear(r, GRANT)->ticket, 78);
-    fleet_acquire(r->f, 0, 79, 0, true, r->now_ms); /* no slot is free: it does not wait either */
-    hear_refusal(r, ORCH_ASLEEP);
+    rig_free(r);
+}
+END_TEST
+
+/* As all do for a slot; but nothing is made for them, whatever becomes of what they wait for. */
+START_TEST(quiet_requests_wait_for_what_serves)
+{
+    struct rig *r = rig_closed(1);
+    uint64_t instance;
+
+    r->service.concurrency = 1;
+    r->service.max_instances = 2;
+    configure(r);
+    engine_up(r);
+    ask(r, 0);
+    instance = until_ready(r);
+    hear(r, GRANT);
+    fleet_acquire(r->f, 0, 77, 0, true, r->now_ms);
+    fleet_acquire(r->f, 0, 78, 0, true, r->now_ms);
+    fleet_check(r->f);
+    hear_nothing(r);
+    give_back(r, 0, instance, 1);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, 77);
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    tell(r, ENGINE_EVENT_DIE);
+    hear(r, GONE);
+    ck_assert_uint_eq(hear_refusal(r, ORCH_ASLEEP)->ticket, 78);
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
     rig_free(r);
 }
 END_TEST
@@ -618,6 +644,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, waiting_requests_of_a_front_have_a_cap);
     tcase_add_test(c, ready_slots_are_granted_at_once);
     tcase_add_test(c, quiet_requests_never_wake);
+    tcase_add_test(c, quiet_requests_wait_for_what_serves);
     tcase_add_test(c, unknown_services_are_refused);
     tcase_add_test(c, starts_in_flight_are_capped);
     tcase_add_test(c, missing_image_is_pulled_once);

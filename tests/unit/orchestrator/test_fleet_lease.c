@@ -350,6 +350,77 @@ START_TEST(fewer_slots_are_recalled)
 }
 END_TEST
 
+/* Two fronts with a slot each, which is idle at front 0; so many of front 1 may wait. */
+static uint64_t lent_to_both(struct rig *r, int queue)
+{
+    uint64_t instance;
+
+    ask(r, 1);
+    instance = until_ready(r);
+    hear(r, GRANT);
+    ask(r, 0);
+    ck_assert_int_eq(hear(r, GRANT)->front, 0);
+    r->service.queue = queue;
+    configure(r);
+    return instance;
+}
+
+START_TEST(slots_elsewhere_are_waited_for_beyond_the_queue)
+{
+    struct rig *r = rig_with(2, 2);
+    uint64_t instance = lent_to_both(r, 1);
+
+    ask(r, 1);
+    ck_assert_int_eq(hear(r, RECALL)->front, 0);
+    ask(r, 1); /* there may be a slot for one of the two */
+    hear_nothing(r);
+    ask(r, 1); /* but not for three */
+    hear_refusal(r, ORCH_QUEUE_FULL);
+    answer_recall(r, 0, instance, 1);
+    ck_assert_int_eq(hear(r, GRANT)->front, 1);
+    hear_nothing(r); /* the other waits in the queue */
+    ask(r, 1);
+    hear_refusal(r, ORCH_QUEUE_FULL);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(who_waited_for_slots_in_use_elsewhere_is_refused)
+{
+    struct rig *r = rig_with(2, 2);
+    uint64_t instance = lent_to_both(r, 1);
+
+    ask(r, 1);
+    hear(r, RECALL);
+    ask(r, 1);
+    hear_nothing(r);
+    answer_recall(r, 0, instance, 0);
+    ck_assert_uint_eq(hear_refusal(r, ORCH_QUEUE_FULL)->ticket, r->ticket);
+    hear_nothing(r);
+    give_back(r, 0, instance, 1);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, r->ticket - 1);
+    rig_free(r);
+}
+END_TEST
+
+/* A front that does not answer; and no queue at all. */
+START_TEST(slots_elsewhere_are_not_waited_for_long)
+{
+    struct rig *r = rig_with(2, 2);
+
+    lent_to_both(r, 0);
+    ask(r, 1);
+    hear(r, RECALL);
+    pass(r, 49);
+    hear_nothing(r);
+    pass(r, 1);
+    hear_refusal(r, ORCH_QUEUE_FULL);
+    ask(r, 1);
+    hear_refusal(r, ORCH_QUEUE_FULL);
+    rig_free(r);
+}
+END_TEST
+
 /* It gave back what was recalled, but not as the answer: with it goes what was waited for. */
 START_TEST(a_front_that_dies_owing_an_answer_owes_no_more)
 {
@@ -404,6 +475,9 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, an_unchanged_spec_keeps_instance_and_clock);
     tcase_add_test(c, a_removed_service_refuses_and_drains);
     tcase_add_test(c, fewer_slots_are_recalled);
+    tcase_add_test(c, slots_elsewhere_are_waited_for_beyond_the_queue);
+    tcase_add_test(c, who_waited_for_slots_in_use_elsewhere_is_refused);
+    tcase_add_test(c, slots_elsewhere_are_not_waited_for_long);
     tcase_add_test(c, a_front_that_dies_owing_an_answer_owes_no_more);
     tcase_add_test(c, a_probe_of_nothing_changes_nothing);
     suite_add_tcase(suite, c);
