@@ -15,8 +15,8 @@
 struct client_http2 {
     struct http2 session;
     struct client *client;
-    struct kg_list touched; /* streams of which something came in this read */
-    int64_t opened_ms, idle_ms;
+    struct kg_list touched;               /* streams of which something came in this read */
+    int64_t opened_ms, idle_ms, drain_ms; /* drain_ms: 0 as long as it is not to end */
 };
 
 struct stream {
@@ -61,9 +61,29 @@ static int64_t now_of(const struct stream *s)
     return proxy_now(s->down.proxy);
 }
 
-static void arm(struct client_http2 *x, int64_t due_ms)
+/* When something would be due that has not come. */
+static int64_t due_ms(const struct client_http2 *x)
 {
-    kg_timer_arm(&x->client->wire.proxy->wheel, &x->client->deadline, due_ms);
+    const struct http2 *h = &x->session;
+    int64_t due = KG_NEVER;
+
+    if (!h->settled)
+        due = x->opened_ms + KG_HEAD_TIMEOUT_MS;
+    else if (h->block_ms > 0)
+        due = h->block_ms + KG_HEAD_TIMEOUT_MS;
+    else if (h->stream_count == 0 && x->drain_ms == 0)
+        due = x->idle_ms + KG_KEEPALIVE_TIMEOUT_MS;
+    if (x->drain_ms > 0 && !h->goaway_sent)
+        due = kg_earliest(due, x->drain_ms + KG_DRAIN_FIRST_BYTE_MS);
+    return due;
+}
+
+static void arm(struct client_http2 *x)
+{
+    int64_t due = due_ms(x);
+
+    if (due != KG_NEVER)
+        kg_timer_arm(&x->client->wire.proxy->wheel, &x->client->deadline, due);
 }
 
 /* --- memory of streams --------------------------------------------------------------------- */
@@ -556,7 +576,7 @@ static void on_closed(struct http2_stream *h, uint32_t code)
     if (x->session.stream_count > 0)
         return;
     x->idle_ms = proxy_now(x->client->wire.proxy);
-    arm(x, x->idle_ms + KG_KEEPALIVE_TIMEOUT_MS);
+    arm(x);
 }
 
 static void on_over(struct http2 *h)
@@ -585,6 +605,15 @@ static size_t room(struct wire *w)
     return KG_READ_BUFFER_BYTES;
 }
 
+static void drain(struct client_http2 *x)
+{
+    if (x->drain_ms > 0)
+        return;
+    x->drain_ms = proxy_now(x->client->wire.proxy);
+    http2_drain(&x->session);
+    arm(x);
+}
+
 /* What came together for a stream goes on together. */
 static void settle(struct client_http2 *x)
 {
@@ -596,9 +625,9 @@ static void settle(struct client_http2 *x)
         stream_resume(s);
     }
     if (x->session.block_ms > 0)
-        arm(x, x->session.block_ms + KG_HEAD_TIMEOUT_MS);
+        arm(x);
     if (x->client->wire.proxy->draining)
-        http2_goaway(&x->session);
+        drain(x);
 }
 
 static void on_bytes(struct wire *w, char *bytes, size_t n)
@@ -657,7 +686,7 @@ int client_http2_begin(struct client *c, struct kg_str in)
     c->state = CLIENT_HTTP2;
     c->wire.kind = &http2_wire;
     x->opened_ms = x->idle_ms = proxy_now(c->wire.proxy);
-    arm(x, x->opened_ms + KG_HEAD_TIMEOUT_MS);
+    arm(x);
     http2_feed(&x->session, in.p, in.n);
     settle(x);
     return 0;
@@ -682,36 +711,25 @@ void client_http2_drop(struct client *c, enum exchange_end how)
 
 void client_http2_drain(struct client *c)
 {
-    http2_goaway(&c->http2->session);
-}
-
-/* When something would be due that has not come. */
-static int64_t due_ms(const struct client_http2 *x)
-{
-    const struct http2 *h = &x->session;
-
-    if (!h->settled)
-        return x->opened_ms + KG_HEAD_TIMEOUT_MS;
-    if (h->block_ms > 0)
-        return h->block_ms + KG_HEAD_TIMEOUT_MS;
-    if (h->stream_count == 0)
-        return x->idle_ms + KG_KEEPALIVE_TIMEOUT_MS;
-    return KG_NEVER;
+    drain(c->http2);
 }
 
 void client_http2_deadline(struct client *c)
 {
     struct client_http2 *x = c->http2;
-    int64_t due = due_ms(x);
+    const struct http2 *h = &x->session;
+    int64_t now_ms = proxy_now(c->wire.proxy);
 
-    if (due > proxy_now(c->wire.proxy)) {
-        if (due != KG_NEVER)
-            arm(x, due);
-    } else if (!x->session.settled) {
+    if (due_ms(x) > now_ms) {
+        arm(x);
+    } else if (!h->settled) {
         client_close(c);
-    } else if (x->session.block_ms > 0) {
+    } else if (h->block_ms > 0 && h->block_ms + KG_HEAD_TIMEOUT_MS <= now_ms) {
         http2_terminate(&x->session, HTTP2_ENHANCE_YOUR_CALM);
-    } else {
+    } else if (x->drain_ms > 0) {
         http2_goaway(&x->session);
+        client_http2_deadline(c); /* a head may be due yet */
+    } else {
+        drain(x);
     }
 }

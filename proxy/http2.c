@@ -207,6 +207,8 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     (void)session;
     if (frame->hd.type == NGHTTP2_RST_STREAM)
         reset_sent(h, frame->rst_stream.error_code);
+    if (frame->hd.type == NGHTTP2_GOAWAY && h->draining && !h->goaway_sent)
+        nghttp2_submit_ping(session, NGHTTP2_FLAG_NONE, NULL); /* it would overtake in the queue */
     if (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA)
         s = http2_find(h, frame->hd.stream_id);
     if (!s)
@@ -441,6 +443,16 @@ void http2_goaway(struct http2 *h)
     if (nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
                               nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR,
                               NULL, 0) != 0)
+        fail(h);
+    http2_mark(h);
+}
+
+void http2_drain(struct http2 *h)
+{
+    if (h->draining || h->goaway_sent || h->ending)
+        return;
+    h->draining = true;
+    if (nghttp2_submit_shutdown_notice(h->session) != 0)
         fail(h);
     http2_mark(h);
 }

@@ -215,6 +215,10 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         if (s && !s->answered)
             http2_flood_reset_early(&h->flood);
         break;
+    case NGHTTP2_PING: /* what the peer sent before it heard of the drain has come */
+        if (h->draining && (frame->hd.flags & NGHTTP2_FLAG_ACK))
+            http2_goaway(h);
+        break;
     case NGHTTP2_GOAWAY:
         h->goaway_come = true;
         if (h->kind->on_goaway)

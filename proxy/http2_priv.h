@@ -103,7 +103,8 @@ struct http2 {
     bool ending; /* GOAWAY with an error was submitted: over once it is out */
     bool failed; /* the wire, or memory */
     bool over_told;
-    bool settled; /* the peer's SETTINGS have come */
+    bool settled;  /* the peer's SETTINGS have come */
+    bool draining; /* the peer was told; a goaway follows */
     bool goaway_sent, goaway_come;
     struct kg_list dirty;   /* proxy.http2.dirty: something is to go out or to be told */
     struct kg_list streams; /* all that on_closed was not called for */
@@ -162,6 +163,9 @@ void http2_stop(struct http2_stream *s);
 bool http2_peer_blocked(const struct http2_stream *s);
 
 /* --- the session --------------------------------------------------------------------------- */
+/* Server role: http2_goaway once the peer has heard of it, so that nothing it sent before is left
+ * out. It may never say so: the user has a deadline, and calls http2_goaway then. */
+void http2_drain(struct http2 *h);
 /* GOAWAY with NO_ERROR: takes no new streams; those that are open go on. */
 void http2_goaway(struct http2 *h);
 /* GOAWAY, and that is the end: on_over follows once it is with the wire. */

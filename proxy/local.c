@@ -8,7 +8,8 @@
 #include "proxy/problem.h"
 #include <stdlib.h>
 
-#define QUEUED_BYTES (1024 * 1024) /* a client that leaves more unread is cut off */
+#define FOLLOWER_BYTES (1024 * 1024)    /* a follower that leaves more unread is cut off */
+#define UNREAD_BYTES (64 * 1024 * 1024) /* so is any, once all together leave more */
 #define OK_STATUS 200
 
 struct local {
@@ -18,7 +19,7 @@ struct local {
     struct kg_str method, path, query; /* in `text` */
     struct kg_buf text, body;
     bool handed, replied; /* to whoever answers; the head of the answer is sent */
-    bool is_head, keep_alive, chunked;
+    bool is_head, keep_alive, chunked, follows;
     uint8_t minor;
 };
 
@@ -255,16 +256,29 @@ static int send_reply(struct local *l, int status, const char *type, struct kg_s
     return rc;
 }
 
-/* Whether the client can take n bytes more of an answer. */
-static int may_reply(const struct local *l, size_t n, bool last)
+static size_t unread_by_all(const struct proxy *p)
+{
+    size_t n = 0;
+
+    KG_LIST_EACH(it, &p->clients)
+    {
+        const struct client *c = KG_LIST_ENTRY(it, struct client, link);
+        n += c->local ? wire_pending(&c->wire) : 0;
+    }
+    return n;
+}
+
+/* Whether the client can take n bytes more of an answer. A whole answer comes faster than a client
+ * reads: it is what can be said of thousands of services. */
+static int may_reply(const struct local *l, size_t n)
 {
     const struct wire *w = &l->client->wire;
     size_t pending = wire_pending(w);
 
-    if (pending > 0 && pending + n > QUEUED_BYTES)
+    if (pending > 0 && pending + n > FOLLOWER_BYTES &&
+        (l->follows || unread_by_all(w->proxy) + n > UNREAD_BYTES))
         return KG_ELIMIT;
-    /* a stream for a client that has ended its half: it has left */
-    return w->eof && !last && !l->replied ? KG_EIO : 0;
+    return w->eof && l->follows && !l->replied ? KG_EIO : 0; /* who has ended its half has left */
 }
 
 int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *content_type,
@@ -278,7 +292,9 @@ int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *cont
     if (!l)
         return KG_ENOTFOUND;
     c = l->client;
-    rc = may_reply(l, n, last);
+    if (!l->replied)
+        l->follows = content_type && strcmp(content_type, "text/event-stream") == 0;
+    rc = may_reply(l, n);
     if (rc == 0)
         rc = send_reply(l, status ? status : OK_STATUS, content_type, (struct kg_str){body, n},
                         last);

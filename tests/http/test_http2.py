@@ -362,8 +362,14 @@ def test_connections_to_the_worker_are_kept(gate, client):
 # --- drain, reload, switched off ------------------------------------------------------------------
 
 
+def last_stream(goaway):
+    """The last one that is, or will be, served."""
+    return struct.unpack(">I", goaway.payload[:4])[0]
+
+
 def test_drain_ends_streams_first(echo, kipgate):
-    """GOAWAY at once, the answer under way arrives whole, then the connection ends."""
+    """GOAWAY at once; what is asked before that is known, and the answer under way, arrive whole,
+    then the connection ends."""
     gate = kipgate({"echo": echo(routes=["/"])}, config=BOTH)
     with Http2(gate.front, timeout=30) as connection:
         assert connection.get("/").status == 200
@@ -371,9 +377,12 @@ def test_drain_ends_streams_first(echo, kipgate):
         connection.until(lambda got: got.kind == DATA)
         stopping = Background(gate.stop)
         got = connection.until(lambda got: got.kind == GOAWAY)
-        assert got.code == http2.NO_ERROR and struct.unpack(">I", got.payload[:4])[0] == stream
+        assert (got.code, last_stream(got)) == (http2.NO_ERROR, 2**31 - 1)
+        crossing = connection.ask("/")  # ahead of the answer to the PING behind the GOAWAY
+        assert connection.response(crossing).status == 200
         assert len(connection.response(stream).body) == 400
         assert connection.goaway() == http2.NO_ERROR and connection.eof
+        assert last_stream([got for got in connection.frames if got.kind == GOAWAY][-1]) == crossing
         stopping.result(30)
 
 

@@ -12,8 +12,8 @@
     "\x83\x86\x84\x41\x01"                                                                         \
     "a"
 
-enum { DATA, HEADERS, RST = 3, GOAWAY = 7 };
-enum { END_STREAM = 1, END_HEADERS = 4 };
+enum { DATA, HEADERS, RST = 3, SETTINGS, PING = 6, GOAWAY = 7 };
+enum { ACK = 1, END_STREAM = 1, END_HEADERS = 4 };
 
 static void say_frame(struct peer *p, int type, int flags, int stream, const char *payload,
                       size_t n)
@@ -294,6 +294,20 @@ START_TEST(a_worker_that_breaks_off)
 }
 END_TEST
 
+/* That it will be drained, and the question whether it knows; then, as it does, the end. */
+static void hear_goaways(struct peer *c)
+{
+    static const char goaway[] = {0, 0, 8, GOAWAY}, ping[] = {0, 0, 8, PING};
+
+    hear_frame(c, GOAWAY, 0, 0, 8);
+    hear_frame(c, PING, 0, 0, 8);
+    ck_assert((char *)memmem(c->got.data, c->got.len, goaway, sizeof goaway) <
+              (char *)memmem(c->got.data, c->got.len, ping, sizeof ping));
+    forget(c);
+    say_frame(c, PING, ACK, 0, "\0\0\0\0\0\0\0", 8);
+    hear_frame(c, GOAWAY, 0, 0, 8);
+}
+
 START_TEST(drained_when_its_streams_have_ended)
 {
     struct peer c = speak(), w;
@@ -302,7 +316,7 @@ START_TEST(drained_when_its_streams_have_ended)
     w = worker();
     hear(&w, "\r\n\r\n");
     proxy_drain(world.proxy, on_closed, &world.drained);
-    hear_frame(&c, GOAWAY, 0, 0, 8);
+    hear_goaways(&c);
     ck_assert(!world.drained);
     say(&w, OK2);
     hear(&c, "ok");
@@ -310,6 +324,42 @@ START_TEST(drained_when_its_streams_have_ended)
     bye(&c);
     until(world.drained);
     bye(&w);
+}
+END_TEST
+
+START_TEST(what_crosses_a_drain_is_served)
+{
+    struct peer c = speak(), w;
+
+    hear_frame(&c, SETTINGS, ACK, 0, 0);
+    proxy_drain(world.proxy, on_closed, &world.drained);
+    hear_frame(&c, GOAWAY, 0, 0, 8);
+    ask(&c, 1); /* sent before that had come */
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    hear_goaways(&c);
+    ask(&c, 3); /* it ought to know */
+    say(&w, OK2);
+    hear(&c, "ok");
+    hear_end(&c);
+    ck_assert_uint_eq(gate.granted, 1);
+    bye(&c);
+    until(world.drained);
+    bye(&w);
+}
+END_TEST
+
+START_TEST(a_drain_does_not_wait_for_long)
+{
+    struct peer c = speak();
+    uint64_t began_ms = uv_now(&world.loop);
+
+    hear_frame(&c, SETTINGS, ACK, 0, 0);
+    proxy_drain(world.proxy, on_closed, &world.drained);
+    hear_end(&c); /* which has not said that it heard of it */
+    bye(&c);
+    until(world.drained);
+    ck_assert_uint_ge(uv_now(&world.loop) - began_ms, KG_DRAIN_FIRST_BYTE_MS / 2);
 }
 END_TEST
 
@@ -366,6 +416,8 @@ int main(void)
                                   granted_late,
                                   a_worker_that_breaks_off,
                                   drained_when_its_streams_have_ended,
+                                  what_crosses_a_drain_is_served,
+                                  a_drain_does_not_wait_for_long,
                                   closed_with_streams_in_every_state,
                                   garbage};
 

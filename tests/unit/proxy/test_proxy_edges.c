@@ -503,19 +503,52 @@ START_TEST(local_requests_from_elsewhere_are_refused)
 }
 END_TEST
 
-START_TEST(local_client_that_does_not_read_is_cut_off)
+#define BLOCK_BYTES ((size_t)64 * 1024)
+/* How many blocks a client is given that reads none of them. */
+static size_t give_blocks(const char *type, size_t most)
 {
-    static const char block[64 * 1024];
-    struct peer c = dial(world.local_port);
+    static const char block[BLOCK_BYTES];
+    size_t n = 0;
     int rc = 0;
 
-    say(&c, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for (; n < most && rc == 0; n++)
+        rc = proxy_local_reply(world.proxy, local.id, 200, type, block, sizeof block, false);
+    ck_assert_int_eq(rc, n < most ? KG_ELIMIT : 0);
+    return n;
+}
+
+START_TEST(local_client_that_does_not_read_is_cut_off)
+{
+    struct peer c[2];
+
+    for (int i = 0; i < 2; i++) {
+        local.requests = 0;
+        c[i] = dial(world.local_port);
+        say(&c[i], "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        until(local.requests == 1);
+        ck_assert_uint_lt(give_blocks(i == 0 ? "text/event-stream" : "x/y", 2000), 2000);
+        ck_assert_uint_eq(local.gone, 0);
+    }
+    for (int i = 0; i < 2; i++) {
+        hear_end(&c[i]);
+        bye(&c[i]);
+    }
+}
+END_TEST
+
+/* Its request is whole, and what is said of thousands of services is not less for a slow reader. */
+START_TEST(local_client_that_reads_late_gets_all)
+{
+    struct peer c = dial(world.local_port);
+
+    say(&c, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    shutdown(c.fd, SHUT_WR);
     until(local.requests == 1);
-    for (int i = 0; i < 1000 && rc == 0; i++)
-        rc = proxy_local_reply(world.proxy, local.id, 200, "x/y", block, sizeof block, false);
-    ck_assert_int_eq(rc, KG_ELIMIT);
-    ck_assert_uint_eq(local.gone, 0);
+    ck_assert_uint_eq(give_blocks("x/y", 300), 300);
+    proxy_local_reply(world.proxy, local.id, 200, "x/y", "", 0, true);
     hear_end(&c);
+    ck_assert_uint_ge(c.got.len, 300 * BLOCK_BYTES);
+    ck_assert_mem_eq(c.got.data + c.got.len - 5, "0\r\n\r\n", 5);
     bye(&c);
 }
 END_TEST
@@ -632,6 +665,7 @@ int main(void)
                                   local_bodies_have_a_limit,
                                   local_requests_from_elsewhere_are_refused,
                                   local_client_that_does_not_read_is_cut_off,
+                                  local_client_that_reads_late_gets_all,
                                   drain_lets_exchanges_finish,
                                   drain_serves_who_has_connected,
                                   close_breaks_what_is_open};
