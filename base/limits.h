@@ -26,10 +26,9 @@
 /* How long a client may take. */
 #define KG_HEAD_TIMEOUT_MS 10000       /* from a head's first byte to its end */
 #define KG_FIRST_BYTE_TIMEOUT_MS 10000 /* a new connection without a byte */
-#define KG_DRAIN_FIRST_BYTE_MS 1000   /* the same, when the front drains; by HTTP/2: to hear of it \
-                                       */
-#define KG_KEEPALIVE_TIMEOUT_MS 60000 /* between two requests */
-#define KG_BODY_GRACE_MS 10000        /* before the body rate is asked for */
+#define KG_DRAIN_FIRST_BYTE_MS 1000    /* the same, at a drain; by HTTP/2: to hear of it */
+#define KG_KEEPALIVE_TIMEOUT_MS 60000  /* between two requests */
+#define KG_BODY_GRACE_MS 10000         /* before the body rate is asked for */
 #define KG_BODY_MIN_BYTES_PER_S 500
 #define KG_WRITE_STALL_MS 30000 /* a peer that takes no byte */
 #define KG_LINGER_CLOSE_MS 1000 /* reading on after a refusal, before closing */
