@@ -88,6 +88,12 @@ int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s)
     return s->backoff_until_ms > f->now_ms ? s->backoff_until_ms - f->now_ms : 0;
 }
 
+/* Whether so many are more than may wait, the latest of them at this front. */
+static bool is_full(const struct fleet_service *s, int front, size_t waiting, size_t cap)
+{
+    return waiting > cap && waiting > cap + fleet_slots_elsewhere(s, front);
+}
+
 /* Why a request may not wait; 0: it may. */
 static unsigned why_not(const struct fleet *f, const struct fleet_service *s, int front, bool quiet)
 {
@@ -101,7 +107,7 @@ static unsigned why_not(const struct fleet *f, const struct fleet_service *s, in
         return PROXY_DRAINING;
     if (none && c.paused == 0 && fleet_backoff_left(f, s) > 0)
         return ORCH_BACKING_OFF;
-    if (s->waiting >= (size_t)s->config->queue + fleet_slots_elsewhere(s, front))
+    if (is_full(s, front, s->waiting + 1, (size_t)s->config->queue))
         return ORCH_QUEUE_FULL;
     if (f->fronts[front].waiting >= KG_MAX_WAITING_PER_FRONT)
         return PROXY_OVERLOADED;
@@ -164,9 +170,9 @@ void fleet_refuse_surplus(struct fleet_service *s)
         s->waiting_cap = s->waiting;
     if (cap < s->waiting_cap)
         cap = s->waiting_cap;
-    while (s->waiting > cap) { /* the latest first */
+    while (s->waiting > 0) { /* the latest first */
         struct fleet_waiter *w = KG_LIST_ENTRY(s->waiters.prev, struct fleet_waiter, in_service);
-        if (s->waiting <= cap + fleet_slots_elsewhere(s, w->front))
+        if (!is_full(s, w->front, s->waiting, cap))
             return;
         turn_away(w, ORCH_QUEUE_FULL);
     }
