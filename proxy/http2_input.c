@@ -94,7 +94,9 @@ static int begin_request(struct http2 *h, int32_t id)
 
     if (http2_flood_resets(&h->flood))
         return STOP;
-    s = h->kind->begin(h);
+    /* behind the last one that a GOAWAY names, which may not be out yet: the client may send it
+     * again */
+    s = h->goaway_sent ? NULL : h->kind->begin(h);
     if (s) {
         http2_stream_open(h, s, id);
         nghttp2_session_set_stream_user_data(h->session, id, s);

@@ -349,6 +349,25 @@ START_TEST(what_crosses_a_drain_is_served)
 }
 END_TEST
 
+/* What comes together with the word that the drain was heard of is behind the last stream that we
+ * name, so its client may send it again: it must not have gone to a worker. */
+START_TEST(what_comes_behind_the_word_is_refused)
+{
+    static const char both[] = "\0\0\x08\6\1\0\0\0\0\0\0\0\0\0\0\0\0"
+                               "\0\0\6\1\5\0\0\0\1" POST;
+    struct peer c = speak();
+
+    hear_frame(&c, SETTINGS, ACK, 0, 0);
+    proxy_drain(world.proxy, on_closed, &world.drained);
+    hear_frame(&c, PING, 0, 0, 8);
+    say_bytes(&c, both, sizeof both - 1);
+    hear_end(&c);
+    ck_assert_uint_eq(gate.acquired, 0);
+    bye(&c);
+    until(world.drained);
+}
+END_TEST
+
 START_TEST(a_drain_does_not_wait_for_long)
 {
     struct peer c = speak();
@@ -417,6 +436,7 @@ int main(void)
                                   a_worker_that_breaks_off,
                                   drained_when_its_streams_have_ended,
                                   what_crosses_a_drain_is_served,
+                                  what_comes_behind_the_word_is_refused,
                                   a_drain_does_not_wait_for_long,
                                   closed_with_streams_in_every_state,
                                   garbage};
