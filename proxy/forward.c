@@ -17,7 +17,7 @@ static void attach(struct exchange *ex, struct upstream *u)
 {
     ex->upstream = u;
     ex->state = EXCHANGE_ASKED;
-    ex->request_head_sent = false;
+    ex->request_head_sent = ex->upload_over = false;
     ex->down->kind->body_wanted(ex->down);
 }
 
@@ -73,16 +73,30 @@ static void connect_new(struct exchange *ex)
         exchange_refuse(ex, PROXY_OVERLOADED, "no memory or descriptor for another connection");
 }
 
+/* A kept connection may have ended unseen. A request that cannot be repeated is worth the call that
+ * finds out, which tells nothing where the worker was frozen: it may end the connection as soon as
+ * it runs. */
+static struct upstream *take_kept(struct exchange *ex)
+{
+    bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
+
+    if (!repeatable && ex->warmth == PROXY_PAUSED)
+        return NULL;
+    return ex->service->h2c ? upstream_http2_take(ex->worker, ex, repeatable)
+                            : upstream_http1_take(ex->worker, ex, repeatable);
+}
+
 void forward_begin(struct exchange *ex)
 {
     struct proxy *p = proxy_of(ex);
     int64_t timeout_ms = ex->service->request_timeout_ms;
-    /* A kept connection may have ended unseen. A request that cannot be repeated is worth the call
-     * that finds out. */
-    bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
-    struct upstream *u = ex->service->h2c ? upstream_http2_take(ex->worker, ex, repeatable)
-                                          : upstream_http1_take(ex->worker, ex, repeatable);
+    struct upstream *u;
 
+    if (ex->worker->removed) { /* since it was granted */
+        ask_again(ex);
+        return;
+    }
+    u = take_kept(ex);
     kg_timer_arm(&p->wheel, &ex->timer, timeout_ms > 0 ? proxy_now(p) + timeout_ms : KG_NEVER);
     if (!u) {
         connect_new(ex);
