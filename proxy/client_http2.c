@@ -363,7 +363,8 @@ static void arm_stream(struct stream *s)
 static void on_timer(struct kg_timer *t)
 {
     struct stream *s = KG_CONTAINER_OF(t, struct stream, timer);
-    bool rated = s->rate_ms > 0 && s->down.exchange && !s->down.body.done && !s->ended;
+    bool rated =
+        s->rate_ms > 0 && s->down.exchange && exchange_awaits_body(s->down.exchange) && !s->ended;
 
     if (http2_pending(&s->h2) > 0 && now_of(s) - s->h2.moved_ms >= KG_WRITE_STALL_MS) {
         http2_reset(&s->h2, HTTP2_CANCEL);

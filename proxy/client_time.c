@@ -50,6 +50,8 @@ static void check_rate(struct client *c)
 {
     if (!c->body_timed || c->down.body.done)
         return; /* a deadline of before this request */
+    if (c->down.exchange && !exchange_awaits_body(c->down.exchange))
+        return;
     if (!too_slow(c)) {
         c->body_grace = false;
         next_window(c);

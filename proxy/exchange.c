@@ -334,6 +334,11 @@ size_t exchange_room(const struct exchange *ex)
     return takes < KG_READ_BUFFER_BYTES ? takes : KG_READ_BUFFER_BYTES;
 }
 
+bool exchange_awaits_body(const struct exchange *ex)
+{
+    return !ex->down->body.done && ex->state < EXCHANGE_RESPONDING;
+}
+
 void exchange_body(struct exchange *ex, struct kg_str payload)
 {
     int64_t max = ex->service->max_body_bytes;

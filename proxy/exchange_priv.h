@@ -82,6 +82,9 @@ size_t exchange_takes(const struct exchange *ex);
 void exchange_body(struct exchange *ex, struct kg_str payload);
 /* What came in one read is handed over: sends what is left to send of it. */
 void exchange_flush(struct exchange *ex);
+/* Whether the client owes it more of the body. Once the worker answers they may be talking with
+ * each other, and whoever says nothing may be waiting for the other. */
+bool exchange_awaits_body(const struct exchange *ex);
 /* The client broke a rule or was too slow: refused if that is still possible, else broken off. */
 void exchange_blame(struct exchange *ex, enum proxy_reason reason, const char *words);
 /* The client has taken all that was queued for it. */

@@ -123,6 +123,17 @@ def scenario_body_fast_enough(gate):
         return worker.sunk_bytes(connection.response(stream))
 
 
+def scenario_conversation(gate):
+    """The worker has begun to answer; the client has nothing to say for half a minute."""
+    with Http2(gate.front) as connection:
+        stream = connection.headers(http2.request("/body", method="POST"), end=False)
+        connection.data(stream, b"one", end=False)
+        connection.until(lambda got: (got.kind, got.stream) == (DATA, stream))
+        connection.quiet(25)
+        connection.data(stream, b"two")
+        return connection.response(stream).body
+
+
 def scenario_stream_that_is_not_taken(gate):
     """No window for one stream: it is given up after half a minute, the connection is not."""
     with Http2(gate.front, pairs=[(http2.INITIAL_WINDOW_SIZE, 10)]) as connection:
@@ -374,6 +385,11 @@ def test_slow_body(deadlines):
 def test_slow_but_steady_body(deadlines):
     """It is served."""
     assert deadlines[scenario_body_fast_enough].result(60) == 26000
+
+
+def test_silence_within_a_conversation(deadlines):
+    """Both ways at once: it is as slow as those who talk."""
+    assert deadlines[scenario_conversation].result(80) == b"onetwo"
 
 
 def test_stream_that_is_not_taken(deadlines):

@@ -2,6 +2,7 @@
 /* Peers that stop, break off or go wrong in the middle of an exchange or a tunnel, and clients of
  * other address families. The difficulty is in world.h; a worker that stops taking bytes without
  * ending is one on a Unix socket: only there a writer is told. */
+#include "base/clock.h"
 #include "proxy/client_priv.h"
 #include "proxy/exchange_priv.h"
 #include "world.h"
@@ -72,6 +73,38 @@ static void hear_refusal(struct peer *c, struct peer *w)
 }
 
 /* What it answered before it stopped is the client's. */
+/* Client and worker may be talking: neither is too slow. Before that the client is. */
+START_TEST(silence_behind_the_beginning_of_an_answer)
+{
+    for (int answers = 1; answers >= 0; answers--) {
+        struct peer c = client(), w;
+        struct client *ours;
+        say(&c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+        w = worker();
+        hear(&w, "1\r\na\r\n");
+        if (answers) {
+            say(&w, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nA");
+            hear(&c, "\r\n\r\nA");
+        }
+        ours = KG_LIST_ENTRY(kg_list_first(&world.proxy->clients), struct client, link);
+        ours->rate_at_ms -= 2 * KG_BODY_GRACE_MS;
+        ours->body_grace = false;
+        ours->rate_bytes = 0;
+        kg_timer_arm(&world.proxy->wheel, &ours->deadline, (int64_t)uv_now(&world.loop));
+        until(ours->deadline.due_ms == KG_NEVER || !answers);
+        if (answers) {
+            say(&c, "1\r\nb\r\n0\r\n\r\n");
+            hear(&w, "1\r\nb\r\n0\r\n\r\n");
+            say(&w, "B");
+        }
+        hear(&c, answers ? "\r\n\r\nAB" : "HTTP/1.1 408 ");
+        hear_end(&c);
+        bye(&c);
+        bye(&w);
+    }
+}
+END_TEST
+
 START_TEST(a_worker_that_takes_no_more_has_answered)
 {
     struct peer c, w;
@@ -498,6 +531,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {an_upload_that_goes_bad_behind_an_answer,
+                                  silence_behind_the_beginning_of_an_answer,
                                   a_worker_that_takes_no_more_has_answered,
                                   a_worker_that_takes_no_more_of_what_is_queued,
                                   a_tunnel_waits_for_the_slower_side,
