@@ -19,6 +19,8 @@ struct lease {           /* also a worker we were only told to probe: slots 0 */
     unsigned owed;   /* of the busy ones: go back to control as they end */
     int64_t used_ms; /* last end of an exchange that counts as use; 0: none */
     int64_t linger_ms;
+    enum proxy_warmth warmth; /* what those waited for who had asked before ticket `woke` */
+    uint64_t woke;
     struct kg_timer linger;
     char name[ENGINE_NAME_BYTES];
 };
@@ -144,7 +146,7 @@ static void answer_granted(struct proxy_waiter *w, struct lease *l, enum proxy_w
 
 /* Free slots go to our own longest waiters; control is told that it need not answer them. The lease
  * is looked up anew each time, for an answer may do anything, also lose the lease. */
-static void serve_waiters(struct gate_client *g, struct gate_service *s, enum proxy_warmth warmth)
+static void serve_waiters(struct gate_client *g, struct gate_service *s)
 {
     struct lease *l;
 
@@ -152,7 +154,7 @@ static void serve_waiters(struct gate_client *g, struct gate_service *s, enum pr
         struct proxy_waiter *w =
             KG_LIST_ENTRY(kg_list_first(&s->waiters), struct proxy_waiter, link);
         tell_ticket(g, MESSAGE_WITHDRAW, w->ticket);
-        answer_granted(w, l, warmth);
+        answer_granted(w, l, w->ticket < l->woke ? l->warmth : PROXY_WARM);
     }
 }
 
@@ -325,7 +327,7 @@ static void gate_release(void *self, struct proxy_worker *worker, bool quiet)
     }
     if (!quiet)
         arm_linger(l);
-    serve_waiters(g, service_of(g, l->service), PROXY_WARM);
+    serve_waiters(g, service_of(g, l->service));
     if (quiet && l->busy == 0 && l->linger.due_ms == KG_NEVER && can_return(l))
         tell_return(l, l->slots); /* it lingered long enough while the monitor was served */
 }
@@ -426,9 +428,13 @@ static void on_grant(struct gate_client *g, const struct message_grant *m)
     l->linger_ms = m->linger_ms;
     if (!w || !w->quiet) /* a monitor's slot goes back when it is done: it is no use */
         arm_linger(l);
+    if (warmth != PROXY_WARM) {
+        l->warmth = warmth;
+        l->woke = (g->tickets + 1) << MESSAGE_SERVICE_BITS;
+    }
     if (w)
         answer_granted(w, l, warmth);
-    serve_waiters(g, s, warmth);
+    serve_waiters(g, s);
 }
 
 static void on_refuse(struct gate_client *g, const struct message_refuse *m)

@@ -74,6 +74,26 @@ START_TEST(test_waiters_are_served_in_their_order)
 }
 END_TEST
 
+/* It took an instance and a place in it; who asks once it is there waits for a place alone. */
+START_TEST(test_who_waited_for_the_instance_is_told_so)
+{
+    struct waiter a, b, c;
+
+    wait_cold(&a);
+    wait_cold(&b);
+    grant(&a, 1, 1);
+    wait_cold(&c);
+    give_back(&workers[0]);
+    ck_assert_int_eq(b.warmth, PROXY_COLD);
+    said_ticket(MESSAGE_WITHDRAW, &b);
+    give_back(&workers[0]);
+    ck_assert_int_eq(c.answers, 1);
+    ck_assert_int_eq(c.warmth, PROXY_WARM);
+    said_ticket(MESSAGE_WITHDRAW, &c);
+    said_nothing();
+}
+END_TEST
+
 START_TEST(test_more_slots_than_asked_serve_other_waiters)
 {
     struct waiter a, b, c;
@@ -538,6 +558,7 @@ static void add_leases(TCase *t)
     tcase_add_test(t, test_warm_acquires_say_nothing);
     tcase_add_test(t, test_slots_add_up);
     tcase_add_test(t, test_waiters_are_served_in_their_order);
+    tcase_add_test(t, test_who_waited_for_the_instance_is_told_so);
     tcase_add_test(t, test_more_slots_than_asked_serve_other_waiters);
     tcase_add_test(t, test_a_withdrawal_that_crosses_a_grant_leaves_a_free_slot);
     tcase_add_test(t, test_a_crossed_grant_serves_who_waits_now);
