@@ -49,7 +49,7 @@ void admin_problem(struct admin *a, uint64_t request, int status, const char *na
     kg_buf_printf(&b, "{\"type\":\"urn:kipgate:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"",
                   name, title, status);
     kg_json_escape(&b, words);
-    kg_buf_puts(&b, "\"}\n");
+    kg_buf_printf(&b, "\",\"instance\":\"%llu\"}\n", (unsigned long long)request);
     if (b.error) /* every asker gets an answer */
         reply_text(a, request, 500, PROBLEM_TYPE,
                    "{\"type\":\"urn:kipgate:out-of-memory\",\"title\":\"Out of memory\","

@@ -345,16 +345,26 @@ static void send_admin_body(struct front *f, uint64_t request, struct kg_str bod
     }
 }
 
+/* What control would say, if it could be asked. */
+static void refuse_local(struct front *f, uint64_t id, int status, const char *name,
+                         const char *title)
+{
+    char body[256];
+    int n = snprintf(body, sizeof body,
+                     "{\"type\":\"urn:kipgate:%s\",\"title\":\"%s\",\"status\":%d,"
+                     "\"detail\":\"%s\",\"instance\":\"%llu\"}\n",
+                     name, title, status, title, (unsigned long long)id);
+
+    proxy_local_reply(f->proxy, id, status, "application/problem+json", body, (size_t)n, true);
+}
+
 static void on_local_request(void *arg, const struct proxy_local_request *r)
 {
-    static const char too_long[] = "{\"title\":\"The request line is too long\",\"status\":414}\n";
-    static const char away[] = "{\"title\":\"Control is away\",\"status\":503}\n";
     struct front *f = arg;
     struct message_admin_request m;
 
     if (!f->channel) {
-        proxy_local_reply(f->proxy, r->id, 503, "application/problem+json", away, sizeof away - 1,
-                          true);
+        refuse_local(f, r->id, 503, "draining", "Control is away");
         return;
     }
     MESSAGE_INIT(&m, ADMIN_REQUEST);
@@ -363,8 +373,7 @@ static void on_local_request(void *arg, const struct proxy_local_request *r)
     if (!kg_str_copy(m.method, sizeof m.method, r->method) ||
         !kg_str_copy(m.path, sizeof m.path, r->path) ||
         !kg_str_copy(m.query, sizeof m.query, r->query)) {
-        proxy_local_reply(f->proxy, r->id, 414, "application/problem+json", too_long,
-                          sizeof too_long - 1, true);
+        refuse_local(f, r->id, 414, "uri-too-long", "The request line is too long");
         return;
     }
     front_send(f, &m);

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define IN_BYTES (KG_MAX_HEAD_BYTES + KG_READ_BUFFER_BYTES)
-#define LOCAL_QUEUE_BYTES (16 * 1024 * 1024) /* local.c has its own, lower limit */
+#define LOCAL_QUEUE_BYTES (64 * 1024 * 1024) /* local.c has its own limits */
 #define CLIENT_QUEUE_BYTES (512 * 1024)      /* one read's worth of body, its head, trailers */
 
 static struct client *client_of(struct wire *w)

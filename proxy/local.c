@@ -186,7 +186,7 @@ void local_drop(struct client *c, bool tell)
 /* Who waits for one answer may have ended its half; who follows a stream and does so has left. */
 bool local_half_closed(struct client *c)
 {
-    return c->local_request && !c->local_request->replied;
+    return c->local_request && !(c->local_request->replied && c->local_request->follows);
 }
 
 void proxy_drop_local(struct proxy *p)
@@ -226,6 +226,8 @@ static void write_head(struct local *l, struct kg_buf *out, int status, const ch
     kg_buf_puts(out, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
     if (type && *type)
         kg_buf_printf(out, "Content-Type: %s\r\n", type);
+    if (status == 429 || status == 503)
+        kg_buf_puts(out, "Retry-After: 1\r\n");
     if (l->chunked)
         kg_buf_puts(out, "Transfer-Encoding: chunked\r\n");
     else if (last && status != 204)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fronts outlive control: it is killed at any moment, replaced by another program, set up in
 another way; not one request fails of it, and what was lent is lent on."""
+import json
 import os
 import random
 import shutil
@@ -101,6 +102,11 @@ def test_admin_says_that_control_is_away(kipgate, echo):
     gate = kipgate({"echo": echo()}, config={"fronts": 1})
     gate.kill9()
     wait_until(lambda: gate.admin.status("/healthz", timeout=5) == 503, 5, "control is away")
+    away = gate.admin.call("GET", "/readyz")
+    problem = json.loads(away.body)
+    assert problem["type"] == "urn:kipgate:draining" and problem["status"] == 503, problem
+    assert problem["title"] and problem["detail"] and problem["instance"], problem
+    assert int(away.one("Retry-After")) >= 1
     gate.start()
     assert gate.admin.status("/healthz") == 200
 

@@ -455,6 +455,7 @@ static inline void is_problem(const struct reply *r, int status, const char *rea
     ck_assert_str_eq(json_string(json_get(n, "type"), ""), type);
     ck_assert_int_eq((int)json_number(json_get(n, "status"), 0), status);
     ck_assert_str_ne(json_string(json_get(n, "title"), ""), "");
+    ck_assert_str_ne(json_string(json_get(n, "instance"), ""), "");
     ck_assert_msg(strstr(json_string(json_get(n, "detail"), ""), words) != NULL, "%s",
                   r->body.data);
     json_free(n);

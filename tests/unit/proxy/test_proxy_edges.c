@@ -464,6 +464,23 @@ static void put(struct peer *c, const char *framing, size_t n)
         say_bytes(c, body, n);
 }
 
+START_TEST(local_refusals_say_when_to_come_again)
+{
+    struct peer c = dial(world.local_port);
+
+    for (int i = 0; i < 2; i++) {
+        local.requests = 0;
+        forget(&c);
+        say(&c, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        until(local.requests == 1);
+        proxy_local_reply(world.proxy, local.id, i == 0 ? 503 : 502, "x/y", "no", 2, true);
+        hear(&c, "\r\n\r\nno");
+        ck_assert(has(&c, "Retry-After: 1\r\n") == (i == 0));
+    }
+    bye(&c);
+}
+END_TEST
+
 START_TEST(local_bodies_have_a_limit)
 {
     struct peer c = dial(world.local_port);
@@ -542,12 +559,15 @@ START_TEST(local_client_that_reads_late_gets_all)
     struct peer c = dial(world.local_port);
 
     say(&c, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    shutdown(c.fd, SHUT_WR);
     until(local.requests == 1);
-    ck_assert_uint_eq(give_blocks("x/y", 300), 300);
+    ck_assert_uint_eq(give_blocks("x/y", 1), 1);
+    shutdown(c.fd, SHUT_WR);
+    for (int i = 0; i < 10; i++)
+        turn();
+    ck_assert_uint_eq(give_blocks("x/y", 900), 900);
     proxy_local_reply(world.proxy, local.id, 200, "x/y", "", 0, true);
     hear_end(&c);
-    ck_assert_uint_ge(c.got.len, 300 * BLOCK_BYTES);
+    ck_assert_uint_ge(c.got.len, 901 * BLOCK_BYTES);
     ck_assert_mem_eq(c.got.data + c.got.len - 5, "0\r\n\r\n", 5);
     bye(&c);
 }
@@ -663,6 +683,7 @@ int main(void)
                                   local_connections_have_a_cap,
                                   local_requests,
                                   local_bodies_have_a_limit,
+                                  local_refusals_say_when_to_come_again,
                                   local_requests_from_elsewhere_are_refused,
                                   local_client_that_does_not_read_is_cut_off,
                                   local_client_that_reads_late_gets_all,
