@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define BACKLOG 4096
@@ -15,13 +16,12 @@
 #define PAUSE_MS 100              /* after descriptors ran out */
 #define MAX_LOCAL_CONNECTIONS 256 /* on local listeners: not counted with the clients */
 
+#define OVERLOADED_HEAD                                                                            \
+    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"               \
+    "Content-Length: %d\r\nX-Request-Id: %s\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s"
 #define OVERLOADED_BODY                                                                            \
-    "{\"type\":\"urn:kipgate:overloaded\",\"title\":\"The front is at its limit\",\"status\":503," \
-    "\"detail\":\"too many connections here\"}\n"
-static const char OVERLOADED[] =
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-    "Content-Length: 120\r\nRetry-After: 1\r\nConnection: close\r\n\r\n" OVERLOADED_BODY;
-_Static_assert(sizeof OVERLOADED_BODY - 1 == 120, "the length that the head tells");
+    "{\"type\":\"urn:kipgate:overloaded\",\"title\":\"%s\",\"status\":503,"                        \
+    "\"detail\":\"too many connections here\",\"instance\":\"%s\"}\n"
 
 /* --- caps ---------------------------------------------------------------------------------- */
 
@@ -73,15 +73,25 @@ void accept_forget(struct proxy *p, struct kg_str key)
         kg_map_set(&p->per_client, key, (void *)(n - 1)); /* replaces: no memory is needed */
 }
 
-struct kg_str accept_overloaded(void)
+struct kg_str accept_overloaded(struct proxy *p)
 {
-    return (struct kg_str){OVERLOADED, sizeof OVERLOADED - 1};
+    static char body[512], text[1024];
+    const struct proxy_reason_row *row = proxy_reason_row(PROXY_OVERLOADED);
+    char id[REWRITE_ID_MAX + 1];
+    int n;
+
+    rewrite_request_id(NULL, id);
+    n = snprintf(body, sizeof body, OVERLOADED_BODY, row->title, id);
+    n = snprintf(text, sizeof text, OVERLOADED_HEAD, n, id, body);
+    p->stats->refused[row->index]++;
+    return (struct kg_str){text, (size_t)n};
 }
 
 /* Says 503 as well as that goes without waiting for anything. */
 static void shed(struct proxy *p, int fd, bool secure)
 {
     char unread[4096];
+    struct kg_str text;
 
     p->stats->connections_refused++;
     if (secure) { /* words would be no TLS, and a handshake is what we cannot afford now */
@@ -90,7 +100,8 @@ static void shed(struct proxy *p, int fd, bool secure)
     }
     if (recv(fd, unread, sizeof unread, MSG_DONTWAIT) < 0)
         errno = 0; /* nothing there yet; what is there would turn our close into a reset */
-    if (send(fd, OVERLOADED, sizeof OVERLOADED - 1, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+    text = accept_overloaded(p);
+    if (send(fd, text.p, text.n, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
         shutdown(fd, SHUT_WR);
     close(fd);
 }

@@ -139,7 +139,7 @@ void client_refuse(struct client *c, struct guard_verdict verdict, const struct 
 
 void client_shed(struct client *c)
 {
-    struct kg_str text = accept_overloaded();
+    struct kg_str text = accept_overloaded(c->wire.proxy);
 
     wire_send(&c->wire, &(uv_buf_t){.base = (char *)text.p, .len = text.n}, 1);
     client_next(c, CLIENT_END);

@@ -84,9 +84,9 @@ void proxy_handle_closed(struct proxy *p); /* one of `handles` is gone */
 /* --- accept.c ------------------------------------------------------------------------------ */
 int listener_open(struct listener *l, struct proxy *p, const struct proxy_listener *what,
                   struct kg_err *err);
-void listener_close(struct listener *l); /* no-op when closed */
-void listeners_resume(uv_timer_t *t);    /* the accept_again timer */
-struct kg_str accept_overloaded(void);   /* a whole 503, ready-made */
+void listener_close(struct listener *l);          /* no-op when closed */
+void listeners_resume(uv_timer_t *t);             /* the accept_again timer */
+struct kg_str accept_overloaded(struct proxy *p); /* a whole 503, counted; good until the next */
 /* A client of that address is gone. */
 void accept_forget(struct proxy *p, struct kg_str address_key);
 

@@ -251,6 +251,8 @@ END_TEST
 START_TEST(caps_on_connections)
 {
     struct peer held[6], more;
+    char instance[64];
+    const char *id;
 
     for (int i = 0; i < 6; i++) {
         held[i] = client();
@@ -260,6 +262,11 @@ START_TEST(caps_on_connections)
     hear(&more, "HTTP/1.1 503 ");
     hear(&more, "urn:kipgate:overloaded");
     hear_end(&more);
+    id = strstr(more.got.data, "X-Request-Id: ");
+    ck_assert_ptr_nonnull(id);
+    snprintf(instance, sizeof instance, "\"instance\":\"%.32s\"}\n", id + 14);
+    ck_assert_msg(has(&more, instance), "%s", more.got.data);
+    ck_assert_uint_eq(world.stats.refused[PROXY_OVERLOADED], 1);
     bye(&more);
     bye(&held[0]);
     until(proxy_connections(world.proxy) == 5);
