@@ -191,7 +191,8 @@ static void on_answer(struct proxy_waiter *w, const struct proxy_answer *answer)
     KG_ASSERT(ex->state == EXCHANGE_WAITING);
     left_queue(ex);
     ex->state = EXCHANGE_ANSWERED;
-    ex->warmth = answer->warmth;
+    if (answer->warmth != PROXY_WARM) /* it may have waited before, for one that was gone again */
+        ex->warmth = answer->warmth;
     ex->waited_us += (int64_t)((uv_hrtime() - ex->wait_began_ns) / NS_PER_US);
     if (answer->worker) {
         slot_taken(ex, answer->worker);

@@ -83,11 +83,37 @@ START_TEST(a_worker_that_goes_as_it_is_granted)
 }
 END_TEST
 
+/* The first was gone before it could be reached: what it cost to wait for is told all the same. */
+START_TEST(who_waited_for_one_that_was_gone_again_is_told_so)
+{
+    struct peer c = client(), w;
+
+    gate.mode = HOLD;
+    close(world.worker_fd);
+    say(&c, GET "\r\n");
+    until(gate.waiting == 1);
+    gate_grant();
+    until(gate.waiting == 1);
+    proxy_worker_remove(world.worker);
+    world.worker_fd = listening(&world.worker_port);
+    fcntl(world.worker_fd, F_SETFL, O_NONBLOCK);
+    add_worker();
+    gate_answer(&(struct proxy_answer){.worker = world.worker, .warmth = PROXY_WARM});
+    w = worker();
+    hear(&w, "\r\n\r\n");
+    say(&w, OK2);
+    hear(&c, "Server-Timing: kipgate;desc=\"cold\";dur=");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {a_body_goes_on_where_it_is_sent_again,
                                   a_worker_that_was_paused_gets_a_post_on_a_connection_of_its_own,
-                                  a_worker_that_goes_as_it_is_granted};
+                                  a_worker_that_goes_as_it_is_granted,
+                                  who_waited_for_one_that_was_gone_again_is_told_so};
 
     return world_run("proxy again", tests, sizeof tests / sizeof *tests);
 }
