@@ -30,6 +30,7 @@ struct lease {           /* also a worker we were only told to probe: slots 0 */
 
 struct gate_service {
     struct kg_list leases, waiters; /* heads; next NULL until first touched */
+    uint64_t overtaken;             /* tickets up to it were asked before slots came for others */
 };
 
 struct gate_client {
@@ -435,11 +436,20 @@ static void on_grant(struct gate_client *g, const struct message_grant *m)
     if (w)
         answer_granted(w, l, warmth);
     serve_waiters(g, s);
+    if (!w || m->slots > 1)
+        s->overtaken = g->tickets;
+}
+
+/* Refused for those who waited before it, when control did not know yet that they have slots. */
+static bool is_overtaken(const struct gate_service *s, const struct message_refuse *m)
+{
+    return m->reason == ORCH_QUEUE_FULL && m->ticket >> MESSAGE_SERVICE_BITS <= s->overtaken;
 }
 
 static void on_refuse(struct gate_client *g, const struct message_refuse *m)
 {
-    struct proxy_waiter *w = waiter_of(service_of(g, message_ticket_service(m->ticket)), m->ticket);
+    struct gate_service *s = service_of(g, message_ticket_service(m->ticket));
+    struct proxy_waiter *w = waiter_of(s, m->ticket);
     const struct proxy_reason_row *row = orch_reason_row(m->reason);
     struct proxy_answer answer = {.reason = row ? row : proxy_reason_row(PROXY_OVERLOADED),
                                   .retry_after_ms = m->retry_after_ms,
@@ -447,6 +457,10 @@ static void on_refuse(struct gate_client *g, const struct message_refuse *m)
 
     if (!w)
         return;
+    if (is_overtaken(s, m)) {
+        ask_anew(g, w);
+        return;
+    }
     kg_list_remove(&w->link);
     w->on_answer(w, &answer);
 }

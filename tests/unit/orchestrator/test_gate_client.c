@@ -112,6 +112,31 @@ START_TEST(test_more_slots_than_asked_serve_other_waiters)
 }
 END_TEST
 
+/* Control counted those as waiting for whom slots were on their way. */
+START_TEST(test_a_full_queue_that_slots_emptied_is_asked_again)
+{
+    struct waiter a, b, c, d;
+    uint64_t first;
+
+    wait_cold(&a);
+    wait_cold(&b);
+    wait_cold(&c);
+    grant(&a, 1, 2);
+    said_ticket(MESSAGE_WITHDRAW, &b);
+    first = c.w.ticket;
+    refuse(first, ORCH_QUEUE_FULL);
+    ck_assert_int_eq(c.answers, 0);
+    said_ticket(MESSAGE_ACQUIRE, &c);
+    ck_assert_uint_gt(c.w.ticket, first);
+    refuse(c.w.ticket, ORCH_QUEUE_FULL); /* it knew by then */
+    ck_assert_uint_eq(c.reason, ORCH_QUEUE_FULL);
+    wait_cold(&d);
+    refuse(d.w.ticket, ORCH_QUEUE_FULL);
+    ck_assert_uint_eq(d.reason, ORCH_QUEUE_FULL);
+    said_nothing();
+}
+END_TEST
+
 START_TEST(test_a_withdrawal_that_crosses_a_grant_leaves_a_free_slot)
 {
     struct waiter a, b;
@@ -560,6 +585,7 @@ static void add_leases(TCase *t)
     tcase_add_test(t, test_waiters_are_served_in_their_order);
     tcase_add_test(t, test_who_waited_for_the_instance_is_told_so);
     tcase_add_test(t, test_more_slots_than_asked_serve_other_waiters);
+    tcase_add_test(t, test_a_full_queue_that_slots_emptied_is_asked_again);
     tcase_add_test(t, test_a_withdrawal_that_crosses_a_grant_leaves_a_free_slot);
     tcase_add_test(t, test_a_crossed_grant_serves_who_waits_now);
     tcase_add_test(t, test_a_recall_takes_free_slots_at_once_and_busy_ones_as_they_end);
