@@ -508,6 +508,24 @@ START_TEST(the_least_rest_after_a_failure_like_all)
 }
 END_TEST
 
+/* Somebody waits as it is sent to sleep: that is demand, and what is to be kept is kept again. */
+START_TEST(who_waits_ends_the_sleep_at_once)
+{
+    struct rig *r = rig_closed(1);
+
+    r->service.min_instances = 1;
+    configure(r);
+    ask(r, 0); /* nothing can be asked of the engine yet */
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    fleet_check(r->f);
+    engine_up(r);
+    give_back(r, 0, until_ready(r), 1);
+    pass(r, 2 * r->service.idle_timeout_ms);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(sent_to_sleep_all_of_them_sleep)
 {
     struct rig *r = rig_new(1);
@@ -717,6 +735,7 @@ int main(void)
     tcase_add_loop_test(t, what_waits_for_its_turn_is_not_made_by_another_configuration, 0, 2);
     tcase_add_loop_test(t, one_goes_when_the_window_is_full, 0, 2);
     tcase_add_loop_test(t, sent_to_sleep_all_of_them_sleep, 0, 2);
+    tcase_add_test(t, who_waits_ends_the_sleep_at_once);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
