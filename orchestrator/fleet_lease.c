@@ -122,6 +122,12 @@ void fleet_serve(struct fleet_service *s)
 
 /* --- recalling --- */
 
+/* One that has not answered in time has none. */
+static bool may_have_free(const struct fleet *f, const struct fleet_lease *l)
+{
+    return l->asked_ms == 0 || l->asked_ms + FLEET_RECALL_MS > f->now_ms;
+}
+
 static void recall(struct fleet_instance *i, int front)
 {
     struct fleet_lease *l = &i->leases[front];
@@ -129,6 +135,9 @@ static void recall(struct fleet_instance *i, int front)
     if (l->slots <= l->owed)
         return; /* all of it is on its way back already */
     l->owed = l->slots;
+    if (!may_have_free(i->fleet, l))
+        l->asked = 0; /* those before are not waited for any more */
+    l->asked++;
     l->asked_ms = i->fleet->now_ms;
     i->fleet->door.recall(i->fleet->door.self, front, i->id);
 }
@@ -166,12 +175,6 @@ int64_t fleet_recall_pending(const struct fleet_service *s)
                 until_ms = i->leases[front].asked_ms + FLEET_RECALL_MS;
     }
     return until_ms;
-}
-
-/* One that has not answered in time has none. */
-static bool may_have_free(const struct fleet *f, const struct fleet_lease *l)
-{
-    return l->asked_ms == 0 || l->asked_ms + FLEET_RECALL_MS > f->now_ms;
 }
 
 size_t fleet_slots_elsewhere(const struct fleet_service *s, int front)
@@ -216,6 +219,13 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
     fleet_tell_clock(f);
 }
 
+/* What was lent between two recalls is told by the answer to the second. */
+static void note_answer(struct fleet_lease *l)
+{
+    if (l->asked > 0 && --l->asked == 0)
+        l->asked_ms = 0;
+}
+
 /* Slots came back, or it is known that none are free: those who wait get them, or another
  * instance; a drained one may go. */
 static void after_return(struct fleet_instance *i)
@@ -238,7 +248,7 @@ void fleet_return(struct fleet *f, int front, uint64_t instance, unsigned slots,
         if (slots > i->leases[front].slots)
             slots = i->leases[front].slots;
         if (recalled)
-            i->leases[front].asked_ms = 0;
+            note_answer(&i->leases[front]);
         if (slots > 0)
             take_back(i, front, slots, used_ms);
         if (slots > 0 || recalled)

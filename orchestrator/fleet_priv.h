@@ -118,7 +118,8 @@ struct fleet_lease {
     unsigned slots;   /* out to this front */
     unsigned owed;    /* of them recalled */
     bool told;        /* the front knows of the instance */
-    int64_t asked_ms; /* a recall that is not answered yet; 0: none */
+    unsigned asked;   /* recalls that are not answered yet */
+    int64_t asked_ms; /* the last of them; 0: none */
 };
 
 struct fleet_instance {

@@ -403,6 +403,32 @@ START_TEST(who_waited_for_slots_in_use_elsewhere_is_refused)
 }
 END_TEST
 
+/* While its answer is on its way it is lent another one, which it may have free: it had a slot of
+ * its own for who waited there. Nothing is made before that is known. */
+START_TEST(each_recall_has_its_own_answer)
+{
+    struct rig *r = rig_with(2, 2);
+    uint64_t instance;
+
+    r->service.max_instances = 2;
+    instance = lent_to_both(r, 100);
+    ask(r, 0);
+    ck_assert_int_eq(hear(r, RECALL)->front, 1);
+    ask(r, 1);
+    ck_assert_int_eq(hear(r, RECALL)->front, 0);
+    answer_recall(r, 1, instance, 1);
+    ck_assert_int_eq(hear(r, GRANT)->front, 0);
+    ck_assert_int_eq(hear(r, RECALL)->front, 0);
+    answer_recall(r, 0, instance, 0); /* to the first */
+    hear_nothing(r);
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    answer_recall(r, 0, instance, 1);
+    ck_assert_int_eq(hear(r, GRANT)->front, 1);
+    ck_assert_uint_eq(count_calls(r, CREATE), 1);
+    rig_free(r);
+}
+END_TEST
+
 /* A front that does not answer; and no queue at all. */
 START_TEST(slots_elsewhere_are_not_waited_for_long)
 {
@@ -478,6 +504,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, slots_elsewhere_are_waited_for_beyond_the_queue);
     tcase_add_test(c, who_waited_for_slots_in_use_elsewhere_is_refused);
     tcase_add_test(c, slots_elsewhere_are_not_waited_for_long);
+    tcase_add_test(c, each_recall_has_its_own_answer);
     tcase_add_test(c, a_front_that_dies_owing_an_answer_owes_no_more);
     tcase_add_test(c, a_probe_of_nothing_changes_nothing);
     suite_add_tcase(suite, c);
