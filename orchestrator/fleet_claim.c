@@ -32,6 +32,7 @@ static void bind_it(struct fleet_instance *i, struct fleet_claim *c)
     struct fleet *f = i->fleet;
 
     fleet_lend(i, c->front, c->slots);
+    fleet_use_begins(f, i->service);
     if (c->used_ms > 0 && c->used_ms <= f->now_ms)
         reaper_touch(&f->reaper, &i->idle, c->used_ms);
     f->door.renamed(f->door.self, c->front, c->known_as, i->id,

@@ -226,6 +226,8 @@ void fleet_withdraw(struct fleet *f, int front, uint64_t ticket, int64_t now_ms)
 {
     struct fleet_waiter *w;
 
+    if (i && !quiet)
+        fleet_use_begins(f, s);
     KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
     fleet_enter(f, now_ms);
     w = kg_map_get(&f->fronts[front].tickets, KG_U64_KEY(ticket));

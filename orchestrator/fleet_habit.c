@@ -45,6 +45,9 @@ void fleet_replan(struct fleet *f, struct fleet_service *s)
 
 void fleet_use_begins(struct fleet *f, struct fleet_service *s)
 {
+    if (s->in_use)
+        return;
+    s->in_use = true;
     s->wake_ms = KG_NEVER;
     s->foreseen = false;
     if (!is_auto(s) || s->used_ms == KG_NEVER)
@@ -55,6 +58,7 @@ void fleet_use_begins(struct fleet *f, struct fleet_service *s)
 
 void fleet_use_ended(struct fleet *f, struct fleet_service *s, int64_t used_ms)
 {
+    s->in_use = false;
     if (s->used_ms == KG_NEVER || used_ms > s->used_ms)
         s->used_ms = used_ms;
     if (is_auto(s))
@@ -64,7 +68,7 @@ void fleet_use_ended(struct fleet *f, struct fleet_service *s, int64_t used_ms)
 /* That nobody came for so long is knowledge, too, and changes the plan. */
 void fleet_use_missed(struct fleet *f, struct fleet_service *s)
 {
-    if (!is_auto(s) || s->used_ms == KG_NEVER || s->out > 0)
+    if (!is_auto(s) || s->used_ms == KG_NEVER || s->in_use)
         return;
     habit_idle(&f->habits, &s->habit, f->wall(f->clock_arg), f->now_ms - s->used_ms);
     f->habits_changed = true;
@@ -108,7 +112,7 @@ void fleet_each_habit(const struct fleet *f, int64_t now_ms,
             continue;
         kg_buf_clear(&text);
         habit_save(&s->habit, &text);
-        each(arg, s->name, s->out > 0 ? 0 : now_ms - s->used_ms, kg_buf_str(&text));
+        each(arg, s->name, s->in_use ? 0 : now_ms - s->used_ms, kg_buf_str(&text));
     }
     kg_buf_fini(&text);
 }

@@ -68,8 +68,6 @@ void fleet_lend(struct fleet_instance *i, int front, unsigned slots)
         reaper_hold(&f->reaper, &i->idle);
         fleet_tell_clock(f);
     }
-    if (i->service->out == 0)
-        fleet_use_begins(f, i->service);
     i->unpausable = false; /* the next pause may be granted */
     if (i->spare)
         pass_on_spare(i);
@@ -114,6 +112,8 @@ void fleet_serve(struct fleet_service *s)
         int front = w->front;
         uint64_t ticket = w->ticket;
         enum proxy_warmth warmth = warmth_of(i, w);
+        if (!w->quiet)
+            fleet_use_begins(i->fleet, s);
         fleet_waiter_end(w);
         fleet_grant(i, front, ticket, warmth, s->waiting > 0);
     }
@@ -214,7 +214,7 @@ static void take_back(struct fleet_instance *i, int front, unsigned slots, int64
     i->allowed = 0;
     if (i->idle.watched)
         reaper_unhold(&f->reaper, &i->idle, i->idle.used_ms);
-    if (i->service->out == 0) /* what drains has no clock any more */
+    if (i->service->out == 0 && (i->service->in_use || used_ms > 0)) /* not by monitors alone */
         fleet_use_ended(f, i->service, used_ms > i->idle.used_ms ? used_ms : i->idle.used_ms);
     fleet_tell_clock(f);
 }
@@ -288,7 +288,7 @@ void fleet_void(struct fleet_instance *i)
             f->door.gone(f->door.self, front, i->id);
         i->leases[front] = (struct fleet_lease){0};
     }
-    if (i->out > 0 && (i->service->out -= i->out) == 0)
+    if (i->out > 0 && (i->service->out -= i->out) == 0 && i->service->in_use)
         fleet_use_ended(f, i->service, f->now_ms);
     i->out = i->allowed = 0;
 }

@@ -106,6 +106,7 @@ struct fleet_service {
     /* idle_timeout "auto" */
     struct habit habit;
     struct habit_plan plan;
+    bool in_use;            /* slots of it are out, and not for monitors alone */
     bool planned, foreseen; /* foreseen: woken, or kept, for a use that is expected */
     int64_t used_ms;        /* end of the last use of any instance; KG_NEVER: not used */
     int64_t wake_ms, wake_until_ms;
@@ -312,7 +313,8 @@ int64_t fleet_linger_ms(const struct fleet_service *s);
 void fleet_weighed(struct fleet_instance *i, int64_t memory_bytes);
 
 /* --- fleet_habit.c: idle_timeout "auto" --- */
-void fleet_use_begins(struct fleet *f, struct fleet_service *s); /* of the service as a whole */
+/* Of the service as a whole, by others than monitors; nothing changes while it is in use. */
+void fleet_use_begins(struct fleet *f, struct fleet_service *s);
 void fleet_use_ended(struct fleet *f, struct fleet_service *s, int64_t used_ms);
 void fleet_replan(struct fleet *f, struct fleet_service *s); /* other bounds, perhaps */
 void fleet_use_missed(struct fleet *f, struct fleet_service *s);

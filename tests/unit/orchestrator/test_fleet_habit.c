@@ -75,6 +75,48 @@ static bool use(struct rig *r)
     return warm;
 }
 
+/* They teach nothing, and change no plan. */
+START_TEST(monitors_are_no_use)
+{
+    struct rig *r = rig_auto();
+    struct fleet_habit_view before;
+    uint64_t instance;
+
+    for (int n = 0; n < 8; n++) {
+        pass_served(r, 30 * MINUTE);
+        use(r);
+    }
+    before = seen(r);
+    ck_assert_uint_eq(before.known, 7);
+    for (int n = 0; n < 3; n++) {
+        fleet_acquire(r->f, 0, ++r->ticket, 0, true, r->now_ms);
+        instance = hear(r, GRANT)->instance;
+        fleet_return(r->f, 0, instance, 1, 0, false, r->now_ms);
+    }
+    ck_assert_uint_eq(seen(r).known, before.known);
+    ck_assert_int_eq(seen(r).wake_in_ms, before.wake_in_ms);
+    ck_assert_int_eq(seen(r).keep_ms, before.keep_ms);
+    rig_free(r);
+}
+END_TEST
+
+START_TEST(monitors_alone_are_no_first_use)
+{
+    struct rig *r = rig_auto();
+    struct fleet_view v;
+
+    r->service.min_instances = 1;
+    configure(r);
+    pass_served(r, MINUTE);
+    ck_assert_uint_eq(fleet_view(r->f, 0, &v, 1, r->now_ms), 1);
+    fleet_acquire(r->f, 0, ++r->ticket, 0, true, r->now_ms);
+    ck_assert_uint_eq(hear(r, GRANT)->instance, v.instance);
+    fleet_return(r->f, 0, v.instance, 1, 0, false, r->now_ms);
+    ck_assert_str_eq(seen(r).why, "not used yet");
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(five_minutes_until_it_knows_more)
 {
     struct rig *r = rig_auto();
@@ -296,6 +338,8 @@ int main(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_test(t, five_minutes_until_it_knows_more);
+    tcase_add_test(t, monitors_are_no_use);
+    tcase_add_test(t, monitors_alone_are_no_first_use);
     tcase_add_test(t, idle_times_are_told);
     tcase_add_test(t, what_has_a_rhythm_is_woken_for_it);
     tcase_add_test(t, what_was_learnt_goes_to_the_next_run);
