@@ -99,7 +99,8 @@ static void check_waiting(const struct fleet *f, const struct fleet_service *s)
         KG_ASSERT(c.starting + c.serving + c.paused <= (unsigned)s->config->max_instances);
     if (s->waiting == 0)
         return;
-    KG_ASSERT(s->config && (c.starting > 0 || s->out > 0 || for_need));
+    KG_ASSERT(s->config && (c.starting > 0 || s->out > 0 || for_need ||
+                            (s->waiting == s->waiting_quietly && fleet_may_be_awake(f, s))));
     KG_ASSERT(!fleet_free_slot(s));
     KG_LIST_EACH(it, &s->instances)
     {

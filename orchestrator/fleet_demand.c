@@ -94,14 +94,37 @@ static bool is_full(const struct fleet_service *s, int front, size_t waiting, si
     return waiting > cap && waiting > cap + fleet_slots_elsewhere(s, front);
 }
 
+int64_t fleet_engine_away_ms(const struct fleet *f)
+{
+    return f->engine_up ? KG_NEVER : f->engine_down_ms + FLEET_ENGINE_GRACE_MS + 1;
+}
+
+static bool engine_is_away(const struct fleet *f)
+{
+    return fleet_engine_away_ms(f) <= f->now_ms;
+}
+
+bool fleet_may_be_awake(const struct fleet *f, const struct fleet_service *s)
+{
+    bool unknown = (!f->listed || s->strays > 0) && !engine_is_away(f);
+
+    if (f->stopping)
+        return false;
+    KG_LIST_EACH(it, &s->instances)
+    {
+        const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        unknown |= i->state == INSTANCE_PROBING && !i->provisioned;
+    }
+    return unknown;
+}
+
 /* Why a request may not wait; 0: it may. */
 static unsigned why_not(const struct fleet *f, const struct fleet_service *s, int front, bool quiet)
 {
-    bool away = !f->engine_up && f->now_ms - f->engine_down_ms > FLEET_ENGINE_GRACE_MS;
     struct fleet_census c = fleet_count(s);
     bool none = c.starting + c.serving == 0;
 
-    if (quiet && c.serving == 0)
+    if (quiet && c.serving == 0 && !fleet_may_be_awake(f, s))
         return ORCH_ASLEEP;
     if (f->stopping && (none || f->removing))
         return PROXY_DRAINING;
@@ -111,7 +134,7 @@ static unsigned why_not(const struct fleet *f, const struct fleet_service *s, in
         return ORCH_QUEUE_FULL;
     if (f->fronts[front].waiting >= KG_MAX_WAITING_PER_FRONT)
         return PROXY_OVERLOADED;
-    return none && away ? ORCH_ENGINE_UNAVAILABLE : 0;
+    return none && engine_is_away(f) ? ORCH_ENGINE_UNAVAILABLE : 0;
 }
 
 static void refuse_arrival(struct fleet *f, const struct fleet_service *s, int front,
@@ -160,11 +183,11 @@ static void refuse_quiet(const struct fleet_service *s)
     }
 }
 
-void fleet_refuse_surplus(struct fleet_service *s)
+void fleet_refuse_surplus(const struct fleet *f, struct fleet_service *s)
 {
     size_t cap = (size_t)s->config->queue;
 
-    if (s->waiting_quietly > 0 && fleet_count(s).serving == 0)
+    if (s->waiting_quietly > 0 && fleet_count(s).serving == 0 && !fleet_may_be_awake(f, s))
         refuse_quiet(s);
     if (s->waiting_cap > s->waiting)
         s->waiting_cap = s->waiting;
@@ -203,6 +226,8 @@ static void acquire(struct fleet *f, int front, uint64_t ticket, uint32_t id, bo
     }
     i = s->waiting == 0 ? fleet_free_slot(s) : NULL;
     reason = i ? 0 : why_not(f, s, front, quiet);
+    if (i && !quiet)
+        fleet_use_begins(f, s);
     if (i)
         fleet_grant(i, front, ticket, PROXY_WARM, false);
     else if (reason)
@@ -226,8 +251,6 @@ void fleet_withdraw(struct fleet *f, int front, uint64_t ticket, int64_t now_ms)
 {
     struct fleet_waiter *w;
 
-    if (i && !quiet)
-        fleet_use_begins(f, s);
     KG_ASSERT(front >= 0 && front < KG_MAX_FRONTS);
     fleet_enter(f, now_ms);
     w = kg_map_get(&f->fronts[front].tickets, KG_U64_KEY(ticket));

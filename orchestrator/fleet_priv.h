@@ -278,13 +278,16 @@ void fleet_stray_found(struct fleet_instance *i, const struct engine_container *
 /* --- fleet_demand.c: who waits --- */
 /* Those who waited beyond the queue for slots from elsewhere, which had none free, and monitors
  * of what serves no more. */
-void fleet_refuse_surplus(struct fleet_service *s);
+void fleet_refuse_surplus(const struct fleet *f, struct fleet_service *s);
+/* None is known to serve, but what there is of a former run is not known yet, or not to answer. */
+bool fleet_may_be_awake(const struct fleet *f, const struct fleet_service *s);
 void fleet_refuse_waiting(struct fleet_service *s, unsigned reason, int64_t retry_after_ms,
                           const char *detail);
 /* Only those who have waited since then or longer. */
 void fleet_refuse_since(struct fleet_service *s, int64_t since_ms, unsigned reason,
                         int64_t retry_after_ms, const char *detail);
-void fleet_waiter_end(struct fleet_waiter *w); /* unlinks and frees */
+void fleet_waiter_end(struct fleet_waiter *w);       /* unlinks and frees */
+int64_t fleet_engine_away_ms(const struct fleet *f); /* from then on it is not waited for */
 int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s);
 
 /* --- fleet_scale.c: how many there should be --- */

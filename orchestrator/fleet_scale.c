@@ -28,6 +28,12 @@ static unsigned current(struct fleet_census c)
     return c.starting + c.serving;
 }
 
+/* Monitors are none for whom anything is made. */
+static size_t wanting(const struct fleet_service *s)
+{
+    return s->waiting - s->waiting_quietly;
+}
+
 static bool has_room(const struct fleet_service *s, struct fleet_census c)
 {
     return current(c) + c.paused < (unsigned)s->config->max_instances;
@@ -71,7 +77,7 @@ static void hold_needs(struct fleet *f, struct fleet_service *s)
 {
     bool active =
         s->config && !f->stopping &&
-        (s->waiting > 0 || fleet_has_waker(s) || current(fleet_count(s)) > 0 || fleet_least(s) > 0);
+        (wanting(s) > 0 || fleet_has_waker(s) || current(fleet_count(s)) > 0 || fleet_least(s) > 0);
 
     if (active == s->active)
         return;
@@ -200,7 +206,6 @@ static void raise_demand(struct fleet *f, struct fleet_service *s, struct fleet_
 static bool wants_more(const struct fleet *f, const struct fleet_service *s, struct fleet_census c)
 {
     bool waker = fleet_has_waker(s);
-    size_t waiting = s->waiting - s->waiting_quietly;
 
     if (f->stopping || s->retry_ms > f->now_ms || !needs_ready(s))
         return false;
@@ -209,8 +214,8 @@ static bool wants_more(const struct fleet *f, const struct fleet_service *s, str
     if (current(c) < fleet_least(s) && (s->needed > 0 || may_prepare(f, s)))
         return true;
     if (current(c) == 0)
-        return waiting > 0 || waker;
-    return waiting > (size_t)c.starting * (size_t)s->config->concurrency &&
+        return wanting(s) > 0 || waker;
+    return wanting(s) > (size_t)c.starting * (size_t)s->config->concurrency &&
            fleet_recall_pending(s) <= f->now_ms;
 }
 
@@ -397,7 +402,7 @@ static void refuse_who_cannot(struct fleet *f, struct fleet_service *s)
 {
     const struct fleet_service *need = need_that_rests(f, s);
 
-    if (current(fleet_count(s)) > 0 || (s->waiting == 0 && !fleet_has_waker(s)))
+    if (current(fleet_count(s)) > 0 || (wanting(s) == 0 && !fleet_has_waker(s)))
         return;
     if (f->stopping)
         refuse_stuck(f, s, PROXY_DRAINING, 0, "Kipgate is going down");
@@ -464,6 +469,8 @@ static void arm(struct fleet *f, struct fleet_service *s)
         due_ms = kg_earliest(due_ms, s->retry_ms);
     if (s->waiting > 0 && recall_ms > f->now_ms)
         due_ms = kg_earliest(due_ms, recall_ms);
+    if (s->waiting_quietly > 0 && fleet_engine_away_ms(f) > f->now_ms)
+        due_ms = kg_earliest(due_ms, fleet_engine_away_ms(f));
     if (due_ms == KG_NEVER)
         kg_heap_remove(&f->service_timers, &s->timer);
     else /* room was reserved when the service was configured */
@@ -473,7 +480,7 @@ static void arm(struct fleet *f, struct fleet_service *s)
 /* Pulls have their own time. */
 static void note_unserved(struct fleet *f, struct fleet_service *s)
 {
-    bool served = s->waiting == 0 || fleet_count(s).serving > 0;
+    bool served = wanting(s) == 0 || fleet_count(s).serving > 0;
 
     KG_LIST_EACH(it, &s->instances)
     served |= KG_LIST_ENTRY(it, struct fleet_instance, in_service)->state == INSTANCE_PULLING;
@@ -496,7 +503,7 @@ void fleet_settle(struct fleet *f, struct fleet_service *s)
     drop_surplus(s);
     pump(s);
     fleet_serve(s);
-    fleet_refuse_surplus(s);
+    fleet_refuse_surplus(f, s);
     hold_needs(f, s);
     meet_demand(f, s);
     refuse_who_cannot(f, s);

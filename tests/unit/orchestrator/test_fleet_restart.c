@@ -29,6 +29,53 @@ static struct rig *rig_finding(enum engine_state state, int64_t used_ms_ago, boo
     return r;
 }
 
+/* It may run: a monitor is not told that it sleeps before that is known. */
+START_TEST(monitors_wait_for_what_may_be_found)
+{
+    struct rig *r = rig_closed(1);
+    struct engine_container found;
+
+    fleet_acquire(r->f, 0, ++r->ticket, 0, true, r->now_ms);
+    fleet_check(r->f);
+    r->boxes = 1;
+    snprintf(r->name, sizeof r->name, FOUND);
+    found = box(r, 1, FOUND, ENGINE_RUNNING);
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, &found, 1, r->now_ms, r->now_ms);
+    fleet_check(r->f);
+    hear_nothing(r);
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, r->ticket);
+    ck_assert_uint_eq(count_calls(r, CREATE), 0);
+    rig_free(r);
+}
+END_TEST
+
+/* Nothing is made for them, here or where it is needed, and the engine is not waited for long. */
+START_TEST(monitors_wait_no_longer_than_that)
+{
+    struct rig *r = rig_closed(1);
+    char *need = r->other.name;
+
+    r->config.service_count = 2;
+    r->service.needs = (struct config_strings){&need, 1};
+    configure(r);
+    fleet_acquire(r->f, 0, ++r->ticket, 0, true, r->now_ms);
+    if (_i == 0)
+        engine_up(r);
+    else if (_i == 1)
+        fleet_stop(r->f, false, r->now_ms);
+    else
+        pass(r, 10001);
+    ck_assert_uint_eq(hear_refusal(r, ORCH_ASLEEP)->ticket, r->ticket);
+    ck_assert_uint_eq(r->call_count, 0);
+    fleet_acquire(r->f, 0, ++r->ticket, 0, true, r->now_ms);
+    hear_refusal(r, ORCH_ASLEEP);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(what_is_found_paused_is_resumed_for_a_request)
 {
     struct rig *r = rig_finding(ENGINE_PAUSED, 100 * SECOND, false);
@@ -351,6 +398,8 @@ int main(void)
     int failed;
 
     tcase_add_test(t, what_is_found_paused_is_resumed_for_a_request);
+    tcase_add_test(t, monitors_wait_for_what_may_be_found);
+    tcase_add_loop_test(t, monitors_wait_no_longer_than_that, 0, 3);
     tcase_add_test(t, what_is_found_paused_ends_in_its_time);
     tcase_add_test(t, what_is_found_paused_is_resumed_while_old_fronts_live);
     tcase_add_test(t, what_does_not_answer_is_held_but_not_waited_for);
