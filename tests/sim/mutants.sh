@@ -134,4 +134,7 @@ mutant returned-before-renamed $O/gate_client.c 's/return !l->claimed \&\& !l->g
 mutant owed-forgotten $O/gate_client.c 's/^    l->owed = l->busy;/    l->owed = 0;/'
 mutant granted-slot-not-counted $O/gate_client.c 's/^    l->slots += m->slots;/    l->slots += 1;/'
 mutant sent-off-goes-on $O/attach.c 's/ || m->set_up != set_up/ || false/'
+mutant full-though-idle-elsewhere $O/fleet_demand.c 's/ + fleet_slots_elsewhere(s, front))/)/'
+mutant asleep-though-it-serves $O/fleet_demand.c 's/if (quiet \&\& c.serving == 0 \&\& /if (quiet \&\& /'
+mutant asleep-before-the-list $O/fleet_demand.c 's/bool unknown = .*/bool unknown = false;/'
 exit $blind

@@ -148,6 +148,7 @@ struct sim_front { /* a process */
     const char *hearing; /* the container's name in the message that it hears */
     uint64_t hearing_of; /* and its instance */
     struct task *alone;
+    int64_t late_until_ms; /* what it says or hears took longer than usual until then */
 };
 
 /* --- what the judge knows --- */
@@ -360,6 +361,8 @@ void front_breaks(struct world *w, struct sim_front *f); /* all its connections 
 void front_drains(struct world *w, struct sim_front *f);
 void client_comes(struct world *w);
 /* Where it holds that instance to be; NULL: it does not know of it. */
+/* Of instances that serve, at fronts other than this one that answer at once. */
+size_t fronts_idle_slots(const struct world *w, int service, const struct sim_front *but);
 const struct sockaddr_storage *front_address(const struct sim_front *f, uint64_t instance);
 void container_breaks(struct world *w, struct container *c); /* its exchanges end */
 
@@ -411,6 +414,7 @@ void judge_withdrawn(struct world *w, int front, uint64_t ticket);
 void judge_answered(struct world *w, int front, uint64_t ticket);
 void judge_granted(struct world *w, int service, uint64_t instance);
 void judge_renamed(struct world *w, const struct sockaddr_storage *held, uint64_t instance);
+bool judge_serves(const struct world *w, uint64_t instance, int service);
 void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason, int64_t retry_ms);
 void judge_no_rest(struct world *w); /* whatever failed may be tried again at once */
 void judge_front_down(struct world *w, int front);

@@ -16,7 +16,7 @@ struct proxy_worker { /* the proxy's, as the simulator has it */
     struct sockaddr_storage address;
     char name[ENGINE_NAME_BYTES]; /* of its container, as control said */
     void *user;
-    unsigned exchanges;
+    unsigned exchanges, slots; /* slots: lent to its front, as that has heard and said */
     bool probing, removed;
     bool recalled; /* control wants back all that it lent of it until now */
 };
@@ -97,6 +97,31 @@ const struct sockaddr_storage *front_address(const struct sim_front *f, uint64_t
             return &worker->address;
     }
     return NULL;
+}
+
+/* It is there, control reads what it says, and neither is late with it. */
+static bool answers(const struct world *w, const struct sim_front *f)
+{
+    return f->up && f->heard && f->connected && !f->hostile && !f->draining &&
+           f->late_until_ms <= w->now_ms;
+}
+
+size_t fronts_idle_slots(const struct world *w, int service, const struct sim_front *but)
+{
+    size_t count = 0;
+
+    KG_LIST_EACH(it, &w->fronts)
+    {
+        const struct sim_front *f = KG_LIST_ENTRY(it, const struct sim_front, link);
+        KG_LIST_EACH(at, &f->workers)
+        {
+            const struct proxy_worker *worker = KG_LIST_ENTRY(at, const struct proxy_worker, link);
+            if (f != but && answers(w, f) && worker->slots > worker->exchanges &&
+                judge_serves(w, worker->id, service))
+                count += worker->slots - worker->exchanges;
+        }
+    }
+    return count;
 }
 
 static void run_probe(struct world *w, struct task *t)
@@ -362,10 +387,24 @@ void client_comes(struct world *w)
 
 /* --- what it says and hears --- */
 
+static void note_slots(struct sim_front *f, uint64_t id, unsigned more, unsigned fewer)
+{
+    KG_LIST_EACH(it, &f->workers)
+    {
+        struct proxy_worker *worker = KG_LIST_ENTRY(it, struct proxy_worker, link);
+        if (worker->id == id)
+            worker->slots += more - fewer;
+    }
+}
+
 void front_send(void *arg, const void *message)
 {
     struct sim_front *f = arg;
     const struct message_head *head = message;
+    const struct message_return *m = message;
+
+    if (head->type == MESSAGE_RETURN)
+        note_slots(f, m->instance, 0, m->slots);
 
     if (!f->connected)
         return;
@@ -444,6 +483,8 @@ static void hear_lease(struct world *w, struct sim_front *f, const struct messag
     w->counts->granted += head->type == MESSAGE_GRANT;
     w->counts->renamed += head->type == MESSAGE_RENAMED;
     gate_client_message(f->gate, head);
+    if (head->type == MESSAGE_GRANT)
+        note_slots(f, grant->instance, grant->slots, 0);
     if (head->type == MESSAGE_RENAMED)
         note_renamed(f, (const void *)head);
     f->hearing = NULL;

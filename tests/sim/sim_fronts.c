@@ -6,6 +6,8 @@
 #include "sim.h"
 #include <stdlib.h>
 
+#define LATE_MS 60 /* what was asked of it meanwhile may be taken for not answered so long */
+
 /* --- channels --- */
 
 static struct message *pop(struct channel *c)
@@ -100,6 +102,8 @@ static void push(struct world *w, struct sim_front *f, struct channel *c, const 
         at_ms += sim_between(w, 10, 200);
     if (at_ms < c->last_ms)
         at_ms = c->last_ms;
+    if (at_ms > w->now_ms + 3)
+        f->late_until_ms = at_ms + LATE_MS;
     c->last_ms = at_ms;
     m->n = n;
     if (n > 0)

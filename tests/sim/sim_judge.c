@@ -223,6 +223,36 @@ void judge_answered(struct world *w, int front, uint64_t ticket)
     ticket_end(w, t);
 }
 
+bool judge_serves(const struct world *w, uint64_t instance, int service)
+{
+    const struct note *n = kg_map_get(&w->notes, KG_U64_KEY(instance));
+
+    return n && n->ready && n->service == service;
+}
+
+/* Full is a queue in which as many wait as may, and as slots are idle elsewhere. */
+static void judge_full(struct world *w, int front, int service)
+{
+    uint32_t id = (uint32_t)w->ids[service];
+    size_t idle = fronts_idle_slots(w, service, w->places[front]);
+
+    sim_say(w, "queue-full: %zu wait, %zu slots idle elsewhere", fleet_waiting(w->fleet, id), idle);
+    SIM_ASSERT(w, fleet_waiting(w->fleet, id) >= (size_t)fleet_service(w->fleet, id)->queue + idle);
+}
+
+/* Nothing serves, and it is known what there is. */
+static void judge_asleep(struct world *w, int service)
+{
+    size_t at = 0;
+    struct kg_str key;
+    void *value;
+
+    SIM_ASSERT(w, w->listed || !w->engine.up || w->now_ms <= w->engine.away_ms || w->calm);
+    while (kg_map_next(&w->notes, &at, &key, &value))
+        SIM_ASSERT(w, !((const struct note *)value)->ready ||
+                          ((const struct note *)value)->service != service);
+}
+
 /* An image is said to be missing only where the engine said so (or a pull went wrong). After what
  * is the service's fault nothing is made until the Retry-After that was told. */
 void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason, int64_t retry_ms)
@@ -234,6 +264,10 @@ void judge_refused(struct world *w, int front, uint64_t ticket, unsigned reason,
     if (t && (reason == ORCH_IMAGE_UNAVAILABLE || reason == ORCH_INSTANCE_EXITED) &&
         w->services[t->service].needs.count == 0)
         w->rest_until_ms[t->service] = w->now_ms + retry_ms;
+    if (t && reason == ORCH_QUEUE_FULL)
+        judge_full(w, front, (int)t->service);
+    if (t && reason == ORCH_ASLEEP)
+        judge_asleep(w, (int)t->service);
     judge_answered(w, front, ticket);
 }
 
