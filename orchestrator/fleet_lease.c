@@ -177,6 +177,21 @@ int64_t fleet_recall_pending(const struct fleet_service *s)
     return until_ms;
 }
 
+/* Those that are out beyond the concurrency, which was higher or claimed to be, are not lent again.
+ */
+static unsigned lent_elsewhere(const struct fleet_instance *i, int front)
+{
+    unsigned concurrency = (unsigned)i->service->config->concurrency, count = 0;
+    unsigned over = i->out > concurrency ? i->out - concurrency : 0;
+
+    for (int other = 0; other < i->fleet->front_limit; other++) {
+        const struct fleet_lease *l = &i->leases[other];
+        if (other != front && may_have_free(i->fleet, l))
+            count += l->asked_ms != 0 ? l->slots : l->slots - l->owed;
+    }
+    return count > over ? count - over : 0;
+}
+
 size_t fleet_slots_elsewhere(const struct fleet_service *s, int front)
 {
     size_t count = 0;
@@ -184,11 +199,8 @@ size_t fleet_slots_elsewhere(const struct fleet_service *s, int front)
     KG_LIST_EACH(it, &s->instances)
     {
         const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-        for (int other = 0; instance_serves(i->state) && other < i->fleet->front_limit; other++) {
-            const struct fleet_lease *l = &i->leases[other];
-            if (other != front && may_have_free(i->fleet, l))
-                count += l->asked_ms != 0 ? l->slots : l->slots - l->owed;
-        }
+        if (instance_serves(i->state))
+            count += lent_elsewhere(i, front);
     }
     return count;
 }

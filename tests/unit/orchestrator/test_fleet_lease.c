@@ -403,6 +403,28 @@ START_TEST(who_waited_for_slots_in_use_elsewhere_is_refused)
 }
 END_TEST
 
+/* Fewer may be lent than are out: only one of those that come back is lent again. */
+START_TEST(slots_beyond_the_concurrency_are_not_waited_for)
+{
+    struct rig *r = rig_with(2, 4);
+
+    ask(r, 0);
+    until_ready(r);
+    hear(r, GRANT);
+    for (int n = 0; n < 2; n++)
+        ask(r, 0);
+    r->service.concurrency = 1;
+    r->service.queue = 0;
+    configure(r);
+    r->said_read = r->said_count;
+    ask(r, 1);
+    hear_nothing(r);
+    ask(r, 1);
+    hear_refusal(r, ORCH_QUEUE_FULL);
+    rig_free(r);
+}
+END_TEST
+
 /* While its answer is on its way it is lent another one, which it may have free: it had a slot of
  * its own for who waited there. Nothing is made before that is known. */
 START_TEST(each_recall_has_its_own_answer)
@@ -505,6 +527,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, who_waited_for_slots_in_use_elsewhere_is_refused);
     tcase_add_test(c, slots_elsewhere_are_not_waited_for_long);
     tcase_add_test(c, each_recall_has_its_own_answer);
+    tcase_add_test(c, slots_beyond_the_concurrency_are_not_waited_for);
     tcase_add_test(c, a_front_that_dies_owing_an_answer_owes_no_more);
     tcase_add_test(c, a_probe_of_nothing_changes_nothing);
     suite_add_tcase(suite, c);
