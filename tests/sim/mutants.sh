@@ -82,7 +82,7 @@ mutant() {
 
 O=orchestrator
 mutant one-slot-too-many $O/fleet_lease.c 's/concurrency > i->out ? concurrency - i->out : 0/concurrency + 1 - i->out/'
-mutant queue-off-by-one $O/fleet_demand.c 's/s->waiting >= (size_t)s->config->queue/s->waiting > (size_t)s->config->queue/'
+mutant queue-off-by-one $O/fleet_demand.c 's/s->waiting + 1, (size_t)s->config->queue/s->waiting, (size_t)s->config->queue/'
 mutant idle-from-ready $O/fleet_lease.c 's/if (i->idle.watched && used_ms > 0)/if (false)/'
 mutant over-return-believed $O/fleet_lease.c 's/if (slots > i->leases\[front\].slots)/if (false)/'
 mutant no-recall $O/fleet_lease.c 's/if (s->waiting > s->waiting_from\[front\])/if (false)/'
@@ -134,7 +134,7 @@ mutant returned-before-renamed $O/gate_client.c 's/return !l->claimed \&\& !l->g
 mutant owed-forgotten $O/gate_client.c 's/^    l->owed = l->busy;/    l->owed = 0;/'
 mutant granted-slot-not-counted $O/gate_client.c 's/^    l->slots += m->slots;/    l->slots += 1;/'
 mutant sent-off-goes-on $O/attach.c 's/ || m->set_up != set_up/ || false/'
-mutant full-though-idle-elsewhere $O/fleet_demand.c 's/ + fleet_slots_elsewhere(s, front))/)/'
+mutant full-though-idle-elsewhere $O/fleet_demand.c 's/ \&\& waiting > cap + fleet_slots_elsewhere(s, front)//'
 mutant asleep-though-it-serves $O/fleet_demand.c 's/if (quiet \&\& c.serving == 0 \&\& /if (quiet \&\& /'
 mutant asleep-before-the-list $O/fleet_demand.c 's/bool unknown = .*/bool unknown = false;/'
 exit $blind
