@@ -82,7 +82,7 @@ mutant() {
 
 O=orchestrator
 mutant one-slot-too-many $O/fleet_lease.c 's/concurrency > i->out ? concurrency - i->out : 0/concurrency + 1 - i->out/'
-mutant queue-off-by-one $O/fleet_demand.c 's/s->waiting + 1, (size_t)s->config->queue/s->waiting, (size_t)s->config->queue/'
+mutant queue-off-by-one $O/fleet_demand.c 's/return waiting > cap \&\& /return --waiting > cap \&\& /'
 mutant idle-from-ready $O/fleet_lease.c 's/if (i->idle.watched && used_ms > 0)/if (false)/'
 mutant over-return-believed $O/fleet_lease.c 's/if (slots > i->leases\[front\].slots)/if (false)/'
 mutant no-recall $O/fleet_lease.c 's/if (s->waiting > s->waiting_from\[front\])/if (false)/'
