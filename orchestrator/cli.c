@@ -9,16 +9,20 @@
 
 #define MAX_TEXT_BYTES (1024 * 1024)
 
-/* To standard output; a full disk behind it is a failure. */
-static int print(struct kg_buf *out)
+int cli_written(bool good)
 {
-    bool good = out->data && fwrite(out->data, 1, out->len, stdout) == out->len;
-
-    good &= fflush(stdout) == 0 && !out->error;
-    kg_buf_fini(out);
+    good &= fflush(stdout) == 0 && !ferror(stdout);
     if (!good)
         fputs("kipgate: standard output cannot be written\n", stderr);
     return good ? CLI_FINE : CLI_FAILED;
+}
+
+static int print(struct kg_buf *out)
+{
+    bool good = out->data && fwrite(out->data, 1, out->len, stdout) == out->len && !out->error;
+
+    kg_buf_fini(out);
+    return cli_written(good);
 }
 
 /* --- help, version, check ------------------------------------------------------------------ */

@@ -264,7 +264,7 @@ static int run_ps(struct client *c)
     else if (status == CLI_FINE)
         status = print_services(c, &body);
     kg_buf_fini(&body);
-    return status;
+    return status == CLI_FINE ? cli_written(true) : status;
 }
 
 /* --- wake, sleep, health ------------------------------------------------------------------- */
@@ -367,7 +367,8 @@ static void on_event_bytes(void *arg, struct kg_str bytes)
             on_event_line(f);
         kg_buf_clear(&f->line);
     }
-    fflush(stdout);
+    if (cli_written(true) != CLI_FINE)
+        exit(CLI_FAILED); /* nobody reads it any more, and there may be no signal that says so */
 }
 
 static int run_events(struct client *c)

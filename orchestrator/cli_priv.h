@@ -27,6 +27,9 @@ struct cli_command {
 };
 extern const struct cli_command cli_commands[]; /* ended by a row without a name */
 
+/* Ends what was printed; the exit status. A full disk behind standard output is a failure, and
+ * told, as is what was not good before. */
+int cli_written(bool good);
 /* cli_client.c: a command that asks the admin API. */
 int cli_run_client(const struct cli_command *command, int argc, char **argv);
 /* cli_manual.c: the whole manual page. */

@@ -398,6 +398,27 @@ def test_events_command(gate):
         process.stdout.close()
 
 
+@pytest.mark.parametrize("words", [("ps",), ("ps", "--json"), ("events",)])
+def test_output_that_cannot_be_written(gate, words):
+    """A failure that is told, and the end of what would go on for ever."""
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen(
+            gate.command(*words), stdout=full, stderr=subprocess.PIPE, text=True, env=gate.env
+        )
+        try:
+            wait_until(lambda: wake_and_sleep(gate) and process.poll() is not None, 20, "its end")
+            assert process.returncode == 1 and "cannot be written" in process.stderr.read()
+        finally:
+            process.kill()
+            process.wait(5)
+            process.stderr.close()
+
+
+def wake_and_sleep(gate):
+    """Something happens."""
+    return gate.admin.wake("idle").status == gate.admin.sleep("idle").status == 200
+
+
 def test_health_command(gate):
     """For HEALTHCHECK in images without a shell."""
     assert gate.cli("health").returncode == 0
