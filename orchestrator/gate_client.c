@@ -433,6 +433,8 @@ static void on_grant(struct gate_client *g, const struct message_grant *m)
         l->warmth = warmth;
         l->woke = (g->tickets + 1) << MESSAGE_SERVICE_BITS;
     }
+    if (warmth == PROXY_PAUSED)
+        proxy_worker_was_frozen(l->worker);
     if (w)
         answer_granted(w, l, warmth);
     serve_waiters(g, s);

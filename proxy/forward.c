@@ -74,14 +74,11 @@ static void connect_new(struct exchange *ex)
 }
 
 /* A kept connection may have ended unseen. A request that cannot be repeated is worth the call that
- * finds out, which tells nothing where the worker was frozen: it may end the connection as soon as
- * it runs. */
+ * finds out. */
 static struct upstream *take_kept(struct exchange *ex)
 {
     bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
 
-    if (!repeatable && ex->warmth == PROXY_PAUSED)
-        return NULL;
     return ex->service->h2c ? upstream_http2_take(ex->worker, ex, repeatable)
                             : upstream_http1_take(ex->worker, ex, repeatable);
 }

@@ -101,6 +101,9 @@ void proxy_worker_probe_stop(struct proxy_worker *w);
  * connections break. The pointer is dead for the caller after this; slots still out are not
  * released through the gate again. */
 void proxy_worker_remove(struct proxy_worker *w);
+/* It was frozen, and may find when it runs again that it kept its idle connections long enough.
+ * What cannot be repeated is sent on none of these. */
+void proxy_worker_was_frozen(struct proxy_worker *w);
 void proxy_worker_set_user(struct proxy_worker *w, void *user); /* the gate's own pointer */
 void *proxy_worker_user(const struct proxy_worker *w);
 

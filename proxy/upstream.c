@@ -33,6 +33,11 @@ struct proxy_worker *proxy_worker_add(struct proxy *p, uint32_t service,
     return w;
 }
 
+void proxy_worker_was_frozen(struct proxy_worker *w)
+{
+    w->freezes++;
+}
+
 void proxy_worker_set_user(struct proxy_worker *w, void *user)
 {
     w->user = user;
@@ -126,6 +131,7 @@ void upstream_conn_rest(struct upstream_conn *c, struct kg_list *list)
 {
     kg_list_push_front(list, &c->idle);
     kg_list_push_back(&c->wire.proxy->idle_upstreams, &c->rest);
+    c->freezes = c->worker->freezes;
     c->worker->idle_count++;
 }
 

@@ -276,7 +276,7 @@ struct upstream *upstream_http1_take(struct proxy_worker *w, struct exchange *ex
     struct upstream_conn *c;
 
     while ((c = upstream_conn_take(w)) != NULL) {
-        if (repeatable || !wire_readable(&c->wire))
+        if (repeatable || (c->freezes == w->freezes && !wire_readable(&c->wire)))
             break;
         upstream_conn_close(c);
     }

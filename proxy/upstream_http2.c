@@ -644,10 +644,12 @@ static bool has_room(const struct upstream_session *s, bool repeatable)
 
 struct upstream *upstream_http2_take(struct proxy_worker *w, struct exchange *ex, bool repeatable)
 {
-    KG_LIST_EACH(it, &w->sessions)
+    KG_LIST_EACH_SAFE(it, &w->sessions)
     {
         struct upstream_session *s = KG_LIST_ENTRY(it, struct upstream_session, link);
-        if (has_room(s, repeatable))
+        if (!repeatable && !kg_list_empty(&s->conn->idle) && s->conn->freezes != w->freezes)
+            upstream_http2_give_up(s->conn);
+        else if (has_room(s, repeatable))
             return join(s, ex);
     }
     return NULL;

@@ -28,6 +28,7 @@ struct proxy_worker {
     struct kg_list idle_sessions; /* the connections of those at rest; the last used first */
     uint32_t most_streams;        /* at once on one session, as the worker last said */
     size_t idle_count;            /* of both */
+    uint32_t freezes;             /* how often it was frozen */
     struct probe *probe;
     struct sockaddr_storage address;
 };
@@ -78,6 +79,7 @@ struct upstream_conn {
     struct kg_list link; /* worker.connections */
     struct kg_list idle; /* worker.idle, or worker.idle_sessions */
     struct kg_list rest; /* proxy.idle_upstreams, at the same time */
+    uint32_t freezes;    /* of the worker, when it came to rest */
     struct proxy_worker *worker;
     uv_connect_t connect;
     struct kg_timer deadline; /* of the connect; then of being one idle connection too many */

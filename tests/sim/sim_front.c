@@ -66,6 +66,11 @@ void proxy_worker_remove(struct proxy_worker *worker)
     worker_unuse(worker);
 }
 
+void proxy_worker_was_frozen(struct proxy_worker *worker)
+{
+    (void)worker; /* connections are none of its business */
+}
+
 void proxy_worker_set_user(struct proxy_worker *worker, void *user)
 {
     worker->user = user;

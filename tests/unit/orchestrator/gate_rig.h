@@ -19,7 +19,7 @@
 
 struct proxy_worker { /* the proxy's, as this test has it */
     void *user;
-    int probes;
+    int probes, freezes;
     bool removed;
 };
 
@@ -78,6 +78,11 @@ void proxy_worker_remove(struct proxy_worker *w)
 {
     ck_assert(!w->removed);
     w->removed = true;
+}
+
+void proxy_worker_was_frozen(struct proxy_worker *w)
+{
+    w->freezes++;
 }
 
 void proxy_worker_set_user(struct proxy_worker *w, void *user)

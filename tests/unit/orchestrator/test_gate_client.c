@@ -401,7 +401,7 @@ START_TEST(test_a_slot_for_a_quiet_waiter_does_not_linger)
 }
 END_TEST
 
-START_TEST(test_an_unknown_warmth_is_warm)
+START_TEST(test_warmth_of_a_grant)
 {
     struct waiter a;
     struct message_grant m;
@@ -417,6 +417,13 @@ START_TEST(test_an_unknown_warmth_is_warm)
     gate_client_message(gate, &m.head);
     ck_assert_int_eq(a.answers, 1);
     ck_assert_int_eq(a.warmth, PROXY_WARM);
+    ck_assert_int_eq(workers[0].freezes, 0);
+    wait_cold(&a);
+    m.ticket = a.w.ticket;
+    m.warmth = PROXY_PAUSED;
+    gate_client_message(gate, &m.head);
+    ck_assert_int_eq(a.warmth, PROXY_PAUSED);
+    ck_assert_int_eq(workers[0].freezes, 1);
 }
 END_TEST
 
@@ -599,7 +606,7 @@ static void add_leases(TCase *t)
     tcase_add_test(t, test_nothing_returns_twice);
     tcase_add_test(t, test_a_quiet_end_beside_an_exchange_returns_nothing);
     tcase_add_test(t, test_a_slot_for_a_quiet_waiter_does_not_linger);
-    tcase_add_test(t, test_an_unknown_warmth_is_warm);
+    tcase_add_test(t, test_warmth_of_a_grant);
 }
 
 static void add_ends(TCase *t)

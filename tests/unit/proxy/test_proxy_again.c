@@ -47,12 +47,20 @@ START_TEST(a_worker_that_was_paused_gets_a_post_on_a_connection_of_its_own)
     gate.mode = HOLD;
     say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
     until(gate.waiting == 1);
+    proxy_worker_was_frozen(world.worker);
     gate_answer(&(struct proxy_answer){.worker = world.worker, .warmth = PROXY_PAUSED});
     w = worker();
     bye(&kept);
     hear(&w, "\r\n\r\nabc");
     say(&w, OK2);
     hear(&c, "Server-Timing: kipgate;desc=\"paused\";dur=");
+    hear(&c, "\r\n\r\nok");
+    forget(&c);
+    forget(&w);
+    gate.mode = GRANT;
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"); /* it runs now */
+    hear(&w, "\r\n\r\nabc");
+    say(&w, OK2);
     hear(&c, "\r\n\r\nok");
     bye(&c);
     bye(&w);

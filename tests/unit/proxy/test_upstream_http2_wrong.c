@@ -322,15 +322,42 @@ START_TEST(idle_sessions_give_way)
 }
 END_TEST
 
+/* One that was frozen may end its session as soon as it runs: what cannot be repeated waits for no
+ * such end, and nothing is kept of it. */
+START_TEST(a_session_from_before_the_freeze_takes_no_post)
+{
+    struct peer c = client();
+    struct http2_worker *w, *v;
+
+    speak_h2c();
+    say(&c, GET "\r\n");
+    w = http2_worker();
+    answer_ok(w, request(w, 0), 2);
+    serve_client(w, &c, "\r\nww\r\n");
+    forget(&c);
+    proxy_worker_was_frozen(world.worker);
+    say(&c, POST);
+    v = http2_worker();
+    answer_ok(v, request(v, 0), 2);
+    serve_client(v, &c, "\r\nww\r\n");
+    ck_assert_uint_eq(w->count, 1);
+    hear_end(&w->p);
+    bye(&c);
+    worker_over(w);
+    worker_over(v);
+}
+END_TEST
+
 int main(void)
 {
-    const TTest *const tests[] = {cut_off_bodies_are_seen, goes_away_as_the_client_does,
-                                  malformed_responses,     malformed_trailers,
-                                  worker_of_http1,         floods_end_the_session,
-                                  no_head_in_time,         unasked_frames_at_rest,
-                                  probe_by_connecting,     probe_by_settings,
-                                  probe_by_asking,         probe_given_up,
-                                  idle_sessions_give_way};
+    const TTest *const tests[] = {
+        cut_off_bodies_are_seen, goes_away_as_the_client_does,
+        malformed_responses,     malformed_trailers,
+        worker_of_http1,         floods_end_the_session,
+        no_head_in_time,         unasked_frames_at_rest,
+        probe_by_connecting,     probe_by_settings,
+        probe_by_asking,         probe_given_up,
+        idle_sessions_give_way,  a_session_from_before_the_freeze_takes_no_post};
 
     return world_run("upstream http2 wrong", tests, COUNT(tests));
 }
