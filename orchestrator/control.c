@@ -11,6 +11,7 @@
 #include "orchestrator/images.h"
 #include "orchestrator/listeners.h"
 #include "orchestrator/parking.h"
+#include "orchestrator/successor.h"
 #include "orchestrator/tls_keeper.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +53,7 @@ struct control {
     struct fronts *fronts;
     struct admin *admin;
     struct tls_keeper *keeper;
+    struct successor successor;
     struct kg_buf faults; /* of certificates' files, as they were told last */
     uv_prepare_t prepare;
     uv_timer_t tick, save, old_fronts, end;
@@ -59,6 +61,7 @@ struct control {
 };
 
 static const int heard_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
+#define ENDING_SIGNALS 2 /* the first of them are to end us */
 
 static void control_close(struct control *c);
 
@@ -427,6 +430,7 @@ static void control_close(struct control *c)
         uv_close((uv_handle_t *)&c->signals[i], NULL);
     uv_close((uv_handle_t *)&c->prepare, NULL);
     tls_keeper_close(c->keeper);
+    successor_close(&c->successor);
     images_stop(c->images);
     engine_close(c->engine, on_engine_closed, c);
 }
@@ -468,52 +472,43 @@ static void control_drain(struct control *c)
     fronts_drain(c->fronts);
 }
 
-/* The kernel marks the path of a file that was replaced. */
-static int find_program(char *path)
-{
-    static const char mark[] = " (deleted)";
-    size_t n = strlen(path);
-
-    if (n >= sizeof mark && strcmp(path + n - (sizeof mark - 1), mark) == 0)
-        path[n - (sizeof mark - 1)] = '\0';
-    return access(path, X_OK);
-}
-
-/* SIG_BLOCK: they wait, across the start of another program, for SIG_UNBLOCK. */
-static void hold_signals(int how)
+/* SIG_BLOCK: from `first` on they wait, across the start of another program, for SIG_UNBLOCK. */
+static void hold_signals(int how, size_t first)
 {
     sigset_t held;
 
     sigemptyset(&held);
-    for (size_t i = 0; i < sizeof heard_signals / sizeof *heard_signals; i++)
+    for (size_t i = first; i < sizeof heard_signals / sizeof *heard_signals; i++)
         sigaddset(&held, heard_signals[i]);
     sigprocmask(how, &held, NULL);
 }
 
 /* Another control in our place, of whatever the program's file is now: fronts go on, and attach to
  * it. What is open in us closes by itself. */
-static void start_anew(struct control *c)
+static void start_anew(void *arg, const char *program)
 {
-    char program[512], serve[] = "serve", **args = calloc((size_t)c->argc + 3, sizeof *args);
-    size_t n = sizeof program;
+    struct control *c = arg;
+    char path[SUCCESSOR_PATH_BYTES], serve[] = "serve",
+                                     **args = calloc((size_t)c->argc + 3, sizeof *args);
 
-    if (!args)
+    if (c->stage != CONTROL_SERVING || !args) {
+        free(args);
         return;
-    args[0] = program;
+    }
+    kg_str_copy(path, sizeof path, kg_str_of(program));
+    args[0] = path;
     args[1] = serve;
     memcpy(args + 2, c->argv, (size_t)c->argc * sizeof *args);
-    hold_signals(SIG_BLOCK); /* they would end it before it listens for them */
+    hold_signals(SIG_BLOCK, 0); /* they would end it before it listens for them */
     KG_LOG(KG_LOG_INFO, "starting-anew");
     state_save(&c->state, c->fleet);
     state_save_habits(&c->state, c->fleet, true);
     confine_close_on_exec();
     unsetenv("LISTEN_PID"); /* fronts bring the sockets that were passed */
-    if (uv_exepath(program, &n) == 0 && find_program(program) == 0)
-        execv(program, args);
+    execv(path, args);
+    successor_refused(&c->successor, strerror(errno));
     free(args);
-    KG_LOG(KG_LOG_ERROR, "not-started-anew", KG_F("program", program),
-           KG_F("why", strerror(errno)));
-    hold_signals(SIG_UNBLOCK);
+    hold_signals(SIG_UNBLOCK, 0);
 }
 
 static void on_signal(uv_signal_t *s, int number)
@@ -522,7 +517,7 @@ static void on_signal(uv_signal_t *s, int number)
 
     if (number == SIGUSR2) {
         if (c->stage == CONTROL_SERVING)
-            start_anew(c);
+            successor_ask(&c->successor, &c->loop, c->argc, c->argv, start_anew, c);
         return;
     }
     if (number == SIGHUP && c->stage == CONTROL_SERVING)
@@ -569,7 +564,7 @@ static int open_loop(struct control *c)
         c->signals[i].data = c;
         rc |= uv_signal_start(&c->signals[i], on_signal, heard_signals[i]);
     }
-    hold_signals(SIG_UNBLOCK); /* held by the program that we replaced */
+    hold_signals(SIG_UNBLOCK, 0);
     uv_prepare_init(&c->loop, &c->prepare);
     c->prepare.data = c;
     return rc | uv_prepare_start(&c->prepare, before_sleep);
@@ -739,6 +734,7 @@ int control_run(int argc, char **argv)
     struct kg_err err = {0};
 
     signal(SIGPIPE, SIG_IGN);
+    hold_signals(SIG_BLOCK, ENDING_SIGNALS); /* until they are listened for: they would end us */
     confine_memory();
     kg_loop_end_exhausted();
     kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);

@@ -238,6 +238,42 @@ def test_a_program_that_is_gone_costs_nothing(kipgate, echo, tmp_path):
     assert gate.get("/").status == 200
 
 
+def test_a_configuration_that_is_wrong_costs_nothing(kipgate, echo):
+    """Who replaces the program while its file is wrong keeps the one that runs, which says so; the
+    next time it is replaced."""
+    gate = kipgate({"echo": echo()})
+    assert gate.get("/").status == 200
+    gate.config_path.write_text('{"services": {"echo": {"imag": "x"}}}')
+    gate.process.send_signal(signal.SIGUSR2)
+    line = gate.wait_log(10, event="not-started-anew")
+    assert "configuration" in line["why"], line
+    assert gate.admin.status("/readyz") == 200 and gate.get("/").status == 200
+    gate.write_config()
+    since = gate.logs.mark()
+    gate.process.send_signal(signal.SIGUSR2)
+    gate.wait_log(10, since, event="front-attached", front=1)
+    gate.wait_ready()
+    assert gate.get("/").status == 200
+
+
+@pytest.mark.parametrize(
+    "number, heard", [(signal.SIGHUP, "configured"), (signal.SIGUSR2, "starting-anew")]
+)
+def test_a_signal_in_the_middle_of_the_start_waits(kipgate, echo, number, heard):
+    """Its kernel would end it: whoever starts it need not know from when on it listens for signals."""
+    gate = kipgate({"echo": echo()}, start=False)
+    os.mkfifo(gate.config_path)
+    gate.write_config, write = lambda: None, gate.write_config
+    gate.spawn()
+    with open(gate.config_path, "w", encoding="ascii") as pipe:  # opens when it is being read
+        gate.process.send_signal(number)
+        write()
+        pipe.write(json.dumps(gate.config))
+    gate.wait_log(10, event=heard)
+    gate.wait_ready()
+    assert gate.get("/").status == 200
+
+
 def test_only_the_owner_of_control_is_let_in(kipgate, echo):
     """The socket that a front is found by is its owner's alone, and is there only for a control."""
     gate = kipgate({"echo": echo()})
