@@ -20,10 +20,11 @@ struct fleet_instance; /* private */
 struct fleet_fronts {
     void *self;
     /* One more slot of the lease (front, instance); answers `ticket`. First slot of a lease for
-     * that front: where the instance listens is told along. */
+     * that front: where the instance listens is told along. `thawed`: it was frozen since that
+     * front last had slots of it. */
     void (*grant)(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
-                  unsigned slots, enum proxy_warmth warmth, const struct engine_container *where,
-                  int64_t linger_ms);
+                  unsigned slots, enum proxy_warmth warmth, bool thawed,
+                  const struct engine_container *where, int64_t linger_ms);
     void (*refuse)(void *self, int front, uint64_t ticket, unsigned reason, int64_t retry_after_ms,
                    const char *detail);
     /* Give slots of this lease back as soon as their exchanges end; begin no new ones. */

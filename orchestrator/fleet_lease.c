@@ -85,13 +85,21 @@ void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum prox
 {
     struct fleet *f = i->fleet;
     unsigned slots = grant_size(i, front, others_wait);
+    bool thawed = i->leases[front].thawed;
 
     KG_ASSERT(instance_serves(i->state) && slots <= free_slots(i));
     fleet_lend(i, front, slots);
     if (i->allowed < (unsigned)i->service->config->concurrency)
         i->allowed = (unsigned)i->service->config->concurrency;
-    f->door.grant(f->door.self, front, ticket, i->service->id, i->id, slots, warmth, &i->container,
-                  fleet_linger_ms(i->service));
+    i->leases[front].thawed = false;
+    f->door.grant(f->door.self, front, ticket, i->service->id, i->id, slots, warmth, thawed,
+                  &i->container, fleet_linger_ms(i->service));
+}
+
+void fleet_thaw(struct fleet_instance *i)
+{
+    for (int front = 0; front < i->fleet->front_limit; front++)
+        i->leases[front].thawed = i->leases[front].told;
 }
 
 static void recall_for_waiters(struct fleet_service *s);

@@ -119,6 +119,7 @@ struct fleet_lease {
     unsigned slots;   /* out to this front */
     unsigned owed;    /* of them recalled */
     bool told;        /* the front knows of the instance */
+    bool thawed;      /* but not yet that it was frozen since: it may have old connections */
     unsigned asked;   /* recalls that are not answered yet */
     int64_t asked_ms; /* the last of them; 0: none */
 };
@@ -346,6 +347,7 @@ int64_t fleet_recall_pending(const struct fleet_service *s);
 size_t fleet_slots_elsewhere(const struct fleet_service *s, int front);
 void fleet_grant(struct fleet_instance *i, int front, uint64_t ticket, enum proxy_warmth warmth,
                  bool others_wait);
+void fleet_thaw(struct fleet_instance *i); /* it was frozen: fronts are told as they get slots */
 void fleet_recall_all(struct fleet_instance *i);
 void fleet_void(struct fleet_instance *i);
 void fleet_probe(struct fleet_instance *i);

@@ -95,6 +95,8 @@ static void note_serving(struct fleet_instance *i, enum instance_state from, enu
         i->ready_ms = i->fleet->now_ms;
         i->warmth = from == INSTANCE_PAUSED ? PROXY_PAUSED : PROXY_COLD;
     }
+    if (to == INSTANCE_RESUMING || (from == INSTANCE_PAUSED && instance_serves(to)))
+        fleet_thaw(i);
     if (from == INSTANCE_RESUMING && to == INSTANCE_READY && o->resumed)
         o->resumed(o->self, i->service->id);
 }

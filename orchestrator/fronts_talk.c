@@ -147,7 +147,7 @@ static struct front_session *session_of(void *self, int front)
 }
 
 static void door_grant(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
-                       unsigned slots, enum proxy_warmth warmth,
+                       unsigned slots, enum proxy_warmth warmth, bool thawed,
                        const struct engine_container *where, int64_t linger_ms)
 {
     struct message_grant m;
@@ -158,6 +158,7 @@ static void door_grant(void *self, int front, uint64_t ticket, uint32_t service,
     m.service = service;
     m.slots = slots;
     m.warmth = warmth;
+    m.thawed = thawed;
     m.linger_ms = linger_ms;
     KG_ASSERT(message_set_address(&m.where, &where->address, where->address_length));
     memcpy(m.name, where->name, sizeof m.name);

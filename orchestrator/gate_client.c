@@ -433,7 +433,7 @@ static void on_grant(struct gate_client *g, const struct message_grant *m)
         l->warmth = warmth;
         l->woke = (g->tickets + 1) << MESSAGE_SERVICE_BITS;
     }
-    if (warmth == PROXY_PAUSED)
+    if (m->thawed)
         proxy_worker_was_frozen(l->worker);
     if (w)
         answer_granted(w, l, warmth);

@@ -119,6 +119,7 @@ struct message_grant {
     uint64_t ticket, instance;
     uint32_t service, slots;
     uint32_t warmth; /* enum proxy_warmth */
+    uint8_t thawed;  /* it was frozen since this front last had slots of it */
     int64_t linger_ms;
     struct message_address where;
     char name[ENGINE_NAME_BYTES]; /* by which another control would know the instance */

@@ -129,7 +129,7 @@ static struct fleet_fronts real_door(void *self)
 }
 
 static void door_grant(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
-                       unsigned slots, enum proxy_warmth warmth,
+                       unsigned slots, enum proxy_warmth warmth, bool thawed,
                        const struct engine_container *where, int64_t linger_ms)
 {
     struct world *w = self;
@@ -139,7 +139,8 @@ static void door_grant(void *self, int front, uint64_t ticket, uint32_t service,
     SIM_ASSERT(w, warmth <= PROXY_PAUSED);
     judge_answered(w, front, ticket);
     judge_granted(w, sim_index(w, service), instance);
-    real.grant(real.self, front, ticket, service, instance, slots, warmth, where, linger_ms);
+    real.grant(real.self, front, ticket, service, instance, slots, warmth, thawed, where,
+               linger_ms);
     if (!w->calm && sim_often(w, TRAIT_CRASH_AT_GRANT))
         sim_crash_soon(w, 100); /* before that is written down */
 }

@@ -164,8 +164,8 @@ static int64_t now_ms;
 static bool listening, draining, reload_fails;
 
 static void no_grant(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
-                     unsigned slots, enum proxy_warmth warmth, const struct engine_container *where,
-                     int64_t linger_ms)
+                     unsigned slots, enum proxy_warmth warmth, bool thawed,
+                     const struct engine_container *where, int64_t linger_ms)
 {
     (void)self;
     (void)front;
@@ -174,6 +174,7 @@ static void no_grant(void *self, int front, uint64_t ticket, uint32_t service, u
     (void)instance;
     (void)slots;
     (void)warmth;
+    (void)thawed;
     (void)where;
     (void)linger_ms;
 }

@@ -28,6 +28,7 @@ struct said {
     uint64_t ticket, instance;
     unsigned slots, reason;
     enum proxy_warmth warmth;
+    bool thawed;
     int64_t ms; /* linger or Retry-After */
     char detail[FLEET_DETAIL_BYTES];
 };
@@ -216,8 +217,8 @@ RIG struct said *note(void *self, enum said_kind kind, int front, uint64_t insta
     return s;
 }
 RIG void door_grant(void *self, int front, uint64_t ticket, uint32_t service, uint64_t instance,
-                    unsigned slots, enum proxy_warmth warmth, const struct engine_container *where,
-                    int64_t linger_ms)
+                    unsigned slots, enum proxy_warmth warmth, bool thawed,
+                    const struct engine_container *where, int64_t linger_ms)
 {
     struct said *s = note(self, GRANT, front, instance);
 
@@ -226,6 +227,7 @@ RIG void door_grant(void *self, int front, uint64_t ticket, uint32_t service, ui
     s->ticket = ticket;
     s->slots = slots;
     s->warmth = warmth;
+    s->thawed = thawed;
     s->ms = linger_ms;
 }
 RIG void door_refuse(void *self, int front, uint64_t ticket, unsigned reason,

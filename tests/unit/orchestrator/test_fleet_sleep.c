@@ -67,6 +67,37 @@ START_TEST(a_request_is_granted_while_it_resumes)
 }
 END_TEST
 
+/* Also one that gets a slot which another front's request has resumed it for. */
+START_TEST(each_front_learns_once_that_it_was_frozen)
+{
+    struct rig *r = rig_new(2);
+    uint64_t instance;
+    struct said *grant;
+
+    r->service.pause_after_ms = 10 * SECOND;
+    configure(r);
+    instance = warm(r);
+    ask(r, 1);
+    grant = hear(r, GRANT);
+    ck_assert(!grant->thawed);
+    give_back(r, 1, instance, grant->slots);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, 0);
+    for (int front = 0; front < 2; front++) {
+        ask(r, front);
+        grant = hear(r, GRANT);
+        ck_assert_int_eq(grant->front, front);
+        ck_assert_int_eq(grant->warmth, front == 0 ? PROXY_PAUSED : PROXY_WARM);
+        ck_assert(grant->thawed);
+        give_back(r, front, instance, grant->slots);
+    }
+    answer_code(r, UNPAUSE, 0);
+    ask(r, 1);
+    ck_assert(!hear(r, GRANT)->thawed);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(demand_while_it_is_being_paused)
 {
     struct rig *r = rig_napping();
@@ -407,6 +438,7 @@ int main(void)
                                   what_was_stopped_and_vanished_may_be_pulled_again,
                                   pauses_then_ends,
                                   a_request_is_granted_while_it_resumes,
+                                  each_front_learns_once_that_it_was_frozen,
                                   demand_while_it_is_being_paused,
                                   a_pause_that_is_refused_leaves_it_warm,
                                   a_pause_without_an_answer_ends_it,

@@ -421,9 +421,16 @@ START_TEST(test_warmth_of_a_grant)
     wait_cold(&a);
     m.ticket = a.w.ticket;
     m.warmth = PROXY_PAUSED;
+    m.thawed = true;
     gate_client_message(gate, &m.head);
     ck_assert_int_eq(a.warmth, PROXY_PAUSED);
     ck_assert_int_eq(workers[0].freezes, 1);
+    wait_cold(&a); /* another front's request has resumed it */
+    m.ticket = a.w.ticket;
+    m.warmth = PROXY_WARM;
+    gate_client_message(gate, &m.head);
+    ck_assert_int_eq(a.warmth, PROXY_WARM);
+    ck_assert_int_eq(workers[0].freezes, 2);
 }
 END_TEST
 
