@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define SETUP_TIMEOUT_MS 10000
@@ -87,11 +88,21 @@ static void on_drained(void *arg)
     front_close(arg);
 }
 
+/* Another control comes too late: it is not to wait for what we would say. */
+static void close_door(struct front *f)
+{
+    if (!f->setup.door)
+        return;
+    uv_poll_stop(&f->door);
+    shutdown(FRONT_FD_DOOR, SHUT_RDWR);
+}
+
 static void front_drain(struct front *f)
 {
     if (f->draining)
         return;
     f->draining = true;
+    close_door(f);
     proxy_drain(f->proxy, on_drained, f);
 }
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fronts outlive control: it is killed at any moment, replaced by another program, set up in
 another way; not one request fails of it, and what was lent is lent on."""
+import errno
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -272,6 +274,33 @@ def test_a_signal_in_the_middle_of_the_start_waits(kipgate, echo, number, heard)
     gate.wait_log(10, event=heard)
     gate.wait_ready()
     assert gate.get("/").status == 200
+
+
+def is_refused(path):
+    """Whether nobody listens at this socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        return door.connect_ex(path) == errno.ECONNREFUSED
+
+
+def test_fronts_at_their_end_are_not_waited_for(kipgate, echo):
+    """Killed while it drains, with exchanges open at both fronts: the next control asks neither, and
+    no new client waits for what these would say."""
+    gate = kipgate({"echo": echo(concurrency=100)})
+    assert gate.get("/").status == 200
+    before = gate.fronts()
+    lasting = [Background(gate.get, worker.drip(3000, 100, 100), timeout=30) for _ in range(16)]
+    wait_until(lambda: gate.admin.metric("kipgate_exchanges", service="echo") == 16, 10, "they last")
+    gate.process.send_signal(signal.SIGTERM)
+    gate.wait_log(10, event="draining")
+    wait_until(lambda: gate.admin.status("/readyz", timeout=5) == 503, 10, "it drains")
+    gate.kill9()
+    for index in range(2):
+        door = str(gate.directory / "state" / f"front-{index}.sock")
+        wait_until(lambda path=door: is_refused(path), 3, "its door is closed")
+    gate.start()
+    assert not set(gate.fronts()) & set(before)
+    assert gate.get("/").status == 200
+    assert [response.result(30).status for response in lasting] == [200] * 16
 
 
 def test_only_the_owner_of_control_is_let_in(kipgate, echo):
