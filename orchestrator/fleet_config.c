@@ -235,6 +235,8 @@ static void ties_swap(struct fleet *f, struct ties *ties)
     for (uint32_t id = 0; id < f->service_count; id++) {
         struct fleet_service *s = f->services[id];
         struct ties old = {s->needs, s->needed_by, 0, 0};
+        if (s->needed > 0) /* perhaps not any more */
+            fleet_needed_until_now(f, s);
         s->needs = ties[id].needs;
         s->needed_by = ties[id].needed_by;
         s->need_count = ties[id].need_count;

@@ -60,7 +60,7 @@ static bool must_stay(const struct fleet_instance *i)
     struct fleet_census c = fleet_count(i->service);
 
     if (i->state == INSTANCE_READY) /* several go one at a time */
-        return c.serving <= fleet_least(i->service) ||
+        return c.serving <= fleet_least(i->service) || fleet_may_be_needed(i->service) ||
                (c.serving > 1 && fleet_one_is_going(i->service));
     return i->state == INSTANCE_PAUSED && c.paused <= spares_of(i->service);
 }

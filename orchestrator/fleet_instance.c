@@ -154,6 +154,17 @@ static void tell_end(struct fleet_instance *i)
         o->clock_changed(o->self);
 }
 
+/* What it needs may have waited to be told whether it is needed. */
+void fleet_no_stray(struct fleet_instance *i)
+{
+    struct fleet_service *s = i->service;
+
+    i->stray = false;
+    s->strays--;
+    for (size_t n = 0; n < s->need_count; n++)
+        fleet_attend(i->fleet, s->needs[n]);
+}
+
 /* Out of all lists and maps; the memory stays until the next public call. */
 void fleet_instance_bury(struct fleet_instance *i)
 {
@@ -171,8 +182,7 @@ void fleet_instance_bury(struct fleet_instance *i)
     kg_list_push_back(&f->graves, &i->in_fleet);
     f->instance_count--;
     if (i->stray)
-        i->service->strays--;
-    i->stray = false;
+        fleet_no_stray(i);
     fleet_claims_refuse(f, i->name);
     tell_end(i);
     fleet_sleepers_look(f, i->service);

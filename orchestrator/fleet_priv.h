@@ -245,6 +245,7 @@ int fleet_instance_rename(struct fleet_instance *i);
 void fleet_instance_is(struct fleet_instance *i, const struct engine_container *c);
 void fleet_instance_forget_container(struct fleet_instance *i);
 void fleet_instance_unname(struct fleet_instance *i); /* no container has its name any more */
+void fleet_no_stray(struct fleet_instance *i);        /* it is settled what it is */
 void fleet_instance_bury(struct fleet_instance *i);
 void fleet_instance_reborn(struct fleet_instance *i); /* STOPPED, and to be started again */
 struct fleet_instance *fleet_instance_find(const struct fleet *f, uint64_t id);
@@ -293,7 +294,7 @@ int64_t fleet_backoff_left(const struct fleet *f, const struct fleet_service *s)
 
 /* --- fleet_scale.c: how many there should be --- */
 struct fleet_census { /* of the instances of one service */
-    unsigned starting, serving, paused, stopped;
+    unsigned starting, serving, paused, stopped, draining;
 };
 struct fleet_census fleet_count(const struct fleet_service *s);
 /* After anything changed: serves, wakes, makes and retires, refuses who cannot be served. */
@@ -303,6 +304,10 @@ struct fleet_instance *fleet_succeed(struct fleet *f, struct fleet_service *s);
 bool fleet_one_is_going(const struct fleet_service *s); /* draining, stopping or being removed */
 /* Serving at all times: what is configured, what other services need, what is foreseen. */
 unsigned fleet_least(const struct fleet_service *s);
+/* Needed by others, until this moment: its idle clock begins. */
+void fleet_needed_until_now(struct fleet *f, struct fleet_service *need);
+/* What may be in use and need it is not known yet. */
+bool fleet_may_be_needed(const struct fleet_service *s);
 /* Slots went out or were counted anew. */
 void fleet_peak_note(const struct fleet *f, struct fleet_service *s);
 /* A provisioning failed: who waits for nothing else is refused, here and where it is needed. */

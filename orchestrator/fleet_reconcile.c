@@ -206,8 +206,7 @@ void fleet_stray_found(struct fleet_instance *i, const struct engine_container *
         fleet_ask_again(i);
         return;
     }
-    i->stray = false;
-    s->strays--;
+    fleet_no_stray(i);
     i->is = c->state;
     if (ours) {
         settle_stray(i, c);

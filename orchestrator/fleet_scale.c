@@ -19,6 +19,7 @@ struct fleet_census fleet_count(const struct fleet_service *s)
         c.serving += instance_serves(state);
         c.paused += state == INSTANCE_PAUSED;
         c.stopped += state == INSTANCE_STOPPED;
+        c.draining += state == INSTANCE_DRAINING;
     }
     return c;
 }
@@ -72,12 +73,31 @@ static const struct fleet_service *need_that_rests(const struct fleet *f,
     return NULL;
 }
 
+void fleet_needed_until_now(struct fleet *f, struct fleet_service *need)
+{
+    KG_LIST_EACH(it, &need->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (i->state == INSTANCE_READY)
+            reaper_touch(&f->reaper, &i->idle, f->now_ms);
+    }
+}
+
+bool fleet_may_be_needed(const struct fleet_service *s)
+{
+    for (size_t n = 0; n < s->needed_by_count; n++)
+        if (s->needed_by[n]->strays > 0)
+            return true;
+    return false;
+}
+
 /* What a service in use needs is kept, and its idle clock begins when it is needed no more. */
 static void hold_needs(struct fleet *f, struct fleet_service *s)
 {
+    struct fleet_census c = fleet_count(s);
     bool active =
         s->config && !f->stopping &&
-        (wanting(s) > 0 || fleet_has_waker(s) || current(fleet_count(s)) > 0 || fleet_least(s) > 0);
+        (wanting(s) > 0 || fleet_has_waker(s) || current(c) + c.draining > 0 || fleet_least(s) > 0);
 
     if (active == s->active)
         return;
@@ -85,12 +105,8 @@ static void hold_needs(struct fleet *f, struct fleet_service *s)
     for (size_t n = 0; n < s->need_count; n++) {
         struct fleet_service *need = s->needs[n];
         need->needed += active ? 1 : (unsigned)-1;
-        KG_LIST_EACH(it, &need->instances)
-        {
-            struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-            if (!active && i->state == INSTANCE_READY)
-                reaper_touch(&f->reaper, &i->idle, f->now_ms);
-        }
+        if (!active)
+            fleet_needed_until_now(f, need);
         fleet_attend(f, need);
     }
 }

@@ -338,6 +338,102 @@ START_TEST(woken_by_hand_it_has_its_needs)
 }
 END_TEST
 
+/* By a reload, like by the end of the use: its idle clock begins then, however long it was held. */
+START_TEST(let_go_by_a_reload_it_idles_from_then)
+{
+    struct rig *r = rig_needing(false);
+
+    ask(r, 0);
+    until_ready(r), until_ready(r);
+    hear(r, GRANT);
+    pass(r, 1000 * SECOND);
+    if (_i == 0) {
+        r->service.needs.count = 0;
+    } else { /* it drains, and its worker is in use yet */
+        r->services[0] = &r->other;
+        r->config.service_count = 1;
+    }
+    configure(r);
+    pass(r, 300 * SECOND - 1);
+    ck_assert_str_eq(state_in(r, 1, 0), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_in(r, 1, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+/* An exchange of what was sent to sleep is open yet: its worker still needs what it needs. */
+START_TEST(what_drains_holds_its_needs)
+{
+    struct rig *r = rig_needing(false);
+    uint64_t instance;
+
+    ask(r, 0);
+    until_ready(r), until_ready(r);
+    instance = hear(r, GRANT)->instance;
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    pass(r, 1000 * SECOND);
+    check_states(r, "none", "ready", "draining");
+    give_back(r, 0, instance, 1);
+    pass(r, 300 * SECOND - 1);
+    check_states(r, "none", "ready", "stopping");
+    pass(r, 1);
+    check_states(r, "none", "stopping", "stopping");
+    rig_free(r);
+}
+END_TEST
+
+static struct engine_container found_of(struct rig *r, unsigned n,
+                                        const struct config_service *service, const char *name)
+{
+    struct engine_container c = box(r, n, name, ENGINE_RUNNING);
+
+    snprintf(c.service, sizeof c.service, "%s", service->name);
+    snprintf(c.spec, sizeof c.spec, "%s", service->spec);
+    return c;
+}
+
+static void say_look(struct rig *r, const struct engine_container *c)
+{
+    for (size_t n = 0; n < r->call_count; n++)
+        if (!r->calls[n].answered && strcmp(r->calls[n].target, c->id) == 0) {
+            answer(&r->calls[n], &(const struct engine_answer){.container = *c});
+            fleet_check(r->f);
+            return;
+        }
+    ck_abort_msg("nobody looks at %s", c->id);
+}
+
+/* After a restart it is known before what needs it is: it waits for that, however long ago it was
+ * used, and goes if it turns out that nobody does. */
+START_TEST(a_need_that_is_found_first_waits_for_who_needs_it)
+{
+    struct rig *r = rig_closed(1);
+    char *need = r->other.name;
+    struct engine_container all[2];
+
+    r->service.needs = (struct config_strings){.items = &need, .count = 1};
+    r->config.service_count = 2;
+    configure(r);
+    fleet_remember(r->f, "kipgate-b-0123456789", r->now_ms - 500 * SECOND);
+    fleet_remember(r->f, "kipgate-a-0123456789", r->now_ms);
+    all[0] = found_of(r, 1, &r->other, "kipgate-b-0123456789");
+    all[1] = found_of(r, 2, &r->service, "kipgate-a-0123456789");
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    fleet_engine_list(r->f, all, 2, r->now_ms, r->now_ms);
+    say_look(r, &all[0]);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    pass(r, 5);
+    ck_assert_str_eq(state_in(r, 1, 0), "ready");
+    if (_i > 0)
+        all[1].state = ENGINE_EXITED;
+    say_look(r, &all[1]);
+    pass(r, 5);
+    ck_assert_str_eq(state_in(r, 1, 0), _i > 0 ? "stopping" : "ready");
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
@@ -353,6 +449,7 @@ int main(void)
         what_is_kept_ready_has_its_needs,
         a_paused_need_is_enough,
         woken_by_hand_it_has_its_needs,
+        what_drains_holds_its_needs,
     };
     Suite *suite = suite_create("fleet_needs");
     TCase *t = tcase_create("needs");
@@ -362,6 +459,8 @@ int main(void)
     for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
         tcase_add_test(t, tests[n]);
     tcase_add_loop_test(t, many_ways_to_a_need_are_gone_once, 0, 2);
+    tcase_add_loop_test(t, let_go_by_a_reload_it_idles_from_then, 0, 2);
+    tcase_add_loop_test(t, a_need_that_is_found_first_waits_for_who_needs_it, 0, 2);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
