@@ -106,7 +106,10 @@ static void found_provisioning(struct fleet_instance *i, const struct engine_con
         break;
     case ENGINE_PAUSED:
     case ENGINE_RESTARTING:
-        fleet_fail(i, ORCH_INSTANCE_EXITED, true, "somebody paused or restarted it", NULL);
+        if (is_inherited(i))
+            fleet_lost(i, "paused or restarted, perhaps by the last run's order");
+        else
+            fleet_fail(i, ORCH_INSTANCE_EXITED, true, "somebody paused or restarted it", NULL);
         break;
     case ENGINE_EXITED:
         if (i->restarted && i->state == INSTANCE_STARTING) {

@@ -390,6 +390,23 @@ START_TEST(a_sleep_is_over_when_nothing_was_found)
 }
 END_TEST
 
+/* The last run's pause was carried out after we had looked: no fault of the worker's. */
+START_TEST(what_the_last_run_froze_late_fails_nobody)
+{
+    struct rig *r = rig_finding(ENGINE_RUNNING, 100 * SECOND, false);
+    uint64_t ticket = ask(r, 0);
+
+    hear(r, PROBE);
+    tell(r, ENGINE_EVENT_PAUSE);
+    answer_look(r, ENGINE_PAUSED);
+    hear(r, PROBE_STOP);
+    hear(r, GONE);
+    until_ready(r);
+    ck_assert_uint_eq(hear(r, GRANT)->ticket, ticket);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("fleet_restart");
@@ -408,6 +425,7 @@ int main(void)
     tcase_add_loop_test(t, former_news_of_what_was_adopted_are_looked_into, 0, 2);
     tcase_add_test(t, a_former_death_of_what_was_found_paused_is_looked_into);
     tcase_add_loop_test(t, what_ends_by_the_last_runs_order_fails_nobody, 0, 2);
+    tcase_add_test(t, what_the_last_run_froze_late_fails_nobody);
     tcase_add_loop_test(t, a_sleep_takes_along_what_is_found_after_it, 0, 3);
     tcase_add_test(t, a_sleep_is_over_when_nothing_was_found);
     tcase_add_loop_test(t, what_is_found_after_old_fronts_ended_begins_when_they_did, 0, 2);
