@@ -361,7 +361,9 @@ static void pulled_late(struct fleet_instance *i)
 /* The worker is to blame only for what it was given the chance to do. */
 static void made_late(struct fleet_instance *i)
 {
-    bool unanswered = !i->fleet->engine_up || i->call != FLEET_CALL_NONE || i->unanswered;
+    bool unknown = !i->made && (!i->fleet->listed || i->service->strays > 0);
+    bool unanswered =
+        !i->fleet->engine_up || i->call != FLEET_CALL_NONE || i->unanswered || unknown;
 
     if (unanswered)
         fleet_fail(i, ORCH_ENGINE_UNAVAILABLE, false, "the engine does not answer", NULL);
@@ -385,7 +387,10 @@ static void late(struct fleet_instance *i)
     else if (i->probe_front < 0)
         fleet_fail(i, ORCH_START_TIMEOUT, false, "no front to reach the worker from", NULL);
     else
-        fleet_fail(i, ORCH_START_TIMEOUT, true, "not ready in time: the worker never answered",
+        fleet_fail(i, ORCH_START_TIMEOUT, true,
+                   i->service->config->health.path[0]
+                       ? "not ready in time: its health check was never answered as it should be"
+                       : "not ready in time: the worker never answered",
                    NULL);
 }
 

@@ -353,6 +353,35 @@ START_TEST(start_timeout_refuses_and_removes)
 }
 END_TEST
 
+/* What is said of a start that took too long is so. */
+START_TEST(a_late_start_is_told_as_it_is)
+{
+    static const char *const words[] = {"the worker never answered", "its health check",
+                                        "the engine does not answer", "the engine does not answer"};
+    struct rig *r = rig_closed(1);
+    struct engine_container stray = box(r, 9, "kipgate-a-0123456789", ENGINE_RUNNING);
+    const struct said *refusal;
+
+    snprintf(r->service.health.path, sizeof r->service.health.path, "%s", _i == 1 ? "/up" : "");
+    fleet_engine_state(r->f, true, "up", r->now_ms);
+    if (_i != 2) /* a list that never comes */
+        fleet_engine_list(r->f, &stray, _i == 3, r->now_ms, r->now_ms);
+    ask(r, 0);
+    if (_i < 2) {
+        until_probed(r);
+        pass(r, 30000);
+        hear(r, PROBE_STOP);
+        hear(r, GONE);
+    } else { /* nor what one container is */
+        pass(r, 30000);
+    }
+    refusal = hear(r, REFUSE);
+    ck_assert_ptr_nonnull(strstr(refusal->detail, words[_i]));
+    ck_assert_uint_eq(refusal->reason, _i < 2 ? ORCH_START_TIMEOUT : ORCH_ENGINE_UNAVAILABLE);
+    rig_free(r);
+}
+END_TEST
+
 static void fail_once(struct rig *r)
 {
     ask(r, 0);
@@ -656,6 +685,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, killed_and_nobody_says_why);
     tcase_add_test(c, bad_command_fails_at_once_and_is_removed);
     tcase_add_test(c, start_timeout_refuses_and_removes);
+    tcase_add_loop_test(c, a_late_start_is_told_as_it_is, 0, 4);
     tcase_add_test(c, backoff_doubles_and_is_reset_by_ready);
     tcase_add_test(c, backing_off_tells_the_last_cause);
     tcase_add_test(c, wake_by_hand_bypasses_backoff);
