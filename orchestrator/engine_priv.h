@@ -376,7 +376,11 @@ bool engine_socket_path(const struct engine *e, const char *container, const cha
 int engine_socket_make(struct engine *e, const char *container, const char *socket, char *there,
                        size_t cap, struct kg_err *err);
 /* Lets the front use the worker's socket, now and whenever it is made (again). */
-void engine_socket_watch(struct engine *e, const char *container, const char *socket);
+void engine_socket_watch(struct engine *e, const char *container, const char *id,
+                         const char *socket);
+/* Before the container is started, perhaps again: takes away the socket that a former life of it
+ * left, for many servers cannot listen where one is. One that somebody listens on stays. */
+void engine_socket_clear(const struct engine *e, const char *id);
 void engine_sockets_close(struct engine *e);
 /* Removes directories of containers that are no more. */
 void engine_sockets_sweep(struct engine *e, const struct engine_container *all, size_t count);

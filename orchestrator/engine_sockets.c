@@ -10,7 +10,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define KEY_DIGITS 16
@@ -44,6 +46,7 @@ struct watch { /* one directory in which a worker makes its socket */
     struct kg_list link;
     uv_fs_event_t uv;
     char key[KEY_DIGITS + 1];
+    char id[ENGINE_ID_BYTES];                /* of the container; "": not known yet */
     char path[KG_MAX_SOCKET_PATH_BYTES + 1]; /* of the socket */
 };
 
@@ -99,7 +102,8 @@ static struct watch *watch_of(const struct engine *e, const char *key)
     return NULL;
 }
 
-void engine_socket_watch(struct engine *e, const char *container, const char *socket)
+void engine_socket_watch(struct engine *e, const char *container, const char *id,
+                         const char *socket)
 {
     char key[KEY_DIGITS + 1], dir[sizeof e->sockets + KEY_DIGITS + 2];
     struct watch *w;
@@ -115,8 +119,41 @@ void engine_socket_watch(struct engine *e, const char *container, const char *so
         engine_socket_path(e, container, socket, w->path, sizeof w->path);
         uv_fs_event_start(&w->uv, on_change, dir, 0);
     }
+    if (w && id[0])
+        kg_str_copy(w->id, sizeof w->id, kg_str_of(id));
     if (w)
         open_to_all(w->path);
+}
+
+/* --- before it is started again ----------------------------------------------------------- */
+
+/* A socket, and nobody listens on it. No link is followed, as above. */
+static bool is_left_over(const char *path)
+{
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int asks = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    struct stat st;
+    bool left = false;
+
+    snprintf(at.sun_path, sizeof at.sun_path, "/proc/self/fd/%d", fd);
+    if (fd >= 0 && asks >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode))
+        left = connect(asks, (struct sockaddr *)&at, sizeof at) != 0 && errno == ECONNREFUSED;
+    if (fd >= 0)
+        close(fd);
+    if (asks >= 0)
+        close(asks);
+    return left;
+}
+
+void engine_socket_clear(const struct engine *e, const char *id)
+{
+    KG_LIST_EACH(it, &e->watches)
+    {
+        const struct watch *w = KG_LIST_ENTRY(it, struct watch, link);
+        if (strcmp(w->id, id) == 0 && is_left_over(w->path))
+            unlink(w->path);
+    }
 }
 
 void engine_sockets_close(struct engine *e)
@@ -148,7 +185,7 @@ int engine_socket_make(struct engine *e, const char *container, const char *sock
     if (make_dir(e->sockets, 0711, err) != 0 || make_dir(dir, 0777, err) != 0)
         return err->code;
     utimensat(AT_FDCWD, dir, NULL, 0); /* an earlier create's may be old enough to be swept */
-    engine_socket_watch(e, container, socket);
+    engine_socket_watch(e, container, "", socket);
     if ((size_t)snprintf(there, cap, "%s/%s", e->reach.sockets, key) >= cap)
         return kg_fail(err, KG_EINVAL, "state_dir is too long");
     return 0;

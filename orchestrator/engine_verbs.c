@@ -162,8 +162,8 @@ static void take_inspect(struct op *op, const struct json *n)
         engine_parse_ip(n, e->reach.network, c);
     if (op->socket && engine_socket_path(e, c->name, op->socket, path, sizeof path))
         where.socket_path = path;
-    if (where.socket_path && c->state == ENGINE_RUNNING)
-        engine_socket_watch(e, c->name, op->socket);
+    if (where.socket_path && (c->state == ENGINE_RUNNING || c->state == ENGINE_EXITED))
+        engine_socket_watch(e, c->name, c->id, op->socket);
     if (op->known && (where.socket_path || !op->socket))
         engine_parse_address(n, &where, c);
 }
@@ -464,6 +464,7 @@ static uint64_t about(void *self, enum engine_kind kind, const char *id, int64_t
 
 static uint64_t verb_start(void *self, const char *id, engine_done *done, void *arg)
 {
+    engine_socket_clear(self, id);
     return about(self, KIND_START, id, KG_ENGINE_START_TIMEOUT_MS, "POST", "/start", done, arg);
 }
 

@@ -196,6 +196,39 @@ def test_on_idle_stop_keeps_the_container(kipgate, echo):
     assert gate.witness.actions("destroy", "echo") == []
 
 
+# Like many servers it does not take away its socket when it is told to end, and cannot listen where
+# one is.
+LEAVES_ITS_SOCKET = r"""
+my $server = IO::Socket::UNIX->new(Local => "/run/worker/s", Listen => 16) or die "bind: $!";
+while (my $client = $server->accept) {
+    while (defined(my $line = <$client>)) { last if $line eq "\r\n" }
+    print $client "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    close $client;
+}
+"""
+
+
+def test_stopped_worker_that_left_its_socket_starts_again(kipgate, echo):
+    """The directory is ours: what a former life left there does not keep the next from listening."""
+    service = echo(
+        image="debian:bookworm-slim",
+        entrypoint=["perl", "-MIO::Socket::UNIX", "-e", LEAVES_ITS_SOCKET],
+        socket="/run/worker/s",
+        on_idle="stop",
+        idle_timeout="400ms",
+    )
+    del service["port"]
+    gate = kipgate({"echo": service})
+    for _ in range(3):
+        assert stage(gate.get("/", timeout=20)) == "cold"
+        gate.witness.wait_states(10, "echo", "exited")
+        assert gate.witness.made("echo") == 1, "always the same one"
+    gate.stop()
+    gate.start()
+    assert stage(gate.get("/", timeout=20)) == "cold"
+    assert gate.witness.made("echo") == 1
+
+
 def test_paused_on_the_way_to_a_stop(kipgate, echo):
     """`pause_after` before `on_idle` stop: the paused one is stopped when it is due."""
     gate = kipgate({"echo": echo(on_idle="stop", pause_after="300ms", idle_timeout="1500ms")})

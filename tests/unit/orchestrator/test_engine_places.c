@@ -9,7 +9,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static uv_loop_t loop;
@@ -272,6 +274,53 @@ START_TEST(a_directory_that_is_made_again_is_young)
 }
 END_TEST
 
+/* A socket at `path`: nobody listens on it, or we do. */
+static int bind_at(const char *path, bool listens)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_lt(snprintf(at.sun_path, sizeof at.sun_path, "%s", path),
+                     (int)sizeof at.sun_path);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    ck_assert(!listens || listen(fd, 1) == 0);
+    return fd;
+}
+
+/* What a former life of the container left; nothing that is in use, of others, or is no socket. */
+START_TEST(a_socket_that_was_left_is_taken_away_before_the_next_start)
+{
+    struct engine *e = in_state();
+    struct stat st;
+    char dir[300], path[320], real[320];
+    int fd;
+
+    make(e, "kipgate-a-1", dir, sizeof dir);
+    path_in(path, sizeof path, dir, "s");
+    engine_socket_watch(e, "kipgate-a-1", "id-1", "/run/w/s");
+    engine_socket_clear(e, "id-1"); /* a file */
+    ck_assert_int_eq(unlink(path), 0);
+    engine_socket_clear(e, "id-1"); /* nothing */
+    fd = bind_at(path, true);
+    engine_socket_clear(e, "id-1");
+    ck_assert_int_eq(lstat(path, &st), 0);
+    close(fd);
+    engine_socket_clear(e, "id-2");
+    ck_assert_int_eq(lstat(path, &st), 0);
+    engine_socket_clear(e, "id-1");
+    ck_assert_int_eq(lstat(path, &st), -1);
+    path_in(real, sizeof real, state, "real");
+    close(bind_at(real, false));
+    ck_assert_int_eq(symlink(real, path), 0);
+    engine_socket_clear(e, "id-1");
+    ck_assert_int_eq(lstat(path, &st), 0);
+    ck_assert_int_eq(lstat(real, &st), 0);
+    ck_assert_int_eq(unlink(path), 0);
+    engine_sockets_close(e);
+    turn_over();
+}
+END_TEST
+
 START_TEST(a_socket_that_has_no_place)
 {
     struct engine *e = in_state();
@@ -353,6 +402,7 @@ int main(void)
                                   an_engine_by_tcp,
                                   an_engine_by_tls_needs_its_certificates,
                                   a_socket_that_has_no_place,
+                                  a_socket_that_was_left_is_taken_away_before_the_next_start,
                                   credentials_in_a_file,
                                   old_directories_of_sockets_are_swept,
                                   a_directory_that_is_made_again_is_young};
