@@ -81,6 +81,7 @@ void fleet_needed_until_now(struct fleet *f, struct fleet_service *need)
         if (i->state == INSTANCE_READY)
             reaper_touch(&f->reaper, &i->idle, f->now_ms);
     }
+    fleet_tell_clock(f);
 }
 
 bool fleet_may_be_needed(const struct fleet_service *s)
@@ -102,6 +103,8 @@ static void hold_needs(struct fleet *f, struct fleet_service *s)
     if (active == s->active)
         return;
     s->active = active;
+    if (s->need_count > 0)
+        fleet_tell_clock(f); /* what is needed is in use */
     for (size_t n = 0; n < s->need_count; n++) {
         struct fleet_service *need = s->needs[n];
         need->needed += active ? 1 : (unsigned)-1;

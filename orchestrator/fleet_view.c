@@ -104,7 +104,7 @@ void fleet_each_clock(const struct fleet *f,
         if (last)
             remembered(f, i->name, *last, each, arg);
         else if (instance_serves(i->state) || i->state == INSTANCE_PAUSED)
-            each(arg, i->name, i->idle.used_ms, i->out > 0 || i->held);
+            each(arg, i->name, i->idle.used_ms, i->out > 0 || i->held || i->service->needed > 0);
         else if (i->state == INSTANCE_PROBING && !i->provisioned)
             each(arg, i->name, kg_earliest(i->clock_ms, f->now_ms),
                  i->held || i->clock_ms == KG_NEVER);

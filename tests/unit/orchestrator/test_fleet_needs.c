@@ -383,6 +383,37 @@ START_TEST(what_drains_holds_its_needs)
 }
 END_TEST
 
+static int64_t saved_ms; /* of "b", for the next run; KG_NEVER: in use */
+
+static void save_clock(void *arg, const char *name, int64_t used_ms, bool in_use)
+{
+    (void)arg;
+    if (strncmp(name, "kipgate-b-", 10) == 0)
+        saved_ms = in_use ? KG_NEVER : used_ms;
+}
+
+/* What the next run is told of it: the last one who needs it may be gone by then. */
+START_TEST(what_is_needed_is_written_as_in_use)
+{
+    struct rig *r = rig_needing(false);
+    unsigned changes;
+
+    ask(r, 0);
+    until_ready(r), until_ready(r);
+    give_back(r, 0, hear(r, GRANT)->instance, 1);
+    pass(r, 100 * SECOND);
+    fleet_each_clock(r->f, save_clock, NULL);
+    ck_assert_int_eq(saved_ms, KG_NEVER);
+    changes = r->clock_changes;
+    r->service.needs.count = 0;
+    configure(r);
+    ck_assert_uint_gt(r->clock_changes, changes);
+    fleet_each_clock(r->f, save_clock, NULL);
+    ck_assert_int_eq(saved_ms, r->now_ms);
+    rig_free(r);
+}
+END_TEST
+
 static struct engine_container found_of(struct rig *r, unsigned n,
                                         const struct config_service *service, const char *name)
 {
@@ -450,6 +481,7 @@ int main(void)
         a_paused_need_is_enough,
         woken_by_hand_it_has_its_needs,
         what_drains_holds_its_needs,
+        what_is_needed_is_written_as_in_use,
     };
     Suite *suite = suite_create("fleet_needs");
     TCase *t = tcase_create("needs");
