@@ -371,6 +371,9 @@ void engine_reached(struct engine *e, bool found, const char *why);
 /* Where a worker's socket appears for us, below state_dir/sockets. False: no room in an address. */
 bool engine_socket_path(const struct engine *e, const char *container, const char *socket,
                         char *out, size_t cap);
+/* The same of a container that may have another name by now. */
+bool engine_socket_place(const struct engine *e, const struct engine_container *c,
+                         const char *socket, char *out, size_t cap);
 /* Makes the directory for it; `there`: its name on the engine's host, to be bound into the worker.
  */
 int engine_socket_make(struct engine *e, const char *container, const char *socket, char *there,

@@ -102,14 +102,26 @@ static struct watch *watch_of(const struct engine *e, const char *key)
     return NULL;
 }
 
+static struct watch *watch_with(const struct engine *e, const char *id)
+{
+    KG_LIST_EACH(it, &e->watches)
+    {
+        struct watch *w = KG_LIST_ENTRY(it, struct watch, link);
+        if (id[0] && strcmp(w->id, id) == 0)
+            return w;
+    }
+    return NULL;
+}
+
 void engine_socket_watch(struct engine *e, const char *container, const char *id,
                          const char *socket)
 {
     char key[KEY_DIGITS + 1], dir[sizeof e->sockets + KEY_DIGITS + 2];
-    struct watch *w;
+    struct watch *w = watch_with(e, id);
 
     key_of(container, key);
-    w = watch_of(e, key);
+    if (!w) /* else it may have another name by now */
+        w = watch_of(e, key);
     if (!w && (w = calloc(1, sizeof *w)) != NULL) {
         memcpy(w->key, key, sizeof key);
         uv_fs_event_init(e->loop, &w->uv);
@@ -123,6 +135,16 @@ void engine_socket_watch(struct engine *e, const char *container, const char *id
         kg_str_copy(w->id, sizeof w->id, kg_str_of(id));
     if (w)
         open_to_all(w->path);
+}
+
+bool engine_socket_place(const struct engine *e, const struct engine_container *c,
+                         const char *socket, char *out, size_t cap)
+{
+    const struct watch *w = watch_with(e, c->id);
+
+    if (w)
+        return kg_str_copy(out, cap, kg_str_of(w->path));
+    return engine_socket_path(e, c->name, socket, out, cap);
 }
 
 /* --- before it is started again ----------------------------------------------------------- */
@@ -148,12 +170,10 @@ static bool is_left_over(const char *path)
 
 void engine_socket_clear(const struct engine *e, const char *id)
 {
-    KG_LIST_EACH(it, &e->watches)
-    {
-        const struct watch *w = KG_LIST_ENTRY(it, struct watch, link);
-        if (strcmp(w->id, id) == 0 && is_left_over(w->path))
-            unlink(w->path);
-    }
+    const struct watch *w = watch_with(e, id);
+
+    if (w && is_left_over(w->path))
+        unlink(w->path);
 }
 
 void engine_sockets_close(struct engine *e)
@@ -191,13 +211,16 @@ int engine_socket_make(struct engine *e, const char *container, const char *sock
     return 0;
 }
 
-static bool is_listed(const char *key, const struct engine_container *all, size_t count)
+/* By its name, or if somebody gave it another one by its id. */
+static bool is_listed(const struct engine *e, const char *key, const struct engine_container *all,
+                      size_t count)
 {
+    const struct watch *w = watch_of(e, key);
     char listed[KEY_DIGITS + 1];
 
     for (size_t i = 0; i < count; i++) {
         key_of(all[i].name, listed);
-        if (strcmp(listed, key) == 0)
+        if (strcmp(listed, key) == 0 || (w && w->id[0] && strcmp(all[i].id, w->id) == 0))
             return true;
     }
     return false;
@@ -232,7 +255,7 @@ void engine_sockets_sweep(struct engine *e, const struct engine_container *all, 
     if (!dir)
         return;
     while ((entry = readdir(dir)) != NULL) {
-        if (strlen(entry->d_name) != KEY_DIGITS || is_listed(entry->d_name, all, count) ||
+        if (strlen(entry->d_name) != KEY_DIGITS || is_listed(e, entry->d_name, all, count) ||
             fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
             kg_clock_wall_ms() - (int64_t)st.st_mtim.tv_sec * 1000 < SWEEP_AGE_MS)
             continue;

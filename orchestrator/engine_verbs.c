@@ -160,7 +160,7 @@ static void take_inspect(struct op *op, const struct json *n)
     }
     if (op->asks_sandbox)
         engine_parse_ip(n, e->reach.network, c);
-    if (op->socket && engine_socket_path(e, c->name, op->socket, path, sizeof path))
+    if (op->socket && engine_socket_place(e, c, op->socket, path, sizeof path))
         where.socket_path = path;
     if (where.socket_path && (c->state == ENGINE_RUNNING || c->state == ENGINE_EXITED))
         engine_socket_watch(e, c->name, c->id, op->socket);

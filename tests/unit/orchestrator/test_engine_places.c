@@ -321,6 +321,28 @@ START_TEST(a_socket_that_was_left_is_taken_away_before_the_next_start)
 }
 END_TEST
 
+/* By hand: it is still ours, and its socket where it was. */
+START_TEST(a_renamed_container_keeps_its_directory)
+{
+    struct engine *e = in_state();
+    struct engine_container listed = {.name = "somebody-called-it-so", .id = "id-1"};
+    char dir[300], path[320], found[320];
+
+    make(e, "kipgate-a-1", dir, sizeof dir);
+    path_in(path, sizeof path, dir, "s");
+    engine_socket_watch(e, "kipgate-a-1", "id-1", "/run/w/s");
+    make_old(dir);
+    engine_sockets_sweep(e, &listed, 1);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    ck_assert(engine_socket_place(e, &listed, "/run/w/s", found, sizeof found));
+    ck_assert_str_eq(found, path);
+    engine_sockets_sweep(e, NULL, 0);
+    ck_assert_int_eq(access(path, F_OK), -1);
+    engine_sockets_close(e);
+    turn_over();
+}
+END_TEST
+
 START_TEST(a_socket_that_has_no_place)
 {
     struct engine *e = in_state();
@@ -402,6 +424,7 @@ int main(void)
                                   an_engine_by_tcp,
                                   an_engine_by_tls_needs_its_certificates,
                                   a_socket_that_has_no_place,
+                                  a_renamed_container_keeps_its_directory,
                                   a_socket_that_was_left_is_taken_away_before_the_next_start,
                                   credentials_in_a_file,
                                   old_directories_of_sockets_are_swept,
