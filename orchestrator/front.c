@@ -123,6 +123,7 @@ static void on_alone(uv_timer_t *t)
 
 static void on_message(void *arg, const void *bytes, size_t n);
 static void on_control_lost(void *arg);
+static void on_unanswered(void *arg, uint64_t request);
 
 static int say_hello(const struct front *f, int channel)
 {
@@ -170,13 +171,13 @@ static void on_control_lost(void *arg)
     f->channel = NULL;
     if (f->closing)
         return; /* the proxy may be gone already */
+    proxy_drop_local(f->proxy, on_unanswered, f);
     if (f->draining || !f->configured || !f->setup.door) {
         give_up(f);
         return;
     }
     KG_LOG(KG_LOG_WARN, "control-away", KG_F("then", "go on with what is warm, wait for another"));
     gate_client_control_away(f->gate);
-    proxy_drop_local(f->proxy);
     uv_poll_start(&f->door, UV_READABLE, on_door);
     uv_timer_start(&f->alone, on_alone, KG_CONTROL_AWAY_MS, 0);
 }
@@ -367,6 +368,12 @@ static void refuse_local(struct front *f, uint64_t id, int status, const char *n
                      name, title, status, title, (unsigned long long)id);
 
     proxy_local_reply(f->proxy, id, status, "application/problem+json", body, (size_t)n, true);
+}
+
+/* Whether it was done is not known; the next control can be asked. */
+static void on_unanswered(void *arg, uint64_t request)
+{
+    refuse_local(arg, request, 503, "draining", "Control went away before it answered");
 }
 
 static void on_local_request(void *arg, const struct proxy_local_request *r)

@@ -189,11 +189,18 @@ bool local_half_closed(struct client *c)
     return c->local_request && !(c->local_request->replied && c->local_request->follows);
 }
 
-void proxy_drop_local(struct proxy *p)
+void proxy_drop_local(struct proxy *p, void (*unanswered)(void *arg, uint64_t id), void *arg)
 {
     KG_LIST_EACH_SAFE(it, &p->locals)
     {
-        struct client *c = KG_LIST_ENTRY(it, struct local, link)->client;
+        const struct local *l = KG_LIST_ENTRY(it, struct local, link);
+        struct client *c = l->client;
+        if (!l->handed)
+            continue; /* its body is still coming */
+        if (!l->replied) {
+            unanswered(arg, l->id);
+            continue;
+        }
         local_drop(c, false);
         client_next(c, CLIENT_RESET);
     }

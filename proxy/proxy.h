@@ -55,8 +55,9 @@ struct proxy *proxy_open(const struct proxy_params *params, struct kg_err *err);
 void proxy_drain(struct proxy *p, void (*on_drained)(void *arg), void *arg);
 /* Also the local listeners: whoever answered there is gone. */
 void proxy_stop_local(struct proxy *p);
-/* Whoever answered there is gone, and another one comes: breaks what it had not answered. */
-void proxy_drop_local(struct proxy *p);
+/* Whoever answered there is gone, and another one comes: breaks what it had begun to answer; of
+ * what it had not `unanswered` is told, which may reply. */
+void proxy_drop_local(struct proxy *p, void (*unanswered)(void *arg, uint64_t id), void *arg);
 /* Breaks what is left, closes all handles, then calls on_closed. Asynchronous. */
 void proxy_close(struct proxy *p, void (*on_closed)(void *arg), void *arg);
 

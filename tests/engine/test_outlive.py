@@ -113,6 +113,26 @@ def test_admin_says_that_control_is_away(kipgate, echo):
     assert gate.admin.status("/healthz") == 200
 
 
+@pytest.mark.parametrize("how", ["killed", "replaced"])
+def test_who_waits_for_an_answer_of_control_is_told(kipgate, echo, how):
+    """Another one comes, but knows nothing of it: told so, whoever asked for a wake can ask again."""
+    gate = kipgate({"echo": echo(env=worker.start_delay(3000))})
+    asked = Background(gate.admin.call, "POST", "/v1/services/echo/wake")
+    gate.wait_log(10, event="instance-state", to="probing")
+    if how == "killed":
+        gate.kill9()
+    else:
+        gate.process.send_signal(signal.SIGUSR2)
+    away = asked.result(20)
+    assert away.status == 503 and int(away.one("Retry-After")) >= 1, away
+    assert json.loads(away.body)["type"] == "urn:kipgate:draining"
+    if how == "killed":
+        gate.start()
+    gate.wait_ready()
+    assert gate.admin.call("POST", "/v1/services/echo/wake").status == 200
+    assert len(gate.witness.actions("create")) == 1
+
+
 def test_counters_go_on(kipgate, echo):
     """They are the fronts' own memory."""
     gate = kipgate({"echo": echo()})
