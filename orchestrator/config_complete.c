@@ -331,11 +331,15 @@ static void default_state_dir(struct config_loading *l)
     kg_buf_fini(&dir);
 }
 
+/* Counted once: where their number changes while we run, a reload asks for no other defaults. */
 static int cores(void)
 {
+    static long n;
     cpu_set_t set;
-    long n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
-                                                         : sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (n == 0)
+        n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                        : sysconf(_SC_NPROCESSORS_ONLN);
 
     return n < 1 ? 1 : n > KG_MAX_FRONTS ? KG_MAX_FRONTS : (int)n;
 }

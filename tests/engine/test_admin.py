@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The admin API, the metrics, the events and the command line, as an operator uses them."""
 import json
+import os
 import re
 import select
 import signal
@@ -212,6 +213,21 @@ def test_reload_of_what_cannot_change(gate):
     assert answer.status == 400 and b"fronts" in answer.body
     gate.config = good
     gate.write_config()
+
+
+def test_other_cores_change_no_defaults_of_what_runs(kipgate, echo):
+    """Cores come and go (cpusets, machines that grow): a reload asks for no other fronts by that."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) == 1:
+        pytest.skip("needs two cores")
+    gate = kipgate({"echo": echo()}, config={"fronts": None}, start=False)
+    gate.spawn()
+    os.sched_setaffinity(gate.process.pid, {min(cores)})
+    gate.wait_ready()
+    for some in ({min(cores)}, cores):
+        os.sched_setaffinity(gate.process.pid, some)
+        answer = gate.reload(lambda c: c.update(drain_timeout=f"{len(some)}s"))
+        assert answer.status == 200, answer.body
 
 
 def test_changes_that_come_at_once_cost_no_front(kipgate, echo):
