@@ -50,7 +50,7 @@ static bool parse_text(struct config_source *source, struct config_errors *error
     }
     if (!fault)
         return true;
-    config_locate_line(source->text, at, &line, &column);
+    config_locate_line(source, at, &line, &column);
     config_fail_plain(errors, "%s:%zu:%zu: (document): not valid JSON: %s", source->name, line,
                       column, fault);
     return false;
@@ -159,9 +159,11 @@ static void apply_layers(struct config_loading *l, struct config_options *o, str
         {.kind = CONFIG_FROM_FLAGS, .root = o->flag_top},
         {.kind = CONFIG_FROM_ENVIRONMENT, .root = o->env_service},
         {.kind = CONFIG_FROM_FLAGS, .root = o->flag_service}};
+    struct config_marks marks = {.line = 0};
     struct config_source file;
     bool file_read = load_file(o, &file, text, l->errors);
 
+    file.marks = &marks;
     l->layers[0] = file.root ? &file : NULL;
     l->layers[1] = &sources[0];
     l->layers[2] = &sources[1];

@@ -41,8 +41,8 @@ static void place_in_text(struct kg_buf *out, const struct config_source *source
     size_t line, column, at;
 
     kg_buf_init(&path, MAX_PATH_TEXT);
-    at = config_locate_node(source->text, source->root, node, at_key, &path);
-    config_locate_line(source->text, at, &line, &column);
+    at = config_locate_node(source, node, at_key, &path);
+    config_locate_line(source, at, &line, &column);
     kg_buf_printf(out, "%s:%zu:%zu: %s", source->name, line, column,
                   path.data && path.len ? path.data : "");
     if (below)

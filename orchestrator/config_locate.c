@@ -243,7 +243,9 @@ const char *config_locate_fault(struct kg_str text, size_t *at)
 struct walk {
     struct scan scan;
     const struct json *wanted;
-    bool at_key, found;
+    struct config_marks *marks; /* may be NULL */
+    unsigned level;
+    bool resume, at_key, found;
     size_t place;
     struct kg_buf *path;
 };
@@ -252,10 +254,19 @@ static void walk_value(struct walk *w, const struct json *n, size_t key_at);
 
 static void walk_items(struct walk *w, const struct json *n, bool members)
 {
-    size_t path_length = w->path->len, key_at, i = 0;
+    struct config_mark *mark =
+        w->marks && w->level < CONFIG_MARKS ? &w->marks->levels[w->level] : NULL;
+    struct config_mark from = {n, json_first(n), 0, w->scan.at + 1};
+    size_t path_length = w->path->len, key_at, i;
+    const struct json *c;
 
-    w->scan.at++;
-    for (const struct json *c = json_first(n); c && !w->found; c = json_next(c), i++) {
+    if (mark && w->resume && mark->parent == n)
+        from = *mark;
+    w->scan.at = from.at;
+    w->level++;
+    for (c = from.child, i = from.index; c && !w->found; c = json_next(c), i++) {
+        if (mark)
+            *mark = (struct config_mark){n, c, i, w->scan.at};
         scan_blanks(&w->scan);
         key_at = w->scan.at;
         if (members) {
@@ -278,6 +289,7 @@ static void walk_items(struct walk *w, const struct json *n, bool members)
         scan_blanks(&w->scan);
         w->scan.at++;
     }
+    w->level--;
 }
 
 static void walk_value(struct walk *w, const struct json *n, size_t key_at)
@@ -294,27 +306,50 @@ static void walk_value(struct walk *w, const struct json *n, size_t key_at)
         scan_value(&w->scan);
 }
 
-size_t config_locate_node(struct kg_str text, const struct json *root, const struct json *node,
-                          bool at_key, struct kg_buf *path)
+size_t config_locate_node(const struct config_source *source, const struct json *node, bool at_key,
+                          struct kg_buf *path)
 {
-    struct walk w = {.scan.text = text, .wanted = node, .at_key = at_key, .path = path};
+    struct walk w = {.found = false};
 
-    kg_buf_clear(path);
-    walk_value(&w, root, 0);
+    for (bool resume = source->marks != NULL;; resume = false) {
+        w = (struct walk){.scan.text = source->text,
+                          .wanted = node,
+                          .marks = source->marks,
+                          .resume = resume,
+                          .at_key = at_key,
+                          .path = path};
+        kg_buf_clear(path);
+        walk_value(&w, source->root, 0);
+        if (w.found || !resume)
+            break;
+    }
     if (path->data)
         path->data[path->len] = '\0';
     return w.place;
 }
 
-void config_locate_line(struct kg_str text, size_t at, size_t *line, size_t *column)
+void config_locate_line(const struct config_source *source, size_t at, size_t *line, size_t *column)
 {
+    struct config_marks *m = source->marks;
+    size_t i = 0;
+
     *line = *column = 1;
-    for (size_t i = 0; i < at && i < text.n; i++) {
-        if (text.p[i] == '\n') {
+    if (m && m->line > 0 && m->at <= at) {
+        i = m->at;
+        *line = m->line;
+        *column = m->column;
+    }
+    for (; i < at && i < source->text.n; i++) {
+        if (source->text.p[i] == '\n') {
             ++*line;
             *column = 1;
-        } else if (((unsigned char)text.p[i] & 0xc0) != 0x80) {
+        } else if (((unsigned char)source->text.p[i] & 0xc0) != 0x80) {
             ++*column;
         }
+    }
+    if (m) {
+        m->at = i;
+        m->line = *line;
+        m->column = *column;
     }
 }

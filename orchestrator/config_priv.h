@@ -86,11 +86,23 @@ enum config_source_kind {
     CONFIG_FROM_FLAGS,
     CONFIG_FROM_DEFAULTS,
 };
+/* Where the last fault of a text was. Most come in the text's order: the next one is looked for
+ * from there, or thousands of faults would take minutes. */
+#define CONFIG_MARKS 4 /* the document, its services, keys of one, items of a list */
+struct config_marks {
+    struct config_mark {
+        const struct json *parent, *child;
+        size_t index, at;
+    } levels[CONFIG_MARKS];
+    size_t at, line, column; /* line 0: none yet */
+};
+
 struct config_source {
     enum config_source_kind kind;
     const char *name;   /* of a text */
     struct kg_str text; /* of a text: what root was parsed from */
     const struct json *root;
+    struct config_marks *marks; /* of this text alone; NULL: each fault is looked for anew */
 };
 /* Adds "PLACE: key: words" for a node of the source's tree. `below`: a key of the node that is
  * missing, or NULL. at_key: the place is that of the node's name, not of its value. */
@@ -105,10 +117,11 @@ void config_fail_plain(struct config_errors *errors, const char *format, ...)
 /* NULL when the text is one JSON document; else what is wrong at *at. */
 const char *config_locate_fault(struct kg_str text, size_t *at);
 /* Where a node of the tree of this text is; its path ("services.a.env[1]") is appended. */
-size_t config_locate_node(struct kg_str text, const struct json *root, const struct json *node,
-                          bool at_key, struct kg_buf *path);
+size_t config_locate_node(const struct config_source *source, const struct json *node, bool at_key,
+                          struct kg_buf *path);
 /* Both count from 1; columns are characters, not bytes. */
-void config_locate_line(struct kg_str text, size_t at, size_t *line, size_t *column);
+void config_locate_line(const struct config_source *source, size_t at, size_t *line,
+                        size_t *column);
 bool config_is_utf8(struct kg_str s);
 
 /* --- parsing ------------------------------------------------------------------------------- */
