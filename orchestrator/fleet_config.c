@@ -167,10 +167,30 @@ static void retime(struct fleet_service *s)
     }
 }
 
+static bool is_same_health(const struct proxy_health *a, const struct proxy_health *b)
+{
+    return strcmp(a->path, b->path) == 0 && a->status_min == b->status_min &&
+           a->status_max == b->status_max;
+}
+
+/* A probe that is under way goes on with what is asked now. */
+static void reprobe(const struct fleet *f, const struct fleet_service *s)
+{
+    KG_LIST_EACH(it, &s->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        if (i->state != INSTANCE_PROBING || i->probe_front < 0)
+            continue;
+        i->reprobed = true;
+        f->door.probe(f->door.self, i->probe_front, i->id, s->config, &i->container);
+    }
+}
+
 static void update(struct fleet *f, struct fleet_service *s, const struct config_service *config)
 {
     bool same = s->config && strcmp(s->config->spec, config->spec) == 0;
     bool came_back = !s->config;
+    bool asks_else = same && !is_same_health(&s->config->health, &config->health);
 
     s->config = config;
     s->waiting_cap = s->waiting;
@@ -179,6 +199,8 @@ static void update(struct fleet *f, struct fleet_service *s, const struct config
         retime(s);
     else if (!came_back)
         respec(f, s);
+    if (asks_else)
+        reprobe(f, s);
     fleet_attend(f, s); /* more slots, more instances, other needs */
 }
 

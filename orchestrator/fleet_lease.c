@@ -330,7 +330,7 @@ void fleet_probe(struct fleet_instance *i)
     if (chosen < 0)
         return; /* the next front that comes up is asked */
     i->probe_front = chosen;
-    i->answered = false;
+    i->answered = i->reprobed = false;
     i->leases[chosen].told = true;
     f->door.probe(f->door.self, chosen, i->id, s->config, &i->container);
 }
@@ -343,6 +343,8 @@ void fleet_probed(struct fleet *f, int front, uint64_t instance, int64_t now_ms)
     fleet_enter(f, now_ms);
     i = fleet_instance_find(f, instance);
     if (i && i->state == INSTANCE_PROBING && i->probe_front == front) {
+        if (i->reprobed) /* messages cross */
+            f->door.probe_stop(f->door.self, front, instance);
         if (i->died)
             i->answered = true; /* who answered there may be somebody else by now */
         else

@@ -169,6 +169,7 @@ struct fleet_instance {
     unsigned out, allowed; /* slots held by fronts; as many as were ever right to be */
     struct fleet_lease leases[KG_MAX_FRONTS];
     int probe_front; /* -1: none */
+    bool reprobed;   /* the front may begin anew after it has answered */
     bool died;       /* said to have died while it was probed: a look must tell first */
     bool answered;   /* meanwhile a probe got through */
     unsigned fail_reason;

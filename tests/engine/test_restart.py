@@ -326,6 +326,20 @@ def test_reload_drops_no_request_and_resets_no_clock(kipgate, echo, how):
     assert Dump(gate.get("/new3/x").body).first == "GET /new3/x HTTP/1.1"
 
 
+def test_changed_health_check_serves_who_waits(kipgate, echo):
+    """It never passes as it was: put right, it serves those who wait by the container that there
+    is."""
+    wrong = {"path": "/status?code=500"}
+    gate = kipgate({"echo": echo(health=wrong, start_timeout="60s")})
+    waits = Background(gate.get, "/", timeout=90)
+    wait_until(
+        lambda: [i["state"] for i in gate.admin.instances("echo")] == ["probing"], 20, "a probe"
+    )
+    assert gate.reload(lambda c: c["services"]["echo"].pop("health")).status == 200
+    assert waits.result(50).status == 200
+    assert gate.witness.made("echo") == 1
+
+
 def test_changed_spec_drains_the_old_and_starts_the_new(kipgate, echo):
     """Under load: no request fails, old exchanges end on the old instance, new ones meet the
     new."""

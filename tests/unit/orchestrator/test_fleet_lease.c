@@ -300,6 +300,31 @@ START_TEST(an_unchanged_spec_keeps_instance_and_clock)
 }
 END_TEST
 
+/* A health check that was put right serves those who wait already. */
+START_TEST(a_changed_health_check_is_asked_of_what_starts)
+{
+    struct rig *r = rig_with(1, 1);
+    struct config_service copy = r->service, next = r->service;
+    uint64_t instance;
+
+    ask(r, 0);
+    instance = until_probed(r);
+    configure(r);
+    hear_nothing(r);
+    snprintf(copy.health.path, sizeof copy.health.path, "/up");
+    r->services[0] = &copy;
+    configure(r);
+    ck_assert_uint_eq(hear(r, PROBE)->instance, instance);
+    fleet_probed(r->f, 0, instance, r->now_ms);
+    hear(r, PROBE_STOP); /* it may have been asked after it had answered */
+    hear(r, GRANT);
+    r->services[0] = &next; /* it is ready, and not asked any more */
+    configure(r);
+    hear_nothing(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(a_removed_service_refuses_and_drains)
 {
     struct rig *r = rig_with(1, 1);
@@ -521,6 +546,7 @@ static void add_tests(Suite *suite)
     tcase_add_test(c, a_changed_spec_drains_and_replaces);
     tcase_add_test(c, changes_faster_than_a_start_end_the_wait);
     tcase_add_test(c, an_unchanged_spec_keeps_instance_and_clock);
+    tcase_add_test(c, a_changed_health_check_is_asked_of_what_starts);
     tcase_add_test(c, a_removed_service_refuses_and_drains);
     tcase_add_test(c, fewer_slots_are_recalled);
     tcase_add_test(c, slots_elsewhere_are_waited_for_beyond_the_queue);
