@@ -277,8 +277,10 @@ int listen_passed_count(void)
     int64_t n, ours;
 
     if (!pid || !fds || !kg_str_to_i64(kg_str_of(pid), &ours) || ours != getpid() ||
-        !kg_str_to_i64(kg_str_of(fds), &n) || n < 0 || n > KG_MAX_LISTEN)
+        !kg_str_to_i64(kg_str_of(fds), &n) || n < 0)
         return 0;
+    if (n > KG_MAX_LISTEN)
+        return KG_MAX_LISTEN + 1;
     for (int i = 0; i < (int)n; i++)
         fcntl(SYSTEMD_FIRST_FD + i, F_SETFD, FD_CLOEXEC);
     return (int)n;

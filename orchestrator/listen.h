@@ -31,7 +31,8 @@ int listen_inherit(struct listen_set *set, const char *address, const int *fds, 
 int listen_fd(const struct listen_set *set, size_t front);
 void listen_close(struct listen_set *set);
 
-/* How many descriptors systemd passed (they begin at 3); marks them close-on-exec. */
+/* How many descriptors systemd passed (they begin at 3); marks them close-on-exec. More than
+ * KG_MAX_LISTEN are told as one more than that, and left alone. */
 int listen_passed_count(void);
 
 #endif

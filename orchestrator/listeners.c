@@ -108,6 +108,8 @@ static int open_new(struct listeners *l, const struct config *c, const struct st
     int passed = listen_passed_count(), rc = 0;
     bool secure;
 
+    if (passed > KG_MAX_LISTEN)
+        return kg_fail(err, KG_ELIMIT, "more than %d sockets were passed", KG_MAX_LISTEN);
     for (int i = 0; rc == 0 && i < passed; i++, l->count++)
         rc = listen_adopt(&l->sets[l->count], PASSED_FIRST_FD + i, err);
     for (size_t i = 0; rc == 0 && passed == 0 && i < c->listen.count; i++) {
