@@ -263,6 +263,20 @@ static int code_of(CURLcode rc, const struct call *c)
     }
 }
 
+/* Of a connection that was not made the kernel's word is the cause: libcurl would name a port 80 of
+ * a Unix socket, and no missing right. */
+static const char *words_of(const struct call *c, CURLcode rc)
+{
+    long cause = 0;
+
+    if (rc == CURLE_COULDNT_CONNECT &&
+        curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &cause) == CURLE_OK && cause > 0)
+        return strerror((int)cause);
+    return c->error[0]      ? c->error
+           : rc == CURLE_OK ? "the answer broke off"
+                            : curl_easy_strerror(rc);
+}
+
 static void fill_answer(struct call *c, CURLcode rc, struct transport_answer *a)
 {
     long status = 0, asked_bytes = 0;
@@ -272,9 +286,7 @@ static void fill_answer(struct call *c, CURLcode rc, struct transport_answer *a)
     *a = (struct transport_answer){.code = code_of(rc, c),
                                    .status = (int)status,
                                    .body = kg_buf_str(&c->answer),
-                                   .words = c->error[0]      ? c->error
-                                            : rc == CURLE_OK ? "the answer broke off"
-                                                             : curl_easy_strerror(rc),
+                                   .words = words_of(c, rc),
                                    .api_version = c->api_version,
                                    .refused = rc != CURLE_OK && asked_bytes == 0};
 }

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "fake_peer.h"
 #include "orchestrator/transport.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -341,6 +342,7 @@ START_TEST(nobody_there_is_refused)
     until(1);
     ck_assert_int_eq(codes[0], KG_ECLOSED);
     ck_assert(refused);
+    ck_assert_str_eq(words, strerror(ENOENT));
     transport_close(other, NULL, NULL);
 }
 END_TEST
