@@ -148,9 +148,9 @@ START_TEST(test_what_cannot_be_reached_is_1)
     holds(caught[1], "the admin API is off");
     /* what is listened on at all interfaces is asked for on loopback */
     ck_assert_int_eq(run(FLAGS("ps", "--admin", "0.0.0.0:1")), 1);
-    holds(caught[1], "127.0.0.1 port 1");
+    holds(caught[1], "http://127.0.0.1:1: ");
     ck_assert_int_eq(run(FLAGS("ps", "--admin", "[::]:1")), 1);
-    holds(caught[1], "::1 port 1");
+    holds(caught[1], "http://[::1]:1: ");
     setenv("KIPGATE_ADMIN", "127.0.0.1:1", 1);
     ck_assert_int_eq(run(FLAGS("events")), 1);
 }
