@@ -73,6 +73,7 @@ void accept_forget(struct proxy *p, struct kg_str key)
         kg_map_set(&p->per_client, key, (void *)(n - 1)); /* replaces: no memory is needed */
 }
 
+/* Not by problem.c: this is said where there is no memory, too. */
 struct kg_str accept_overloaded(struct proxy *p)
 {
     static char body[512], text[1024];
