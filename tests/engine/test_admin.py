@@ -115,7 +115,11 @@ def test_events_follow_a_whole_life(gate, echo):
     assert gate.get("/idle").status == 200
     assert gate.admin.sleep("idle").status == 200
     for follower in followers:
-        follower.mailbox.wait(lambda e: e.get("to", "").upper() == "ABSENT", 5, "the last state")
+        follower.mailbox.wait(
+            lambda e: e.get("service") == "idle" and e.get("to", "").upper() == "ABSENT",
+            5,
+            "the last state",
+        )
         states = [
             e["to"].upper()
             for e in follower.mailbox.all()

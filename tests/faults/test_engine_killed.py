@@ -12,6 +12,7 @@ from harness.kipgate import problem
 from harness.waiting import Background, together, wait_until
 
 ANSWERED = (200, 502, 503, 504)
+ENGINE_GRACE_S = 10  # FLEET_ENGINE_GRACE_MS
 
 
 def strike(engine):
@@ -50,20 +51,24 @@ STEPS = {  # the call at which it is struck, and when
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_an_instance_is_made(engine, between, make_gate, echo, step):
-    """The waiting request is served after the return, or told why; the next one is served."""
+    """The waiting request is served after the return, or told why where that took longer than an
+    engine is waited for; the next one is served."""
     gate = make_gate(between.host, cold=echo(start_timeout="20s", idle_timeout="10m"))
     verb, ((when, after_s),) = STEPS[step][0], STEPS[step][1].items()
     harm = between.harm(verb, "kipgate-cold-", after_s=after_s, **{when: strike(engine)})
     with unharmed(gate):
         asked = Background(gate.get, "/cold", timeout=40)
         assert harm.done.wait(10), "the call"
+        struck = time.monotonic()
         engine.kill_dockerd()
         engine.start_dockerd()
         back = time.monotonic()
         told(f"killed {step}: ready", ready(gate))
         answer = asked.result(40)
         told(f"killed {step}: the waiting request", time.monotonic() - back)
-    assert answer.status == 200, (answer.status, answer.body)
+    if answer.status != 200:
+        problem(answer, 503, "engine-unavailable")
+        assert time.monotonic() - struck >= ENGINE_GRACE_S, "it was back in time"
     settled(gate, "cold")
 
 

@@ -41,9 +41,12 @@ def free_port():
 
 
 def refused(address):
-    """Whether nobody listens there (any more)."""
+    """Whether nobody listens there (any more). Who comes in the instant of a listener's close is
+    reset; another of the same address may still listen."""
     try:
         socket.create_connection(address, 2).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass
     return False
