@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs on Debian 12 what the named groups of work need and is missing:
 #   install.sh [build|engine|test|bench ...]        (without a group: build engine)
-# Quick when nothing is missing. Says in one line what is missing where it cannot install.
+# Quick when nothing is missing. Says in one line what is missing where it cannot install, and why.
+# Nothing that is installed is removed for it.
 set -euo pipefail
+
+LOCK_S=120 # another apt-get is waited for: a machine that just came up renews itself
+WHY=
 
 packages_of() {
     case $1 in
@@ -32,14 +36,22 @@ services_of() {
     esac
 }
 
+# A machine may have a package for other architectures, too.
 is_installed() {
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+    local found
+    found=$(dpkg-query -W -f '${db:Status-Status}/${Architecture} ' "$1" 2>/dev/null) || return 1
+    [[ " $found" == *" installed/all "* || " $found" == *" installed/$(dpkg --print-architecture) "* ]]
+}
+
+# Docker's own packages have what docker.io has, and cannot be there together with it.
+is_there() {
+    [ "$1" = docker.io ] && command -v docker && command -v dockerd && command -v containerd
 }
 
 missing_of() {
     local package
     for package in "$@"; do
-        is_installed "$package" || echo "$package"
+        is_installed "$package" || is_there "$package" >/dev/null || echo "$package"
     done
 }
 
@@ -48,14 +60,22 @@ cannot() {
     exit 1
 }
 
+apt() { # its errors go to WHY
+    WHY=$(apt-get -o DPkg::Lock::Timeout=$LOCK_S -qq "$@" </dev/null 2>&1 >/dev/null)
+}
+
 get() {
-    apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null 2>&1
+    apt install -y --no-install-recommends --no-remove "$@"
+}
+
+reason() {
+    grep -m 1 '^E: ' <<<"$WHY" || echo "apt-get could not install them"
 }
 
 # RUNLEVEL=1: maintainer scripts start no services where there is no systemd.
 install() {
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    get "$@" || { apt-get update -qq </dev/null >/dev/null && get "$@"; }
+    get "$@" || { apt update && get "$@"; }
 }
 
 # With systemd the packages' services were started: those just installed for their programs go.
@@ -83,7 +103,7 @@ main() {
     [ "$(id -u)" = 0 ] || cannot "$missing(run: sudo apt-get install --no-install-recommends $missing)"
     echo "install.sh: installing $missing" >&2
     # shellcheck disable=SC2086  # a list of package names
-    install $missing || cannot "$(missing_of $missing | tr '\n' ' ')(apt-get could not install them)"
+    install $missing || cannot "$(missing_of $missing | tr '\n' ' ')($(reason))"
     # shellcheck disable=SC2086
     silence $missing
 }
