@@ -10,7 +10,7 @@
 set -euo pipefail
 
 BASE_IMAGE=debian:bookworm-slim
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 CACHE=${KIPGATE_CACHE:-$HERE/../build/cache}
 
 die() {
@@ -52,7 +52,7 @@ ping_engine() {
 
 own_docker() {
     env -u DOCKER_TLS_VERIFY -u DOCKER_CERT_PATH -u DOCKER_CONTEXT \
-        DOCKER_HOST="unix://$SOCKET" timeout "${LIMIT_S:-60}" docker "$@"
+        DOCKER_HOST="unix://$SOCKET" timeout --foreground "${LIMIT_S:-60}" docker "$@"
 }
 
 # --- start -----------------------------------------------------------------------------------------
@@ -155,8 +155,12 @@ start() {
 
 # --- stop ------------------------------------------------------------------------------------------
 
-is_own_process() { # its command line names a path in our directory
-    [ -r "/proc/$1/cmdline" ] && tr '\0' ' ' <"/proc/$1/cmdline" | grep -qF "$DIR/"
+is_own_process() { # a word of its command line is a path in our directory
+    local word
+    while IFS= read -r -d '' word; do
+        [[ ${word#unix://} != "$DIR/"* ]] || return 0
+    done 2>/dev/null <"/proc/$1/cmdline"
+    return 1
 }
 
 end_process() { # PID: TERM, after ten seconds KILL
@@ -179,10 +183,11 @@ end_daemon() { # NAME: by its pid file, and all of that name that use our direct
 }
 
 own_pids() { # NAME: processes of that program that name our directory
-    local path
+    local path program
     for path in /proc/[0-9]*; do
-        [ "$(tr '\0' '\n' 2>/dev/null <"$path/cmdline" | head -n 1 | sed 's|.*/||')" = "$1" ] || continue
-        ! is_own_process "${path#/proc/}" || echo "${path#/proc/}"
+        is_own_process "${path#/proc/}" || continue
+        IFS= read -r -d '' program 2>/dev/null <"$path/cmdline" || continue
+        [ "${program##*/}" != "$1" ] || echo "${path#/proc/}"
     done
 }
 
@@ -248,7 +253,7 @@ remove_links() {
 }
 
 stop() {
-    local pid KEY_IS_OURS=
+    local pid OCTET=none KEY_IS_OURS=
     [ -e "$DIR/engine.env" ] || return 0
     # shellcheck source=/dev/null
     . "$DIR/engine.env"
@@ -275,8 +280,9 @@ stop() {
 
 # --- the base image --------------------------------------------------------------------------------
 
+# In the foreground, for Ctrl-C to reach it.
 any_docker() {
-    if [ -n "${SOCKET:-}" ]; then own_docker "$@"; else timeout "${LIMIT_S:-60}" docker "$@"; fi
+    if [ -n "${SOCKET:-}" ]; then own_docker "$@"; else timeout --foreground "${LIMIT_S:-60}" docker "$@"; fi
 }
 
 # The machine's own package sources as one-line entries: they are what works here.
@@ -286,11 +292,13 @@ own_sources() {
         'Created-By: Packages' | sed -n 's/^Debian \(deb .* bookworm[^ ]* .*\)/\1/p' | sort -u
 }
 
+can_bootstrap() {
+    [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null
+}
+
 bootstrap() { # FILE: a minimal Debian as a tar archive
     local -a options=()
     local line exclude
-    command -v mmdebstrap >/dev/null || die "missing: mmdebstrap (packaging/install.sh engine)"
-    [ "$(id -u)" = 0 ] || die "making a base image needs root"
     while read -r line; do # a proxy and the like
         options+=(--aptopt="$line")
     done < <(apt-config dump | grep -E '^Acquire::(https?::Proxy|Check-)' || true)
@@ -309,14 +317,25 @@ bootstrap() { # FILE: a minimal Debian as a tar archive
     mv "$1.new" "$1"
 }
 
+pull() { # without much patience where it can be made here
+    local limit_s=600
+    ! can_bootstrap || limit_s=20
+    LIMIT_S=${KIPGATE_PULL_S:-$limit_s} any_docker pull -q "$BASE_IMAGE" >/dev/null 2>&1
+}
+
 base_image() {
     local file=$CACHE/debian-bookworm-slim.tar
     any_docker image inspect "$BASE_IMAGE" >/dev/null 2>&1 && return 0
     if [ ! -s "$file" ]; then
-        LIMIT_S=${KIPGATE_PULL_S:-20} any_docker pull -q "$BASE_IMAGE" >/dev/null 2>&1 && return 0
+        pull && return 0
+        can_bootstrap || die "$BASE_IMAGE cannot be pulled; to make it: root, and mmdebstrap" \
+            "(packaging/install.sh engine)"
         echo "engine.sh: $BASE_IMAGE cannot be pulled; making it with mmdebstrap" >&2
         mkdir -p "$CACHE"
-        bootstrap "$file"
+        exec 9>"$CACHE/lock" # others may be at it
+        flock 9
+        [ -s "$file" ] || bootstrap "$file"
+        exec 9>&-
     fi
     LIMIT_S=300 any_docker import --change 'CMD ["bash"]' "$file" "$BASE_IMAGE" >/dev/null
 }

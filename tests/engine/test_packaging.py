@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""packaging/install.sh on machines that others use, too: what these have stays.
+"""packaging/install.sh and engine.sh on machines that others use, too: what these have stays.
 The difficulty: no test may change its machine's packages, so dpkg and apt are played here."""
+import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -98,3 +100,101 @@ def test_packages_of_other_architectures_are_others(tmp_path, has, missing):
     done = some.install("build")
     assert done.returncode == 0 and (some.installed() != before) == missing, done.stderr
     assert bool(done.stderr) == missing
+
+
+# --- engine.sh ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_path():
+    """A directory whose name leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="kge") as path:
+        yield pathlib.Path(path)
+
+
+def engine(verb, directory):
+    """Runs engine.sh."""
+    return subprocess.run([str(PACKAGING / "engine.sh"), verb, str(directory)],
+                          capture_output=True, text=True, timeout=60)
+
+
+def test_an_engine_below_another_directory_of_that_name_goes_on(short_path):
+    """/tmp/e is also a part of /var/tmp/e: that one's daemons are not this one's."""
+    mine, others = short_path / "e", pathlib.Path(f"{short_path}/var{short_path}/e")
+    for directory in (mine, others):
+        directory.mkdir(parents=True)
+        (directory / "engine.env").write_text("OCTET=none\n")
+    daemon = subprocess.Popen(
+        ["dockerd", "-c", "import time; time.sleep(60)", "--host", f"unix://{others}/docker.sock"],
+        executable=sys.executable)
+    try:
+        done = engine("stop", mine)
+        assert done.returncode == 0 and not mine.exists(), done.stderr
+        assert daemon.poll() is None and others.exists()
+        assert engine("stop", others).returncode == 0 and daemon.wait(10) < 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def test_an_engine_that_was_killed_as_it_began_is_removed(short_path):
+    """Before it had written down anything of itself."""
+    directory = short_path / "e"
+    directory.mkdir()
+    (directory / "engine.env").touch()
+    done = engine("stop", directory)
+    assert done.returncode == 0 and not os.path.exists(directory), done.stderr
+
+
+# --- the base image -------------------------------------------------------------------------------
+
+# A pull takes a minute, or is not possible; an image there is none.
+TIMEOUT = """#!/bin/sh
+[ "$1" != --foreground ] || shift
+case "$*" in
+*" pull "*) [ "{pulls}" = yes ] && [ "$1" -ge 60 ] ;;
+*" import "*) for word; do [ ! -f "$word" ] || cat "$word" >>"{bin}/imported"; done ;;
+*) false ;;
+esac
+"""
+
+MMDEBSTRAP = """#!/bin/sh
+for word; do
+    case $word in *.new) echo half >"$word" && sleep 0.5 && echo whole >"$word" && break ;; esac
+done
+echo once >>"{bin}/made"
+"""
+
+
+def played(directory, pulls, **programs):
+    """Environment of a machine with these."""
+    words = {"timeout": TIMEOUT, "id": "#!/bin/sh\necho 0\n", "apt-config": "#!/bin/sh\n",
+             "apt-get": "#!/bin/sh\n", **programs}
+    for name, text in words.items():
+        (directory / name).write_text(text.format(bin=directory, pulls=pulls))
+        (directory / name).chmod(0o755)
+    for name in ("bash", "dirname", "realpath", "cat", "mkdir", "mv", "rm", "sed", "sort", "tail",
+                 "grep", "flock", "sleep"):
+        (directory / name).symlink_to(f"/usr/bin/{name}")
+    return {"PATH": str(directory), "KIPGATE_CACHE": str(directory / "cache")}
+
+
+def base_image(env):
+    """Begins to make it."""
+    return subprocess.Popen(["/bin/bash", str(PACKAGING / "engine.sh"), "base-image"], env=env,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_a_slow_line_is_waited_for_where_the_image_cannot_be_made(tmp_path):
+    """Without mmdebstrap there is no other way to it."""
+    done = base_image(played(tmp_path, pulls="yes"))
+    assert done.wait(60) == 0, done.stdout.read()
+
+
+def test_two_that_make_the_base_image_at_once(tmp_path):
+    """It is made once, and both have it whole."""
+    env = played(tmp_path, pulls="no", mmdebstrap=MMDEBSTRAP)
+    for done in [base_image(env), base_image(env)]:
+        assert done.wait(60) == 0, done.stdout.read()
+    assert (tmp_path / "made").read_text() == "once\n"
+    assert (tmp_path / "imported").read_text() == "whole\nwhole\n"
