@@ -44,16 +44,18 @@ end_process() {
 
 remove_ours() {
     local ids
-    ids=$(docker ps -aq --filter "label=io.kipgate.owner=$OWNER" 2>/dev/null) || return 0
+    ids=$(timeout 20 docker ps -aq --filter "label=io.kipgate.owner=$OWNER" 2>/dev/null) || return 0
     # shellcheck disable=SC2086  # a list of ids
-    [ -z "$ids" ] || docker rm -f $ids >/dev/null 2>&1 || true
-    ids=$(docker network ls -q --filter "label=io.kipgate.owner=$OWNER" 2>/dev/null) || return 0
+    [ -z "$ids" ] || timeout 60 docker rm -f $ids >/dev/null 2>&1 || true
+    ids=$(timeout 20 docker network ls -q --filter "label=io.kipgate.owner=$OWNER" 2>/dev/null) || return 0
     # shellcheck disable=SC2086
-    [ -z "$ids" ] || docker network rm $ids >/dev/null 2>&1 || true
+    [ -z "$ids" ] || timeout 20 docker network rm $ids >/dev/null 2>&1 || true
 }
 
+# A second signal does not end it halfway: each step has an end of its own.
 cleanup() {
-    trap - EXIT INT TERM
+    trap - EXIT
+    trap '' HUP INT TERM
     end_process "$EVENTS_PID"
     end_process "$GATE_PID"
     [ -z "$WORK" ] || remove_ours
@@ -99,8 +101,9 @@ find_engine() {
     step "The engine"
     if ! engine_answers; then
         say "none answers; starting a private one"
-        "$ROOT/packaging/engine.sh" start "$WORK/engine" >/dev/null || die "no engine could be started"
-        PRIVATE_ENGINE=$WORK/engine
+        PRIVATE_ENGINE=$WORK/engine # whenever a signal comes, it is known what to stop
+        "$ROOT/packaging/engine.sh" start "$PRIVATE_ENGINE" >/dev/null ||
+            die "no engine could be started"
         export DOCKER_HOST=unix://$WORK/engine/docker.sock
     fi
     say "version $(docker version --format '{{.Server.Version}}') at ${DOCKER_HOST:-the usual socket}"
@@ -227,7 +230,9 @@ removal() {
 
 main() {
     trap cleanup EXIT
-    trap 'exit 130' INT TERM
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     WORK=$(mktemp -d /tmp/kgq.XXXXXX)
     chmod 755 "$WORK"
     install_missing

@@ -3,11 +3,14 @@
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import time
 
 import pytest
 
 from harness import settings
+from harness.waiting import wait_until
 from harness.witness import OWNER, client
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -71,3 +74,45 @@ def test_quickstart_says_what_failed_and_cleans_up(sdk, tmp_path):
     assert done.stderr.splitlines()[-1] == "quickstart: Kipgate did not become ready"
     assert left_on(sdk) == set() and in_tmp() == before
     assert os.path.exists(broken)
+
+
+def those_in(directory):
+    """Processes that have a path in this directory on their command line."""
+    found = []
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+        except OSError:
+            continue
+        if f"{directory}/".encode() in words:
+            found.append(int(path.parent.name))
+    return found
+
+
+def runs_containerd(directory):
+    """The private engine has begun to start."""
+    return (directory / "engine/containerd.pid").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_its_engine_starts_leaves_nothing(number):
+    """Neither the engine nor its files; also where the signal comes again and again."""
+    before = in_tmp()
+    env = settings.clean_environment(
+        DOCKER_HOST="unix:///nowhere/docker.sock", KIPGATE_BIN=settings.kipgate_bin())
+    process = subprocess.Popen(
+        [str(QUICKSTART)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, env=env)
+    try:
+        wait_until(lambda: in_tmp() - before, 60, "its directory", 0.01)
+        (directory,) = in_tmp() - before
+        wait_until(lambda: runs_containerd(directory), 60, "its engine's start", 0.01)
+        while process.poll() is None:
+            process.send_signal(number)
+            time.sleep(0.1)
+        assert process.returncode == 128 + number, process.stdout.read()
+        assert those_in(directory) == [] and in_tmp() == before
+    finally:
+        process.kill()
+        for pid in those_in(directory):
+            os.kill(pid, signal.SIGKILL)
