@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # See bench/README.md; `bench/cold.sh --help` tells the options.
-exec /usr/bin/python3 -u "$(dirname "$0")/cold.py" "$@"
+exec /usr/bin/python3 -u "$(dirname "$(realpath "$0")")/cold.py" "$@"

@@ -3,7 +3,7 @@
 # See bench/README.md; `bench/keepalive.sh --help` tells the options. Builds the program if KEEPALIVE_BIN is
 # not set and none is in build/.
 set -eu
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(dirname "$(dirname "$(realpath "$0")")")
 bin=${KEEPALIVE_BIN:-}
 for candidate in "$root"/build/gcc/keepalive "$root"/build/keepalive; do
     [ -n "$bin" ] || [ ! -x "$candidate" ] || bin=$candidate

@@ -4,7 +4,7 @@
 #     bench/keepalive_test.sh PROGRAM
 set -eu
 program=$1
-sample=$(cd "$(dirname "$0")/keepalive-sample" && pwd)
+sample=$(dirname "$(realpath "$0")")/keepalive-sample
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

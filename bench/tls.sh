@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # See bench/README.md; `bench/tls.sh --help` tells the options.
-exec /usr/bin/python3 -u "$(dirname "$0")/tls.py" "$@"
+exec /usr/bin/python3 -u "$(dirname "$(realpath "$0")")/tls.py" "$@"

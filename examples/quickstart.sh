@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # From a fresh Debian 12 to a picture resized by a container that was not there before and is gone
 # afterwards. Run as root: examples/quickstart.sh
-# Uses the engine that DOCKER_HOST or the usual socket leads to; where none answers, a private one that
-# ends with this script. KIPGATE_BIN: a program that is built already.
+# Uses the engine that the docker client leads to (DOCKER_HOST, its context or the usual socket); where
+# none answers, a private one that ends with this script. KIPGATE_BIN: a program that is built already.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
 IMAGE=kipgate-image-worker:quickstart
 OWNER=qs$$
 IDLE_S=3
@@ -65,6 +65,13 @@ cleanup() {
 
 # --- steps -----------------------------------------------------------------------------------------
 
+# One engine for the docker client and for Kipgate, which knows nothing of the client's contexts.
+name_engine() {
+    [ -n "${DOCKER_HOST:-}" ] || DOCKER_HOST=$(docker context inspect \
+        --format '{{.Endpoints.docker.Host}}' 2>/dev/null) || DOCKER_HOST=
+    export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}
+}
+
 engine_answers() {
     command -v docker >/dev/null && timeout 10 docker version >/dev/null 2>&1
 }
@@ -100,13 +107,14 @@ build_kipgate() {
 find_engine() {
     step "The engine"
     if ! engine_answers; then
-        say "none answers; starting a private one"
+        say "none answers at $DOCKER_HOST; starting a private one"
+        unset DOCKER_TLS_VERIFY DOCKER_CERT_PATH # they were for the other one
         PRIVATE_ENGINE=$WORK/engine # whenever a signal comes, it is known what to stop
         "$ROOT/packaging/engine.sh" start "$PRIVATE_ENGINE" >/dev/null ||
             die "no engine could be started"
-        export DOCKER_HOST=unix://$WORK/engine/docker.sock
+        export DOCKER_HOST=unix://$PRIVATE_ENGINE/docker.sock
     fi
-    say "version $(docker version --format '{{.Server.Version}}') at ${DOCKER_HOST:-the usual socket}"
+    say "version $(docker version --format '{{.Server.Version}}') at $DOCKER_HOST"
 }
 
 build_worker() {
@@ -173,7 +181,7 @@ follow_removals() {
 
 ask() { # NAME: the request, its time and how long it waited
     local took status
-    read -r status took < <(curl -s -m 60 -D "$WORK/$1.head" -o "$WORK/$1.jpg" \
+    read -r status took < <(curl -q -s -m 60 --noproxy '*' -D "$WORK/$1.head" -o "$WORK/$1.jpg" \
         -w '%{http_code} %{time_total}\n' --data-binary "@$WORK/picture.jpg" "$URL/resize?width=200") || true
     [ "${status:-000}" = 200 ] || {
         head -c 500 "$WORK/$1.jpg" >&2 2>/dev/null || true
@@ -235,6 +243,7 @@ main() {
     trap 'exit 143' TERM
     WORK=$(mktemp -d /tmp/kgq.XXXXXX)
     chmod 755 "$WORK"
+    name_engine
     install_missing
     build_kipgate
     find_engine

@@ -18,11 +18,12 @@ QUICKSTART = ROOT / "examples/quickstart.sh"
 IMAGE = "kipgate-image-worker:quickstart"
 
 
-def quickstart(**env):
-    """Runs it with the program under test on the tests' engine."""
+def quickstart(command=QUICKSTART, cwd=None, **env):
+    """Runs it on the tests' engine."""
+    env = settings.clean_environment(**{"DOCKER_HOST": settings.docker_host(), **env})
     return subprocess.run(
-        [str(QUICKSTART)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
-        env=settings.clean_environment(DOCKER_HOST=settings.docker_host(), **env))
+        [str(command)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+        cwd=cwd, env=env)
 
 
 @pytest.fixture
@@ -48,11 +49,26 @@ def in_tmp():
     return set(pathlib.Path("/tmp").glob("kgq.*"))
 
 
-def test_quickstart_shows_a_cold_a_warm_request_and_the_removal(sdk):
-    """Twice: safe to run again, and the second finds everything built."""
+def lived_in_shell(directory):
+    """What a user's shell may have: a proxy that leads nowhere, CDPATH, an engine that only a
+    context of the docker client names; and the quickstart called by a link from elsewhere."""
+    (directory / "bin").mkdir()
+    (directory / "bin/try").symlink_to(QUICKSTART)
+    env = {"DOCKER_CONFIG": str(directory / "docker"), "DOCKER_HOST": ""}
+    create = ["create", "tests", "--docker", f"host={settings.docker_host()}"]
+    for words in (create, ["use", "tests"]):
+        subprocess.run(["docker", "context", *words], check=True, capture_output=True,
+                       env={**os.environ, **env})
+    nowhere = "http://127.0.0.1:9"
+    return {"command": "bin/try", "cwd": directory, "CDPATH": str(directory),
+            "http_proxy": nowhere, "ALL_PROXY": nowhere, **env}
+
+
+def test_quickstart_shows_a_cold_a_warm_request_and_the_removal(sdk, tmp_path):
+    """Twice: safe to run again, from wherever, and the second finds everything built."""
     before = in_tmp()
-    for _ in range(2):
-        done = quickstart(KIPGATE_BIN=settings.kipgate_bin())
+    for more in ({}, lived_in_shell(tmp_path)):
+        done = quickstart(KIPGATE_BIN=os.path.abspath(settings.kipgate_bin()), **more)
         assert done.returncode == 0, done.stdout + done.stderr
         assert re.search(r'^cold request: 200 in [\d.]+ s '
                          r'\(Server-Timing: kipgate;desc="cold";dur=[\d.]+\)$', done.stdout, re.M)
@@ -116,3 +132,22 @@ def test_a_signal_while_its_engine_starts_leaves_nothing(number):
         process.kill()
         for pid in those_in(directory):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_a_private_engine_is_not_asked_as_the_users_own_would_be():
+    """What the user's shell says of an engine behind TLS."""
+    before = in_tmp()
+    env = settings.clean_environment(
+        DOCKER_HOST="tcp://127.0.0.1:9", DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH="/nowhere",
+        KIPGATE_BIN=settings.kipgate_bin())
+    with subprocess.Popen(
+            [str(QUICKSTART)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, env=env) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("version "):
+                process.terminate()
+        assert process.wait(120) == 143, "".join(lines)
+    assert any(re.match(r"version \d", line) for line in lines), "".join(lines)
+    assert in_tmp() == before

@@ -5,7 +5,7 @@
 # The programs are those of build/gcc (KIPGATE_BIN) and build/san; the echo worker is build/echo.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+ROOT=$(dirname "$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")")
 export KIPGATE_BIN=${KIPGATE_BIN:-$ROOT/build/gcc/kipgate}
 export KIPGATE_ECHO=${KIPGATE_ECHO:-$ROOT/build/echo} PYTHONDONTWRITEBYTECODE=1 CK_FORK=no
 export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}

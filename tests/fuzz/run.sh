@@ -9,8 +9,8 @@
 # To see one again: build/fuzz/tests/fuzz/fuzz_TARGET FILE
 set -euo pipefail
 
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-ROOT=$(cd "$HERE/../.." && pwd)
+HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+ROOT=$(dirname "$(dirname "$HERE")")
 BUILD=${KIPGATE_FUZZ_BUILD:-$ROOT/build/fuzz}
 AT_A_TIME=2
 RSS_MB=1500

@@ -6,7 +6,7 @@
 #   run.sh --large     one more request for each front (minutes, some GB)
 set -euo pipefail
 
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 WORK=$(mktemp -d /tmp/kgm.XXXXXX)
 trap 'rm -rf "$WORK"' EXIT
 cd "$WORK"

@@ -4,7 +4,7 @@
 # simulator that still passes is blind there. Takes minutes.
 # Usage: tests/sim/mutants.sh [SEEDS [NAME]]: all, or those from that name on
 set -eu
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$(realpath "$0")")/../.."
 seeds=${1:-10000}
 from=${2:-}
 work=$(mktemp -d)

@@ -6,7 +6,7 @@
 # Each seed that fails is shrunk and kept in tests/sim/seeds, to be played first from then on.
 set -euo pipefail
 
-HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 SIM=${KIPGATE_SIM:-$HERE/../../build/gcc/tests/sim/sim}
 PIECE=20000
 KEPT=$HERE/seeds
