@@ -2,14 +2,16 @@
 """packaging/kipgate.service: it is valid, it exposes no more than it must, and Kipgate can live
 with what it forbids. The difficulty: there is no systemd here to start it, so the system calls of a
 run as an ordinary user are held against the unit's list."""
+import json
 import os
 import pathlib
 import re
 import subprocess
 
-from harness import settings
+from harness import net, settings
 
-UNIT = pathlib.Path(__file__).parents[2] / "packaging/kipgate.service"
+ROOT = pathlib.Path(__file__).parents[2]
+UNIT = ROOT / "packaging/kipgate.service"
 EXPOSURE = 18  # tenths, as systemd-analyze counts; its scale ends at 100
 USER, GROUP = 4712, 4711
 
@@ -30,7 +32,7 @@ def settings_of(name):
 def test_the_unit_is_valid(tmp_path):
     """Every key and value is known to systemd."""
     unit = tmp_path / UNIT.name
-    text = UNIT.read_text().replace("/usr/bin/kipgate", os.path.abspath(settings.kipgate_bin()))
+    text = UNIT.read_text().replace("=kipgate ", f"={os.path.abspath(settings.kipgate_bin())} ")
     unit.write_text("\n".join(line for line in text.split("\n") if "man:" not in line))
     status, words = analyze("verify", "--man=no", str(unit))
     assert status == 0 and UNIT.name not in words, words
@@ -110,3 +112,67 @@ def test_every_call_is_one_that_the_unit_allows(kipgate, echo):
     assert used - allowed() <= {"unshare"}, "the unit's capability makes a namespace needless"
     families = {found[1] for line in lines if (found := re.search(r" socket\((AF_\w+)", line))}
     assert families == set(settings_of("RestrictAddressFamilies")[0].split()) - {"AF_INET6"}
+
+
+# --- where it may write ---------------------------------------------------------------------------
+
+
+def directories():
+    """What systemd makes for the unit's user."""
+    homes = {"State": "/var/lib", "Runtime": "/run", "Logs": "/var/log"}
+    return [f"{home}/{name}" for kind, home in homes.items()
+            for name in settings_of(f"{kind}Directory")]
+
+
+def as_unit(directory):
+    """A program that runs Kipgate as the unit's user, with the unit's directories new and empty."""
+    program = directory / "kipgate"
+    made = "; ".join(f"install -d -o {USER} -g {GROUP} -m 0700 {path}" for path in directories())
+    over = "; ".join(f"mount -t tmpfs none {home}" for home in ("/run", "/var/lib", "/var/log"))
+    program.write_text(
+        "#!/bin/sh\n"
+        f"exec unshare --mount sh -c '{over}; {made}; umask 077; "
+        "export STATE_DIRECTORY=/var/lib/kipgate; "
+        f'exec setpriv --reuid={USER} --regid={GROUP} --clear-groups "$0" "$@"\' '
+        f'{os.path.abspath(settings.kipgate_bin())} "$@"\n'
+    )
+    program.chmod(0o755)
+    return str(program)
+
+
+def example():
+    """The configuration that README.md shows."""
+    text = (ROOT / "README.md").read_text()
+    return json.loads(re.search(r"```json\n(.*?)```", text, re.DOTALL)[1])
+
+
+def test_what_the_readme_configures_is_where_the_unit_lets_it_write(kipgate, echo):
+    """A socket of `listen` as in README.md's example, an access log: as the unit's user alone."""
+    port = net.free_port()
+    listen = [f"127.0.0.1:{port}", *(one for one in example()["listen"] if one.startswith("unix:"))]
+    assert len(listen) == 2
+    gate = kipgate({"a": echo()}, start=False, config={
+        "listen": listen, "state_dir": None, "access_log": "/var/log/kipgate/access.log"})
+    os.chown(gate.directory, USER, GROUP)
+    engine = settings.docker_host().removeprefix("unix://")
+    before = os.stat(engine)
+    os.chown(engine, before.st_uid, GROUP)
+    try:
+        gate.binary = as_unit(gate.directory)
+        gate.start()
+        gate.front = ("127.0.0.1", port)
+        assert gate.get("/", timeout=30).status == 200
+    finally:
+        os.chown(engine, before.st_uid, before.st_gid)
+
+
+def test_the_unit_runs_what_was_installed(tmp_path):
+    """By `cmake --install` as README.md has it; a bare name systemd looks for in these places."""
+    build = pathlib.Path(settings.kipgate_bin()).parent
+    subprocess.run(["cmake", "--install", str(build)], check=True, capture_output=True,
+                   env={**os.environ, "DESTDIR": str(tmp_path)})
+    (command,) = settings_of("ExecStart")
+    program = pathlib.Path("/usr/local/bin", command.split()[0])
+    page = re.search(r"man:(\w+)\((\d)\)", settings_of("Documentation")[0])
+    for path in (program, f"/usr/local/share/man/man{page[2]}/{page[1]}.{page[2]}"):
+        assert (tmp_path / os.path.relpath(path, "/")).is_file(), path
