@@ -3,6 +3,8 @@
 and the compose file."""
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import stat
 import subprocess
@@ -158,6 +160,61 @@ def test_kipgate_in_its_own_image(reachable_socket, contained):
     assert health["Size"] < 150 << 20, "small"
     code, output = contained.exec_run(["kipgate", "health", "--ready"])
     assert code == 0, output
+
+
+def readme_run(socket, volume, port, service):
+    """`docker run` as README.md has it, with names and the port of this test."""
+    kipgate = f"{settings.kipgate_image()} --pull never --name {service}"
+    text = re.search(r"^    (docker run (?:.*\\\n)*.*)$", (ROOT / "README.md").read_text(), re.M)[1]
+    for was, now in (
+        ("$(stat -c %g /var/run/docker.sock)", str(os.stat(socket).st_gid)),
+        ("-v /var/run/docker.sock:", f"-v {socket}:"),
+        ("-v kipgate:", f"-v {volume}:"),
+        ("-p 8080:", f"-p 127.0.0.1:{port}:"),
+        ("docker run ", "docker run -d "),
+        (" kipgate --image h2non/imaginary --port 9000",
+         f" {kipgate} --image {settings.echo_image()} --port 8080"),
+    ):
+        text = text.replace(was, now)
+    return shlex.split(text.replace("\\\n", " "))
+
+
+def test_kipgate_as_the_readme_runs_it_finds_its_workers_again(reachable_socket):
+    """Stopped and run anew by the same command: the worker of the first is the second's."""
+    sdk, mark, port = client(settings.docker_host()), uuid.uuid4().hex[:8], net.free_port()
+    front, service = ("127.0.0.1", port), f"r{mark}"
+    made, workers = [], []
+
+    def answered():
+        try:
+            return raw.get(front, "/", timeout=30)
+        except (OSError, raw.Broken):
+            return None
+
+    try:
+        for _ in range(2):
+            run = subprocess.run(readme_run(reachable_socket, f"kg{mark}", port, service),
+                                 capture_output=True, text=True, timeout=60)
+            assert run.returncode == 0, run.stderr
+            made.append(sdk.containers.get(run.stdout.strip()))
+            response = wait_until(answered, 30, "the front behind the published port", 0.1)
+            assert response.status == 200, (response.body, made[-1].logs().decode())
+            workers.append({one["Id"] for one in sdk.api.containers(
+                all=True, filters={"label": f"io.kipgate.service={service}"})})
+            made[-1].stop()
+            assert made[-1].wait()["StatusCode"] == 0
+            made[-1].remove()
+        assert len(workers[0]) == 1 and workers[0] == workers[1]
+    finally:
+        for one in made:
+            if sdk.api.containers(all=True, filters={"id": one.id}):
+                one.remove(force=True, v=True)
+        owners = {one["Labels"][OWNER] for one in sdk.api.containers(
+            all=True, filters={"label": f"io.kipgate.service={service}"})}
+        for owner in owners:
+            for one in sdk.api.containers(all=True, filters={"label": f"{OWNER}={owner}"}):
+                sdk.api.remove_container(one["Id"], force=True)
+        subprocess.run(["docker", "volume", "rm", "-f", f"kg{mark}"], capture_output=True)
 
 
 # --- compose --------------------------------------------------------------------------------------
