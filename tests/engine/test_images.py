@@ -78,6 +78,25 @@ def test_what_is_no_picture_is_the_workers_error(gate):
     assert b"urn:kipgate" not in response.body
 
 
+def test_checked_out_where_files_are_their_owners_alone(tmp_path):
+    """With umask 077: the image's user can read what is its own all the same."""
+    sdk = client(settings.docker_host())
+    for name, files in (("image-worker", "/usr/lib/image-worker /etc/image-worker"),
+                        ("grpc-worker", "/usr/lib/grpc-worker")):
+        shutil.copytree(ROOT / "examples" / name, tmp_path / name)
+        for path in (tmp_path / name).rglob("*"):
+            path.chmod(path.stat().st_mode & 0o700)
+        tag = f"kgtest-{uuid.uuid4().hex[:8]}"
+        subprocess.run(["docker", "build", "-q", "--network", "host", "-t", tag, tmp_path / name],
+                       check=True, env={**os.environ, "DOCKER_BUILDKIT": "0"}, timeout=300)
+        try:
+            find = ["find", *files.split(), "!", "-readable"]
+            closed = sdk.containers.run(tag, find, remove=True)
+            assert closed == b"", closed.decode()
+        finally:
+            sdk.images.remove(tag)
+
+
 # --- Kipgate in a container -----------------------------------------------------------------------
 
 
