@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -43,7 +44,10 @@ def need(*programs):
 
 @contextlib.contextmanager
 def engine():
-    """Address of DOCKER_HOST's engine, or of one of our own that ends with the bench."""
+    """Address of DOCKER_HOST's engine, or of one of our own that ends with the bench, also where
+    that is ended by a signal."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     if os.environ.get("DOCKER_HOST"):
         yield os.environ["DOCKER_HOST"]
         return
@@ -54,6 +58,7 @@ def engine():
         yield own.start().host
     finally:
         own.stop()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _import(host, binary, image, *changes):
@@ -159,6 +164,7 @@ def marks_table(marks):
 
 def version(*command):
     """The first line that a program says of its version."""
+    need(command[0])
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return next((line.strip() for line in done.stdout.splitlines() if line.strip()), "?")
 

@@ -9,7 +9,7 @@
 # What is not covered stands in tests/coverage with its reasons; the report fails if that is not so.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
 BUILD=${KIPGATE_COVERAGE_BUILD:-$ROOT/build/coverage}
 REPORT=$ROOT/tests/coverage/report.py
 FULL=
@@ -58,7 +58,7 @@ run_corpora() {
 
 # A test that fails here only is no failure of coverage: counting takes time.
 run_black_box() {
-    KIPGATE_BIN=$BUILD/kipgate KIPGATE_BIN_SAN=$BUILD/kipgate timeout 5400 \
+    KIPGATE_BIN=$BUILD/kipgate KIPGATE_BIN_SAN=$BUILD/kipgate timeout --foreground 5400 \
         /usr/bin/python3 -m pytest -q -p no:cacheprovider -n 2 --dist loadfile "$ROOT/tests" \
         >"$BUILD/black-box.log" ||
         tail -n 40 "$BUILD/black-box.log"

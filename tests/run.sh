@@ -7,7 +7,7 @@
 # What is missing is installed; the engine is a private one that ends with this script.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+ROOT=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
 BUILD=$ROOT/build
 QUICK=
 FAILED=()
@@ -24,8 +24,10 @@ step() {
     printf '\n== %s (%d s)\n' "$*" "$SECONDS"
 }
 
+# A second signal does not end it halfway.
 cleanup() {
-    trap - EXIT INT TERM
+    trap - EXIT
+    trap '' HUP INT TERM
     [ -z "$ENGINE" ] || "$ROOT/packaging/engine.sh" stop "$ENGINE" || true
     [ -z "$LOGS" ] || rm -rf "$LOGS"
 }
@@ -81,6 +83,7 @@ start_engine() {
     ENGINE=$(mktemp -d /tmp/kge.XXXXXX)
     chmod 755 "$ENGINE"
     packaging/engine.sh start "$ENGINE" >/dev/null || return 1
+    unset DOCKER_TLS_VERIFY DOCKER_CERT_PATH DOCKER_CONTEXT # of another engine
     export DOCKER_HOST=unix://$ENGINE/docker.sock KIPGATE_ENGINE_DIR=$ENGINE
     packaging/engine.sh base-image "$ENGINE"
 }
@@ -99,9 +102,10 @@ build_echo_image() {
     build_image "$KIPGATE_ECHO_IMAGE" "$LOGS/echo"
 }
 
-# Two at a time: most of what they do is wait for the engine.
+# Two at a time: most of what they do is wait for the engine. In the foreground, for Ctrl-C to reach
+# them: they have engines of their own to end.
 black_box() {
-    timeout 4000 /usr/bin/python3 -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests "$@"
+    timeout --foreground 4000 /usr/bin/python3 -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests "$@"
 }
 
 export_names() {
@@ -151,7 +155,9 @@ main() {
         shift
     fi
     trap cleanup EXIT
-    trap 'exit 130' INT TERM
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     LOGS=$(mktemp -d /tmp/kgl.XXXXXX)
     install_missing
     step "build with gcc"
