@@ -152,7 +152,7 @@ static void wake(struct fleet *f, struct fleet_service *s, struct fleet_caller *
         if (!instance_serves(i->state)) /* what resumes does: nothing more is told of it */
             continue;
         ready = true;
-        reaper_touch(&f->reaper, &i->idle, f->now_ms);
+        fleet_used_by_hand(i);
     }
     if (f->stopping) {
         finish(f, c, PROXY_DRAINING, "Kipgate is going down");

@@ -60,6 +60,14 @@ static void pass_on_spare(struct fleet_instance *i)
     }
 }
 
+void fleet_used_by_hand(struct fleet_instance *i)
+{
+    reaper_touch(&i->fleet->reaper, &i->idle, i->fleet->now_ms);
+    if (i->spare)
+        pass_on_spare(i);
+    fleet_tell_clock(i->fleet);
+}
+
 void fleet_lend(struct fleet_instance *i, int front, unsigned slots)
 {
     struct fleet *f = i->fleet;

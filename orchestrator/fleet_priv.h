@@ -343,6 +343,7 @@ void fleet_claims_forget(struct fleet *f, int front); /* the front is gone; -1: 
 
 /* --- fleet_lease.c --- */
 void fleet_tell_clock(const struct fleet *f); /* the observer, if it asks: clocks are to be saved */
+void fleet_used_by_hand(struct fleet_instance *i); /* woken: a use without a slot */
 void fleet_lend(struct fleet_instance *i, int front, unsigned slots); /* counted as out */
 void fleet_serve(struct fleet_service *s); /* grants while there is who waits and what is free */
 /* The instance of the service with the fewest slots out that has a free one, or NULL. */

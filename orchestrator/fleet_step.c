@@ -149,6 +149,8 @@ static void serve(struct fleet_instance *i)
     i->probe_front = -1;
     s->failures = s->taken = 0;
     s->backoff_until_ms = 0;
+    if (fleet_has_waker(s))
+        fleet_used_by_hand(i);
     fleet_wakers_done(f, s, 0, "");
     fleet_serve(s);
 }

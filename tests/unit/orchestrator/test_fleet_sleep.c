@@ -408,6 +408,56 @@ START_TEST(a_wake_by_hand_while_it_resumes_is_answered)
 }
 END_TEST
 
+/* It counts as a use: it is not frozen again at once. */
+START_TEST(what_is_woken_by_hand_stays_awake)
+{
+    struct rig *r = rig_napping();
+
+    paused(r);
+    pass(r, 100 * SECOND);
+    fleet_wake(r->f, 0, on_done, r, r->now_ms);
+    answer_code(r, UNPAUSE, 0);
+    pass(r, 10 * SECOND - 1);
+    ck_assert_int_eq(r->done_count, 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    rig_free(r);
+}
+END_TEST
+
+/* Frozen already, or while it is made: it is no spare any more, and there is another one. */
+START_TEST(a_spare_that_is_woken_by_hand_is_none)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.spares = 1;
+    r->service.max_instances = 2;
+    configure(r);
+    if (_i == 0) {
+        until_ready(r);
+        answer_code(r, PAUSE, 0);
+        pass(r, 3600 * SECOND);
+    }
+    fleet_wake(r->f, 0, on_done, r, r->now_ms);
+    if (_i == 0)
+        answer_code(r, UNPAUSE, 0);
+    else
+        until_ready(r);
+    pass(r, 0);
+    ck_assert_int_eq(r->done_count, 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    until_ready(r);
+    answer_code(r, PAUSE, 0);
+    pass(r, 300 * SECOND - 1);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    ck_assert_str_eq(state_of(r, 1), "paused");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
 /* Container and image were removed while it slept: what a first start may pull this one may. */
 START_TEST(what_was_stopped_and_vanished_may_be_pulled_again)
 {
@@ -435,6 +485,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {a_wake_by_hand_while_it_resumes_is_answered,
+                                  what_is_woken_by_hand_stays_awake,
                                   what_was_stopped_and_vanished_may_be_pulled_again,
                                   pauses_then_ends,
                                   a_request_is_granted_while_it_resumes,
@@ -461,6 +512,7 @@ int main(void)
 
     for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
         tcase_add_test(t, tests[n]);
+    tcase_add_loop_test(t, a_spare_that_is_woken_by_hand_is_none, 0, 2);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
