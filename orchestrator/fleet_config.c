@@ -329,6 +329,7 @@ int fleet_configure(struct fleet *f, const struct config *c, int64_t now_ms)
     for (uint32_t id = 0; id < f->service_count; id++)
         if (f->services[id]->config && !f->services[id]->named)
             drop(f, f->services[id]);
+    fleet_cap_changed(f);
     fleet_leave(f);
     return 0;
 }

@@ -212,6 +212,24 @@ static void relieve(struct fleet *f)
     }
 }
 
+/* What sleeps without ever having been weighed is weighed now. */
+void fleet_cap_changed(struct fleet *f)
+{
+    if (f->paused_memory_bytes < 0)
+        return;
+    KG_LIST_EACH(it, &f->instances)
+    {
+        struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_fleet);
+        if (i->state != INSTANCE_PAUSED || i->memory_bytes > 0 || i->todo != FLEET_CALL_NONE ||
+            i->call != FLEET_CALL_NONE)
+            continue;
+        i->todo = FLEET_CALL_WEIGH;
+        fleet_pump(i);
+        fleet_arm(i);
+    }
+    relieve(f);
+}
+
 void fleet_weighed(struct fleet_instance *i, int64_t memory_bytes)
 {
     i->memory_bytes = memory_bytes > 0 ? memory_bytes : 0;

@@ -563,6 +563,32 @@ START_TEST(spares_are_not_counted)
 }
 END_TEST
 
+/* One that comes, or is lowered, by a reload; or fewer spares. */
+START_TEST(a_changed_cap_holds_for_what_sleeps_already)
+{
+    struct rig *r = _i == 2 ? rig_sparing(1, 1) : rig_napping(1);
+
+    r->config.paused_memory_bytes = _i == 0 ? -1 : _i == 1 ? 600 : 599;
+    configure(r);
+    if (_i == 2)
+        spare_ready(r);
+    else
+        warm(r), pass(r, 10 * SECOND), answer_code(r, PAUSE, 0);
+    if (_i > 0)
+        weigh(r, 600);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    ck_assert_uint_eq(waiting_calls(r), 0);
+    r->config.paused_memory_bytes = 599;
+    r->service.spares = 0;
+    configure(r);
+    if (_i == 0)
+        weigh(r, 600);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    ck_assert_str_eq(r->last_why, "the paused hold too much memory");
+    rig_free(r);
+}
+END_TEST
+
 /* Two services, paused at the same time: a is bigger, b took longer to start. Which one goes? */
 START_TEST(the_least_valuable_goes_first)
 {
@@ -658,6 +684,7 @@ static void add_loops(TCase *t)
     tcase_add_loop_test(t, a_resume_that_is_refused_is_looked_into, 0, 2);
     tcase_add_loop_test(t, a_pause_unanswered_after_demand_is_undone, 0, 2);
     tcase_add_loop_test(t, the_cap_is_exact, 0, 2);
+    tcase_add_loop_test(t, a_changed_cap_holds_for_what_sleeps_already, 0, 3);
     tcase_add_loop_test(t, the_least_valuable_goes_first, 0, 3);
     tcase_add_loop_test(t, late_news_of_our_orders, 0, 2);
 }
