@@ -181,15 +181,27 @@ static int64_t memory_of(const struct fleet_instance *i)
     return i->memory_bytes > 0 ? i->memory_bytes : limit;
 }
 
-/* Spares were asked for by number: they are neither counted nor taken. */
-static bool is_pressed(const struct fleet_instance *i)
-{
-    return i->state == INSTANCE_PAUSED && fleet_count(i->service).paused > spares_of(i->service);
-}
-
 static double worth(const struct fleet_instance *i)
 {
     return reaper_worth(i->fleet->now_ms - i->idle.used_ms, memory_of(i), i->service->start_ms);
+}
+
+/* Spares were asked for by number: so many, the most valuable, are neither counted nor taken. */
+static bool is_pressed(const struct fleet_instance *i)
+{
+    unsigned spares = spares_of(i->service), better = 0;
+    bool behind = false; /* of those alike the first are worth more */
+
+    if (i->state != INSTANCE_PAUSED || spares == 0)
+        return i->state == INSTANCE_PAUSED;
+    KG_LIST_EACH(it, &i->service->instances)
+    {
+        const struct fleet_instance *j = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        behind |= j == i;
+        if (j != i && j->state == INSTANCE_PAUSED)
+            better += worth(j) > worth(i) || (worth(j) == worth(i) && !behind);
+    }
+    return better >= spares;
 }
 
 static void relieve(struct fleet *f)

@@ -589,6 +589,35 @@ START_TEST(a_changed_cap_holds_for_what_sleeps_already)
 }
 END_TEST
 
+/* One sleeps beside the spare: it alone is counted, and goes if it is too much. */
+START_TEST(beside_the_spares_only_what_is_beyond_counts)
+{
+    struct rig *r = rig_sparing(1, 2);
+    uint64_t used;
+
+    r->config.paused_memory_bytes = 600 - _i;
+    r->service.pause_after_ms = 10 * SECOND;
+    configure(r);
+    spare_ready(r);
+    weigh(r, 600);
+    ask(r, 0);
+    used = hear(r, GRANT)->instance;
+    answer_code(r, UNPAUSE, 0);
+    spare_ready(r);
+    weigh(r, 600);
+    give_back(r, 0, used, 1);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, 0);
+    weigh(r, 600);
+    ck_assert_uint_eq(count_calls(r, STOP), (unsigned)_i);
+    if (_i == 0) {
+        ck_assert_str_eq(state_of(r, 0), "paused");
+        ck_assert_str_eq(state_of(r, 1), "paused");
+    }
+    rig_free(r);
+}
+END_TEST
+
 /* Two services, paused at the same time: a is bigger, b took longer to start. Which one goes? */
 START_TEST(the_least_valuable_goes_first)
 {
@@ -685,6 +714,7 @@ static void add_loops(TCase *t)
     tcase_add_loop_test(t, a_pause_unanswered_after_demand_is_undone, 0, 2);
     tcase_add_loop_test(t, the_cap_is_exact, 0, 2);
     tcase_add_loop_test(t, a_changed_cap_holds_for_what_sleeps_already, 0, 3);
+    tcase_add_loop_test(t, beside_the_spares_only_what_is_beyond_counts, 0, 2);
     tcase_add_loop_test(t, the_least_valuable_goes_first, 0, 3);
     tcase_add_loop_test(t, late_news_of_our_orders, 0, 2);
 }
