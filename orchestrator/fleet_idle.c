@@ -97,10 +97,10 @@ static void tell_reaped(const struct fleet_instance *i, const char *action)
         o->reaped(o->self, i->service->id, action);
 }
 
-static void pause_it(struct fleet_instance *i)
+static void pause_it(struct fleet_instance *i, const char *why)
 {
     tell_reaped(i, "pause");
-    fleet_step(i, INSTANCE_ON_IDLE_PAUSE, NULL);
+    fleet_step(i, INSTANCE_ON_IDLE_PAUSE, why);
 }
 
 /* True: the entry is not watched any more. */
@@ -115,6 +115,21 @@ static bool end(struct fleet_instance *i, const char *why)
     }
     i->reaped = true;
     fleet_step(i, INSTANCE_ON_IDLE, why);
+    return true;
+}
+
+bool fleet_keep_idle(struct fleet_instance *i, const char *why)
+{
+    const struct fleet_service *s = i->service;
+    bool freezes =
+        s->config->on_idle == CONFIG_ON_IDLE_PAUSE || fleet_count(s).paused < spares_of(s);
+
+    if (will_pause(i) && freezes)
+        pause_it(i, why);
+    else if (s->config->on_idle == CONFIG_ON_IDLE_STOP)
+        (void)end(i, why);
+    else
+        return false;
     return true;
 }
 
@@ -162,9 +177,9 @@ bool fleet_expire(void *arg, struct reaper_entry *entry)
     if (must_stay(i))
         keep(i);
     else if (will_pause(i) && at.pause_ms <= idle_ms && idle_ms < at.end_ms)
-        pause_it(i);
+        pause_it(i, NULL);
     else if (will_pause(i) && c.paused < spares_of(s))
-        pause_it(i);
+        pause_it(i, NULL);
     else if (at.end_ms <= idle_ms)
         return end_one(i);
     else

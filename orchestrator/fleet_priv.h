@@ -320,6 +320,9 @@ bool fleet_expire(void *arg, struct reaper_entry *entry); /* the reaper's verb *
 void fleet_retime(struct fleet_instance *i);              /* due when its next stage is */
 void fleet_retime_kept(struct fleet_service *s);
 int64_t fleet_linger_ms(const struct fleet_service *s);
+/* It is idle and one too many: frozen or stopped, where that is what becomes of it, and kept.
+ * False: it is not to be kept. */
+bool fleet_keep_idle(struct fleet_instance *i, const char *why);
 void fleet_cap_changed(struct fleet *f); /* of the memory of the paused; or what it spares */
 void fleet_weighed(struct fleet_instance *i, int64_t memory_bytes);
 

@@ -373,6 +373,7 @@ static struct fleet_instance *to_retire(const struct fleet_service *s)
 
 static void retire(struct fleet *f, struct fleet_service *s)
 {
+    static const char why[] = "more than was needed lately";
     unsigned serving = fleet_count(s).serving;
     struct fleet_instance *i;
 
@@ -390,10 +391,10 @@ static void retire(struct fleet *f, struct fleet_service *s)
     if (serving <= needed_lately(s) || s->waiting > 0 || fleet_one_is_going(s) || !f->engine_up)
         return;
     i = to_retire(s);
-    if (!i)
+    if (!i || (i->out == 0 && fleet_keep_idle(i, why)))
         return;
     i->reaped = true;
-    fleet_unwanted(i, "more than was needed lately");
+    fleet_unwanted(i, why);
 }
 
 /* --- the whole --- */

@@ -341,6 +341,52 @@ START_TEST(what_is_idle_goes_before_what_is_younger)
 }
 END_TEST
 
+/* As it would by its own clock, which may never come: each has its share of requests. */
+START_TEST(what_is_too_many_does_what_on_idle_says)
+{
+    static const char *const then[] = {"stopping", "stopping", "paused"};
+    struct rig *r = rig_many(1, 2, 1);
+    uint64_t ids[2];
+
+    r->service.on_idle = (enum config_on_idle)_i;
+    configure(r);
+    ready_with(r, 2, 1, ids);
+    pass(r, 8 * PART - SECOND);
+    give_back(r, 0, ids[0], 1);
+    give_back(r, 0, ids[1], 1);
+    r->said_read = r->said_count;
+    pass(r, 3 * PART + SECOND);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    ck_assert_str_eq(state_of(r, 1), then[_i]);
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    if (_i < 2)
+        answer_code(r, STOP, 0);
+    ck_assert_str_eq(state_of(r, 1), _i == 0 ? "removing" : _i == 1 ? "stopped" : "paused");
+    rig_free(r);
+}
+END_TEST
+
+/* Where a spare is missing it is that, instead of another one that is made for it. */
+START_TEST(what_is_too_many_is_the_spare_that_is_missing)
+{
+    struct rig *r = rig_many(1, 2, 1);
+    uint64_t ids[2];
+
+    ready_with(r, 2, 1, ids);
+    r->service.spares = 1;
+    configure(r);
+    pass(r, 8 * PART - SECOND);
+    give_back(r, 0, ids[0], 1);
+    give_back(r, 0, ids[1], 1);
+    pass(r, 3 * PART + SECOND);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    ck_assert_str_eq(state_of(r, 1), "paused");
+    answer_code(r, PAUSE, 0);
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(nobody_goes_while_the_engine_is_away)
 {
     struct rig *r = rig_many(1, 2, 2);
@@ -711,6 +757,7 @@ int main(void)
         they_go_one_at_a_time,
         never_fewer_than_the_least,
         what_is_idle_goes_before_what_is_younger,
+        what_is_too_many_is_the_spare_that_is_missing,
         nobody_goes_while_the_engine_is_away,
         a_lower_cap_drains_the_youngest_at_once,
         a_lower_cap_takes_what_is_paused_first,
@@ -734,6 +781,7 @@ int main(void)
         tcase_add_test(t, tests[n]);
     tcase_add_loop_test(t, what_waits_for_its_turn_is_not_made_by_another_configuration, 0, 2);
     tcase_add_loop_test(t, one_goes_when_the_window_is_full, 0, 2);
+    tcase_add_loop_test(t, what_is_too_many_does_what_on_idle_says, 0, 3);
     tcase_add_loop_test(t, sent_to_sleep_all_of_them_sleep, 0, 2);
     tcase_add_test(t, who_waits_ends_the_sleep_at_once);
     suite_add_tcase(suite, t);
