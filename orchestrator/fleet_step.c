@@ -131,8 +131,10 @@ static void set_state(struct fleet_instance *i, enum instance_state next, const 
     i->state_ms = i->fleet->now_ms;
     i->tries = i->nowhere = 0;
     tell_ending(i);
-    if (next == INSTANCE_STOPPED)
+    if (next == INSTANCE_STOPPED) {
+        i->keep = true;            /* also when somebody else starts it */
         i->todo = FLEET_CALL_NONE; /* found so: what was to be done for it is done */
+    }
     note_serving(i, from, next);
     keep_clock(i, from, next);
     fleet_attend(i->fleet, i->service);

@@ -323,6 +323,21 @@ START_TEST(a_former_death_of_what_was_found_paused_is_looked_into)
 END_TEST
 
 /* The last run told the engine to stop it, and was killed before it could note that. */
+/* By the run before: it is stopped again, and kept as it would be by that one. */
+START_TEST(what_is_found_stopped_and_started_by_hand_is_kept)
+{
+    struct rig *r = rig_finding(ENGINE_EXITED, KG_NEVER, false);
+
+    ck_assert_str_eq(state_of(r, 0), "stopped");
+    tell(r, ENGINE_EVENT_START);
+    answer_look(r, ENGINE_RUNNING);
+    ck_assert_str_eq(state_of(r, 0), "stopping");
+    answer_code(r, STOP, 0);
+    ck_assert_str_eq(state_of(r, 0), "stopped");
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(what_ends_by_the_last_runs_order_fails_nobody)
 {
     struct rig *r = rig_finding(ENGINE_RUNNING, SECOND, false);
@@ -425,6 +440,7 @@ int main(void)
     tcase_add_loop_test(t, former_news_of_what_was_adopted_are_looked_into, 0, 2);
     tcase_add_test(t, a_former_death_of_what_was_found_paused_is_looked_into);
     tcase_add_loop_test(t, what_ends_by_the_last_runs_order_fails_nobody, 0, 2);
+    tcase_add_test(t, what_is_found_stopped_and_started_by_hand_is_kept);
     tcase_add_test(t, what_the_last_run_froze_late_fails_nobody);
     tcase_add_loop_test(t, a_sleep_takes_along_what_is_found_after_it, 0, 3);
     tcase_add_test(t, a_sleep_is_over_when_nothing_was_found);
