@@ -236,7 +236,7 @@ static void on_event(struct fleet_instance *i, const struct engine_event *event)
         break;
     case ENGINE_EVENT_DIE:
     case ENGINE_EVENT_DESTROY:
-        if ((in_use(i) || ours) && i->woken)
+        if (((in_use(i) || ours) && i->woken) || (i->state == INSTANCE_STOPPED && !died))
             fleet_step(i, INSTANCE_ON_DOUBT, NULL);
         else if (in_use(i))
             fleet_ended(i, INSTANCE_ON_DIED, died ? NULL : "removed by somebody else");

@@ -182,6 +182,24 @@ START_TEST(a_stopped_one_that_is_gone_is_made_anew)
 }
 END_TEST
 
+START_TEST(a_stopped_one_that_somebody_removes_is_no_more)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    configure(r);
+    warm(r);
+    pass(r, 300 * SECOND);
+    answer_code(r, STOP, 0);
+    tell(r, ENGINE_EVENT_DIE); /* of our own stop */
+    ck_assert_uint_eq(waiting_calls(r), 0);
+    tell(r, ENGINE_EVENT_DESTROY);
+    answer_look(r, ENGINE_NONE);
+    ck_assert_uint_eq(count_in(r, 0), 0);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(stopped_ones_go_when_they_are_not_to_be_kept)
 {
     struct rig *r = rig_new(1);
@@ -726,6 +744,7 @@ int main(void)
         a_stopped_one_is_started_again_with_its_container,
         demand_while_it_stops_makes_another,
         a_stopped_one_that_is_gone_is_made_anew,
+        a_stopped_one_that_somebody_removes_is_no_more,
         the_least_stay_warm,
         of_several_that_are_due_the_youngest_goes,
         what_was_used_last_is_woken_first,
