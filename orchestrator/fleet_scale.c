@@ -153,6 +153,12 @@ static enum instance_event demand_event(const struct fleet_service *s)
     return s->config->pull == CONFIG_PULL_ALWAYS ? INSTANCE_ON_DEMAND_PULL : INSTANCE_ON_DEMAND;
 }
 
+/* As old as the pause in use that it is meant to end, or as can be: 0 is no time. */
+static int64_t clock_of_wake(const struct fleet_service *s)
+{
+    return s->used_ms > 0 ? s->used_ms : 1;
+}
+
 struct fleet_instance *fleet_succeed(struct fleet *f, struct fleet_service *s)
 {
     struct fleet_instance *i = fleet_instance_new(f, s, s->name, NULL);
@@ -166,8 +172,8 @@ struct fleet_instance *fleet_succeed(struct fleet *f, struct fleet_service *s)
     i->deadline_ms = kg_earliest(i->deadline_ms, s->inherited_deadline_ms);
     s->inherited_deadline_ms = KG_NEVER;
     i->provisioned = true;
-    if (s->foreseen) /* it is as old as the pause in use that it is meant to end */
-        i->clock_ms = s->used_ms > 0 ? s->used_ms : 1; /* or as old as can be: 0 is no time */
+    if (s->foreseen)
+        i->clock_ms = clock_of_wake(s);
     fleet_step(i, demand_event(s), NULL);
     return i;
 }
@@ -190,6 +196,8 @@ static void restart(struct fleet_instance *i)
 {
     fleet_instance_reborn(i);
     i->deadline_ms = i->fleet->now_ms + i->service->config->start_timeout_ms;
+    if (i->service->foreseen)
+        i->clock_ms = clock_of_wake(i->service);
     fleet_step(i, demand_event(i->service), NULL);
 }
 

@@ -219,6 +219,41 @@ START_TEST(what_was_learnt_goes_to_the_next_run)
 }
 END_TEST
 
+/* Used every half hour for two days, and then no more. Until it runs, though nobody asked. */
+static void woken_for_nobody(struct rig *r)
+{
+    for (int n = 0; n < 96; n++) {
+        use(r);
+        pass_served(r, n < 95 ? 30 * MINUTE - 100 : 0);
+    }
+    for (int n = 0; n < 30 * 60 && strcmp(state_of(r, 0), "ready") == 0; n++)
+        pass_served(r, 1000);
+    for (int n = 0; n < 30 * 60 && strcmp(state_of(r, 0), "ready") != 0; n++)
+        pass_served(r, 1000);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+}
+
+/* What it was woken for does not come: whether it was made or started again, it goes after that
+ * time. */
+START_TEST(what_is_started_for_nobody_is_stopped_as_soon)
+{
+    static const enum config_on_idle on_idle[] = {CONFIG_ON_IDLE_REMOVE, CONFIG_ON_IDLE_STOP};
+    int ran[2] = {0};
+
+    for (int n = 0; n < 2; n++) {
+        struct rig *r = rig_auto();
+        r->service.on_idle = on_idle[n];
+        configure(r);
+        woken_for_nobody(r);
+        for (; ran[n] < 7200 && strcmp(state_of(r, 0), "ready") == 0; ran[n]++)
+            pass_served(r, 1000);
+        rig_free(r);
+    }
+    ck_assert_int_lt(ran[0], 7200);
+    ck_assert_int_eq(ran[1], ran[0]);
+}
+END_TEST
+
 static void note_clock(void *arg, const char *name, int64_t used_ms, bool in_use)
 {
     ck_assert_str_ne(name, "");
@@ -344,6 +379,7 @@ int main(void)
     tcase_add_test(t, what_has_a_rhythm_is_woken_for_it);
     tcase_add_test(t, what_was_learnt_goes_to_the_next_run);
     tcase_add_test(t, what_is_woken_after_a_boot_is_not_written_down_as_ending);
+    tcase_add_test(t, what_is_started_for_nobody_is_stopped_as_soon);
     tcase_add_test(t, other_bounds_hold_at_once);
     tcase_add_test(t, other_bounds_hold_at_once_where_more_changes);
     tcase_add_test(t, a_worker_that_dies_ends_its_use);
