@@ -28,6 +28,7 @@ static void plan(struct fleet *f, struct fleet_service *s)
 
     habit_plan(&f->habits, &s->habit, &goal, f->wall(f->clock_arg), age_ms, &s->plan);
     s->planned = true;
+    s->goal = goal;
     s->wake_ms = s->plan.wake_after_ms > age_ms && s->plan.wake_after_ms != KG_NEVER
                      ? s->used_ms + s->plan.wake_after_ms
                      : KG_NEVER;
@@ -35,8 +36,19 @@ static void plan(struct fleet *f, struct fleet_service *s)
     fleet_attend(f, s);
 }
 
+static bool is_same_goal(const struct fleet_service *s)
+{
+    const struct config_service *c = s->config;
+
+    return s->goal.idle_min_ms == c->idle_min_ms && s->goal.idle_max_ms == c->idle_max_ms &&
+           memcmp(&s->goal.goal, &c->idle_goal, sizeof s->goal.goal) == 0;
+}
+
+/* By the same bounds it is the same plan: what was woken for a use goes on to be there for it. */
 void fleet_replan(struct fleet *f, struct fleet_service *s)
 {
+    if (is_auto(s) && s->planned && is_same_goal(s))
+        return;
     s->planned = s->foreseen = false;
     s->wake_ms = KG_NEVER;
     if (is_auto(s) && s->used_ms != KG_NEVER)

@@ -106,6 +106,7 @@ struct fleet_service {
     /* idle_timeout "auto" */
     struct habit habit;
     struct habit_plan plan;
+    struct habit_goal goal; /* that it was made for */
     bool in_use;            /* slots of it are out, and not for monitors alone */
     bool planned, foreseen; /* foreseen: woken, or kept, for a use that is expected */
     int64_t used_ms;        /* end of the last use of any instance; KG_NEVER: not used */

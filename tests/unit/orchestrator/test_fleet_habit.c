@@ -254,6 +254,23 @@ START_TEST(what_is_started_for_nobody_is_stopped_as_soon)
 }
 END_TEST
 
+START_TEST(a_reload_lets_run_what_was_woken)
+{
+    struct rig *r = rig_auto();
+    int reaped;
+
+    r->service.idle_max_ms = 10 * MINUTE;
+    configure(r);
+    woken_for_nobody(r);
+    reaped = r->reaped;
+    configure(r);
+    pass_served(r, 1000);
+    ck_assert_str_eq(state_of(r, 0), "ready");
+    ck_assert_int_eq(r->reaped, reaped);
+    rig_free(r);
+}
+END_TEST
+
 static void note_clock(void *arg, const char *name, int64_t used_ms, bool in_use)
 {
     ck_assert_str_ne(name, "");
@@ -380,6 +397,7 @@ int main(void)
     tcase_add_test(t, what_was_learnt_goes_to_the_next_run);
     tcase_add_test(t, what_is_woken_after_a_boot_is_not_written_down_as_ending);
     tcase_add_test(t, what_is_started_for_nobody_is_stopped_as_soon);
+    tcase_add_test(t, a_reload_lets_run_what_was_woken);
     tcase_add_test(t, other_bounds_hold_at_once);
     tcase_add_test(t, other_bounds_hold_at_once_where_more_changes);
     tcase_add_test(t, a_worker_that_dies_ends_its_use);
