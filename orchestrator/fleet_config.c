@@ -142,8 +142,7 @@ static void refuse_starved(struct fleet *f, struct fleet_service *s, const char 
 /* What was in use is replaced before it is asked for; what was idle is not. */
 static void respec(struct fleet *f, struct fleet_service *s)
 {
-    bool in_use = s->out > 0;
-
+    s->renews |= s->out > 0;
     s->asleep = false;
     s->failures = s->crashes = 0;
     s->backoff_until_ms = 0;
@@ -151,8 +150,6 @@ static void respec(struct fleet *f, struct fleet_service *s)
     drain_all(s, "its configuration changed");
     refuse_starved(f, s, "its configuration", ++f->walks);
     fleet_attend(f, s);
-    if (in_use && !f->stopping)
-        (void)fleet_succeed(f, s);
 }
 
 static void retime(struct fleet_service *s)
@@ -207,6 +204,7 @@ static void update(struct fleet *f, struct fleet_service *s, const struct config
 static void drop(struct fleet *f, struct fleet_service *s)
 {
     s->config = NULL;
+    s->renews = false;
     s->gone_ms = f->now_ms;
     s->failures = s->crashes = 0;
     s->backoff_until_ms = 0;

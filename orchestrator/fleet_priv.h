@@ -94,6 +94,7 @@ struct fleet_service {
     int64_t unserved_ms;            /* since when some wait and none serves; KG_NEVER: not so */
     int64_t start_ms;               /* what the last start took; 0: not known */
     bool asleep;                    /* sent to sleep by hand: nothing is kept ready until demand */
+    bool renews;                    /* it was in use as it changed: another one is to be there */
     bool kept;                      /* an instance is due, and stays because it is needed */
     struct kg_heap_node timer;
     int64_t retry_ms; /* without memory before then; 0: none */

@@ -96,9 +96,9 @@ bool fleet_may_be_needed(const struct fleet_service *s)
 static void hold_needs(struct fleet *f, struct fleet_service *s)
 {
     struct fleet_census c = fleet_count(s);
-    bool active =
-        s->config && !f->stopping &&
-        (wanting(s) > 0 || fleet_has_waker(s) || current(c) + c.draining > 0 || fleet_least(s) > 0);
+    bool active = s->config && !f->stopping &&
+                  (wanting(s) > 0 || fleet_has_waker(s) || s->renews ||
+                   current(c) + c.draining > 0 || fleet_least(s) > 0);
 
     if (active == s->active)
         return;
@@ -118,7 +118,7 @@ static void attend_dependents(struct fleet *f, struct fleet_service *s)
 {
     for (size_t n = 0; n < s->needed_by_count; n++)
         if (s->needed_by[n]->waiting > 0 || fleet_has_waker(s->needed_by[n]) ||
-            fleet_least(s->needed_by[n]) > 0)
+            s->needed_by[n]->renews || fleet_least(s->needed_by[n]) > 0)
             fleet_attend(f, s->needed_by[n]);
 }
 
@@ -130,6 +130,7 @@ static void refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned r
     if (s->walk == walk || current(fleet_count(s)) > 0)
         return;
     s->walk = walk;
+    s->renews = false;
     fleet_refuse_waiting(s, reason, retry_after_ms, detail);
     fleet_wakers_done(f, s, reason, detail);
     fleet_attend(f, s);
@@ -241,7 +242,7 @@ static bool wants_more(const struct fleet *f, const struct fleet_service *s, str
     if (current(c) < fleet_least(s) && (s->needed > 0 || may_prepare(f, s)))
         return true;
     if (current(c) == 0)
-        return wanting(s) > 0 || waker;
+        return wanting(s) > 0 || waker || s->renews;
     return wanting(s) > (size_t)c.starting * (size_t)s->config->concurrency &&
            fleet_recall_pending(s) <= f->now_ms;
 }
@@ -534,6 +535,7 @@ void fleet_settle(struct fleet *f, struct fleet_service *s)
     fleet_refuse_surplus(f, s);
     hold_needs(f, s);
     meet_demand(f, s);
+    s->renews &= current(fleet_count(s)) == 0;
     refuse_who_cannot(f, s);
     keep_spares(f, s);
     retire(f, s);

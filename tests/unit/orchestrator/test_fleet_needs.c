@@ -320,6 +320,68 @@ START_TEST(a_paused_need_is_enough)
 }
 END_TEST
 
+/* In use as it changes, it is made anew at once; but not before what it needs from then on. */
+START_TEST(what_it_comes_to_need_is_ready_before_its_next_start)
+{
+    struct rig *r = rig_needing(false);
+    struct config_service changed[2] = {r->service, r->other};
+
+    if (_i == 0)
+        r->service.needs.count = 0;
+    configure(r);
+    ask(r, 0);
+    for (int n = 0; n <= _i; n++)
+        until_ready(r);
+    hear(r, GRANT);
+    for (int n = 0; n <= _i; n++) { /* it alone; or both */
+        snprintf(changed[n].spec, sizeof changed[n].spec, "other-%d", n);
+        r->services[n] = &changed[n];
+    }
+    configure(r);
+    r->said_read = r->said_count;
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    ck_assert_str_eq(state_of(r, 1), "none");
+    ck_assert_str_eq(state_in(r, 1, (size_t)_i), "creating");
+    until_ready(r);
+    ck_assert_str_eq(state_of(r, 1), "creating");
+    until_ready(r);
+    ck_assert_str_eq(state_of(r, 1), "ready");
+    rig_free(r);
+}
+END_TEST
+
+/* Nobody asks for it, so it is not worth a second try. */
+START_TEST(a_need_that_fails_ends_the_making_anew)
+{
+    struct rig *r = rig_needing(false);
+    struct config_service changed = r->service;
+    uint64_t instance;
+
+    r->service.needs.count = 0;
+    configure(r);
+    ask(r, 0);
+    until_ready(r);
+    instance = hear(r, GRANT)->instance;
+    snprintf(changed.spec, sizeof changed.spec, "another");
+    r->services[0] = &changed;
+    configure(r);
+    give_back(r, 0, instance, 1);
+    answer_code(r, STOP, 0);
+    answer_code(r, REMOVE, 0);
+    answer_code(r, CREATE, KG_EIO);
+    answer_look(r, ENGINE_NONE);
+    pass(r, 3600 * SECOND);
+    check_states(r, "none", "none", "none");
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    r->said_read = r->said_count;
+    ask(r, 0); /* but for who comes */
+    until_ready(r);
+    until_ready(r);
+    hear(r, GRANT);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(woken_by_hand_it_has_its_needs)
 {
     struct rig *r = rig_needing(false);
@@ -478,6 +540,7 @@ int main(void)
         a_need_that_changes_faster_than_it_starts_ends_the_wait,
         a_need_of_a_need_that_changes_ends_the_wait,
         what_is_kept_ready_has_its_needs,
+        a_need_that_fails_ends_the_making_anew,
         a_paused_need_is_enough,
         woken_by_hand_it_has_its_needs,
         what_drains_holds_its_needs,
@@ -491,6 +554,7 @@ int main(void)
     for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
         tcase_add_test(t, tests[n]);
     tcase_add_loop_test(t, many_ways_to_a_need_are_gone_once, 0, 2);
+    tcase_add_loop_test(t, what_it_comes_to_need_is_ready_before_its_next_start, 0, 2);
     tcase_add_loop_test(t, let_go_by_a_reload_it_idles_from_then, 0, 2);
     tcase_add_loop_test(t, a_need_that_is_found_first_waits_for_who_needs_it, 0, 2);
     suite_add_tcase(suite, t);
