@@ -67,9 +67,11 @@ static bool needs_ready(const struct fleet_service *s)
 static const struct fleet_service *need_that_rests(const struct fleet *f,
                                                    const struct fleet_service *s)
 {
-    for (size_t n = 0; n < s->need_count; n++)
-        if (current(fleet_count(s->needs[n])) == 0 && fleet_backoff_left(f, s->needs[n]) > 0)
+    for (size_t n = 0; n < s->need_count; n++) {
+        struct fleet_census c = fleet_count(s->needs[n]);
+        if (current(c) + c.paused == 0 && fleet_backoff_left(f, s->needs[n]) > 0)
             return s->needs[n];
+    }
     return NULL;
 }
 

@@ -382,6 +382,31 @@ START_TEST(a_need_that_fails_ends_the_making_anew)
 }
 END_TEST
 
+/* Another one could not be made: that is no reason to let this one sleep. */
+START_TEST(a_need_that_rests_is_resumed)
+{
+    struct rig *r = rig_needing(false);
+
+    r->other.max_instances = 2;
+    r->other.pause_after_ms = 100;
+    configure(r);
+    ask_of(r, 1, 0);
+    until_ready(r);
+    hear(r, GRANT);
+    ask_of(r, 1, 0);
+    give_back(r, 0, 1, 1);
+    hear(r, GRANT);
+    give_back(r, 0, 1, 1);
+    answer_code(r, CREATE, KG_EIO);
+    pass(r, 100);
+    answer_code(r, PAUSE, 0);
+    ask(r, 0);
+    hear_nothing(r);
+    expect(r, UNPAUSE);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(woken_by_hand_it_has_its_needs)
 {
     struct rig *r = rig_needing(false);
@@ -541,6 +566,7 @@ int main(void)
         a_need_of_a_need_that_changes_ends_the_wait,
         what_is_kept_ready_has_its_needs,
         a_need_that_fails_ends_the_making_anew,
+        a_need_that_rests_is_resumed,
         a_paused_need_is_enough,
         woken_by_hand_it_has_its_needs,
         what_drains_holds_its_needs,
