@@ -2,7 +2,8 @@
 /* The access log: one JSON line per exchange.
  * The difficulty: its reader may be slow, and the loop must not wait for it: a descriptor is
  * written only when it says it is ready, in pieces that are taken whole; lines beyond the buffer
- * are lost. */
+ * are lost. Another front may take the last room of a pipe between the two: so it does not block.
+ */
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/proxy_priv.h"
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #define MAX_HELD_BYTES (256 * 1024)
+#define AGAIN_MS 100
 #define MAX_VALUE_BYTES 1024 /* of a target: escaped twice as long, a line stays below PIPE_BUF */
 
 static bool ready(int fd)
@@ -30,6 +32,14 @@ static size_t piece(const struct kg_buf *lines)
     return end ? (size_t)(end - lines->data) + 1 : n;
 }
 
+/* A disk that was full took the begin of a line. */
+static bool end_torn_line(struct access_log *log)
+{
+    if (log->torn && write(log->fd, "\n", 1) == 1)
+        log->torn = false;
+    return !log->torn;
+}
+
 static void flush(struct access_log *log)
 {
     struct kg_buf *lines = &log->lines;
@@ -37,16 +47,25 @@ static void flush(struct access_log *log)
 
     while (done < lines->len && ready(log->fd)) {
         struct kg_buf rest = {.data = lines->data + done, .len = lines->len - done};
-        ssize_t n = write(log->fd, rest.data, piece(&rest));
+        ssize_t n = end_torn_line(log) ? write(log->fd, rest.data, piece(&rest)) : -1;
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0) {
-            done = lines->len; /* nobody reads it any more */
+        if (n < 0 && errno == EAGAIN)
+            break;
+        if (n <= 0) { /* nobody reads it any more, or there is no room for it */
+            log->torn |= done > 0 && rest.data[-1] != '\n';
+            done = lines->len;
             break;
         }
         done += (size_t)n;
     }
     kg_buf_drop_front(lines, done);
+}
+
+/* The loop turns, so that what is left is offered again: there may be no other reason for it. */
+static void on_again(struct kg_timer *t)
+{
+    (void)t;
 }
 
 static void on_prepare(uv_prepare_t *h)
@@ -55,11 +74,14 @@ static void on_prepare(uv_prepare_t *h)
 
     if (p->log.lines.len > 0)
         flush(&p->log);
+    if (p->log.lines.len > 0 && p->log.again.due_ms == KG_NEVER)
+        kg_timer_arm(&p->wheel, &p->log.again, proxy_now(p) + AGAIN_MS);
 }
 
 void access_log_open(struct proxy *p, int fd)
 {
     p->log.fd = fd;
+    kg_timer_init(&p->log.again, on_again);
     kg_buf_init(&p->log.lines, MAX_HELD_BYTES);
     uv_prepare_init(p->loop, &p->log.flush);
     p->handles++;
@@ -81,6 +103,7 @@ void access_log_close(struct proxy *p)
         close(p->log.fd);
     }
     p->log.fd = -1;
+    kg_timer_disarm(&p->wheel, &p->log.again);
     kg_buf_fini(&p->log.lines);
     uv_close((uv_handle_t *)&p->log.flush, on_closed);
 }

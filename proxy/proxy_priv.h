@@ -26,7 +26,9 @@ struct listener {
 struct access_log {
     int fd; /* -1: off */
     uv_prepare_t flush;
+    struct kg_timer again; /* runs while there are lines that were not taken */
     struct kg_buf lines;
+    bool torn; /* what was written last is the begin of a line that is lost */
 };
 
 struct http2_assembly;

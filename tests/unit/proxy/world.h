@@ -22,6 +22,10 @@
 #define GET "GET / HTTP/1.1\r\nHost: a\r\n"
 #define OK2 "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
+#ifndef WORLD_ACCESS_LOG
+#define WORLD_ACCESS_LOG open("/dev/null", O_WRONLY | O_CLOEXEC)
+#endif
+
 enum gate_mode { GRANT, HOLD, REFUSE_LATER };
 
 static struct {
@@ -352,7 +356,7 @@ static inline void set_up(void)
         .protocols = PROXY_HTTP11 | PROXY_H2C,
         .max_connections = 8,
         .max_connections_per_client = 6,
-        .access_log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC),
+        .access_log_fd = WORLD_ACCESS_LOG,
         .stats = &world.stats,
         .local_request = on_local,
         .local_gone = on_local_gone};
