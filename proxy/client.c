@@ -146,14 +146,12 @@ void client_shed(struct client *c)
 }
 
 /* The head was too broken to be understood, yet a HEAD must not be answered with a body. */
-static void refuse_head(struct client *c, struct kg_str in, struct guard_verdict verdict)
+void client_refuse_head(struct client *c, const char *bytes, struct guard_verdict verdict)
 {
-    static const struct kg_str head = {"HEAD ", 5};
-    struct http1_head h = {.minor = 1};
-    struct kg_str line = {in.p + c->guard.start, in.n - c->guard.start};
+    struct http1_head h;
 
-    if (kg_str_has_prefix(line, head))
-        h.method_id = HTTP1_HEAD;
+    h.minor = 1;
+    http1_start_line(&c->guard, bytes, &h);
     c->state = CLIENT_BUSY;
     client_refuse(c, verdict, &h);
 }
@@ -196,7 +194,7 @@ static size_t take_head(struct client *c, struct kg_str in)
         return 0;
     }
     if (result == GUARD_REFUSED) {
-        refuse_head(c, in, verdict);
+        client_refuse_head(c, in.p, verdict);
         return in.n;
     }
     verdict = http1_parse_request(&c->guard, in.p, &head);

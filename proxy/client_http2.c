@@ -273,8 +273,10 @@ static struct guard_verdict parse(const char *bytes, size_t n, struct http1_head
     struct guard guard;
 
     guard_init(&guard, GUARD_REQUEST);
-    if (guard_scan(&guard, bytes, n) == GUARD_REFUSED)
+    if (guard_scan(&guard, bytes, n) == GUARD_REFUSED) {
+        http1_start_line(&guard, bytes, out);
         return guard.verdict;
+    }
     KG_ASSERT(guard.end == n);
     return http1_parse_request(&guard, bytes, out);
 }
@@ -288,7 +290,7 @@ static void on_request(struct stream *s, const struct http2_head *head, bool end
 
     s->asked = true;
     h.method_id = HTTP1_OTHER; /* until it is understood */
-    h.method = (struct kg_str){"", 0};
+    h.method = h.raw_target = (struct kg_str){"", 0};
     h.minor = 1;
     if (http2_head_asks_for_tunnel(head))
         rewrite_request_id(NULL, nonce);

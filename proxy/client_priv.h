@@ -71,6 +71,8 @@ void client_watch(struct client *c);
 /* A problem for a request that has not become an exchange; ends the connection. `h`: as far as it
  * was understood, or NULL. */
 void client_refuse(struct client *c, struct guard_verdict verdict, const struct http1_head *h);
+/* The same for a head that ends here; `bytes` is what c->guard has looked at. */
+void client_refuse_head(struct client *c, const char *bytes, struct guard_verdict verdict);
 /* The same when there is no memory for a better answer. */
 void client_shed(struct client *c);
 /* The exchange or local request is over (and its pointer NULL); all its bytes are sent or queued.

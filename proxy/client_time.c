@@ -73,8 +73,7 @@ static void on_deadline(struct kg_timer *t)
 
     switch (c->state) {
     case CLIENT_HEAD:
-        c->state = CLIENT_BUSY;
-        client_refuse(c, slow, NULL);
+        client_refuse_head(c, c->in.data, slow);
         return;
     case CLIENT_BUSY:
         check_rate(c);

@@ -19,7 +19,9 @@ void downstream_refused(struct downstream *d, struct guard_verdict verdict,
                             .head = h && h->method_id == HTTP1_HEAD};
     d->proxy->stats->refused[row->index]++;
     line.id = out->id;
-    if (h)
+    if (h) {
         line.method = h->method;
+        line.target = h->raw_target;
+    }
     access_log_write(d->proxy, &line);
 }

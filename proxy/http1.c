@@ -352,10 +352,31 @@ static struct guard_verdict refused_request(const llhttp_t *parser, const struct
     return BAD("the request head is malformed");
 }
 
+void http1_start_line(const struct guard *g, const char *bytes, struct http1_head *out)
+{
+    out->method = out->raw_target = (struct kg_str){"", 0};
+    out->method_id = HTTP1_OTHER;
+    if (g->target == 0) /* the method has not ended */
+        return;
+    out->method = (struct kg_str){bytes + g->start, g->target - 1 - g->start};
+    out->raw_target =
+        (struct kg_str){bytes + g->target, g->target_n ? g->target_n : g->at - g->target};
+    if (find_method(out->method)->id == HTTP1_HEAD)
+        out->method_id = HTTP1_HEAD;
+}
+
+/* Whether llhttp sees the target where the guard does. */
+static bool target_is(const struct http1_head *h, struct kg_str target)
+{
+    return h->raw_target.p == target.p && h->raw_target.n == target.n;
+}
+
 struct guard_verdict http1_parse_request(const struct guard *g, const char *bytes,
                                          struct http1_head *out)
 {
     llhttp_t parser;
+    struct kg_str target = {bytes + g->target, g->target_n};
+    struct guard_verdict verdict;
     KG_ASSERT(g->kind == GUARD_REQUEST && g->end > g->target);
     clear(out, g);
     out->method = (struct kg_str){bytes + g->start, g->target - 1 - g->start};
@@ -363,12 +384,16 @@ struct guard_verdict http1_parse_request(const struct guard *g, const char *byte
     out->method_id = method->id;
     out->idempotent = method->idempotent;
     if (!method->served)
-        return (struct guard_verdict){PROXY_METHOD_NOT_ALLOWED, "CONNECT and TRACE are not served"};
-    if (!read_head(&parser, HTTP_REQUEST, g, bytes, out))
-        return refused_request(&parser, out);
-    if (out->raw_target.p != bytes + g->target || out->raw_target.n != g->target_n)
-        return BAD("the request target is malformed");
-    return judge_request(out);
+        verdict =
+            (struct guard_verdict){PROXY_METHOD_NOT_ALLOWED, "CONNECT and TRACE are not served"};
+    else if (!read_head(&parser, HTTP_REQUEST, g, bytes, out))
+        verdict = refused_request(&parser, out);
+    else if (!target_is(out, target))
+        verdict = BAD("the request target is malformed");
+    else
+        return judge_request(out);
+    out->raw_target = target; /* the guard's word for it */
+    return verdict;
 }
 
 /* --- responses ----------------------------------------------------------------------------------

@@ -62,6 +62,10 @@ struct http1_head {
     struct http1_field fields[KG_MAX_FIELDS]; /* only the first field_count are set */
 };
 
+/* Of a head that the guard refused, or has not seen the end of: method, method_id (HEAD or OTHER)
+ * and raw_target, each as far as it came; nothing else of *out is set. */
+void http1_start_line(const struct guard *g, const char *bytes, struct http1_head *out);
+
 /* What a response is the answer to. */
 struct http1_asked {
     bool head;      /* the request was HEAD */
@@ -69,8 +73,9 @@ struct http1_asked {
 };
 
 /* Both take a guard that said GUARD_DONE over the same bytes (`bytes` is the buffer's first byte)
- * and fill *out whole. No allocation. On a refusal *out holds method_id, method and minor as far as
- * they were understood (HTTP1_OTHER, 1 before), so that a HEAD can be answered without a body. */
+ * and fill *out whole. No allocation. On a refusal *out holds method_id, method, raw_target and
+ * minor as far as they were understood (HTTP1_OTHER, 1 before), so that a HEAD can be answered
+ * without a body. */
 struct guard_verdict http1_parse_request(const struct guard *g, const char *bytes,
                                          struct http1_head *out);
 /* Fine, or PROXY_UPSTREAM_FAILED. An interim response (status < 200, not 101) has framing NONE and

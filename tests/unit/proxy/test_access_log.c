@@ -116,6 +116,55 @@ static void ask(const char *request)
 
 /* --- tests --------------------------------------------------------------------------------- */
 
+/* Of what was not understood, too, the line says what was asked for, as far as it came. */
+START_TEST(refused_requests_have_their_target)
+{
+    static const struct {
+        const char *request, *method, *target, *status;
+    } cases[] = {
+        {"GET /a\"b HTTP/2.0\r\n\r\n", "GET", "/a\\\"b", "505"},
+        {"GET /c HTTP/1.1\r\nHost : a\r\n\r\n", "GET", "/c", "400"},
+        {"GET /d HTTP/1.1\r\n\r\n", "GET", "/d", "400"},
+        {"TRACE /e HTTP/1.1\r\nHost: a\r\n\r\n", "TRACE", "/e", "405"},
+        {"FROB /f HTTP/1.1\r\nHost: a\r\n\r\n", "FROB", "/f", "405"},
+        {"HEAD /g\x01h HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD", "/g", "400"},
+        {"\r\nGET /i  HTTP/1.1\r\n\r\n", "GET", "/i", "400"},
+        {"POST /j HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "POST", "/j", "501"},
+        {"POST\r\n\r\n", "", "", "400"},
+    };
+    char expected[128];
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ask(cases[i].request);
+        snprintf(
+            expected, sizeof expected,
+            "\"method\":\"%s\",\"target\":\"%s\",\"host\":\"\",\"service\":\"\",\"status\":%s,",
+            cases[i].method, cases[i].target, cases[i].status);
+        until(strchr(lines(), '\n'));
+        ck_assert_msg(strstr(text, expected), "%s in %s", expected, text);
+        forget_lines();
+    }
+}
+END_TEST
+
+/* A target that is too long is told by its begin, and the line fits a pipe. */
+START_TEST(a_target_that_is_too_long_is_cut)
+{
+    struct kg_buf request;
+
+    kg_buf_init(&request, MIB);
+    kg_buf_puts(&request, "GET /");
+    for (int i = 0; i < 9000; i++)
+        kg_buf_puts(&request, "\"");
+    ask(request.data);
+    kg_buf_fini(&request);
+    until(strchr(lines(), '\n'));
+    ck_assert_ptr_nonnull(strstr(text, "\"target\":\"/\\\"\\\""));
+    ck_assert_ptr_nonnull(strstr(text, "\"status\":414"));
+    ck_assert_uint_le(strlen(text), 4096);
+}
+END_TEST
+
 /* Another front writes into the pipe between our question and our line. */
 START_TEST(room_that_another_one_takes_is_waited_for)
 {
@@ -192,6 +241,8 @@ int main(void)
 
     signal(SIGPIPE, SIG_IGN);
     tcase_add_checked_fixture(pipes, set_up, tear_down_log);
+    tcase_add_test(pipes, refused_requests_have_their_target);
+    tcase_add_test(pipes, a_target_that_is_too_long_is_cut);
     tcase_add_test(pipes, room_that_another_one_takes_is_waited_for);
     tcase_add_test(pipes, what_was_kept_needs_no_other_request);
     suite_add_tcase(s, pipes);
