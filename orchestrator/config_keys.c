@@ -177,7 +177,8 @@ const struct config_key config_top_keys[] = {
      .check = config_check_path,
      .flags = CONFIG_FIXED,
      .meta = "FILE",
-     .words = "One JSON line per request into this file; \"-\" is standard output, \"off\" none"},
+     .words = "One JSON line per request into this file or named pipe, which stays open; \"-\" is "
+              "standard output, \"off\" none"},
     {.name = "remove_on_exit",
      .type = CONFIG_BOOL,
      TOP(remove_on_exit),

@@ -10,11 +10,11 @@
 #include "orchestrator/fronts.h"
 #include "orchestrator/images.h"
 #include "orchestrator/listeners.h"
+#include "orchestrator/logs.h"
 #include "orchestrator/parking.h"
 #include "orchestrator/successor.h"
 #include "orchestrator/tls_keeper.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +45,7 @@ struct control {
     struct config *config;
     struct state state;
     struct listeners listeners;
-    int access_log_fd;
+    int access_log_fd, given_stderr;
     struct engine *engine;
     struct parking *parking; /* between the engine and the fleet */
     struct images *images;
@@ -534,16 +534,8 @@ static void on_signal(uv_signal_t *s, int number)
 
 static int open_access_log(struct control *c, struct kg_err *err)
 {
-    const char *path = c->config->access_log;
-
-    c->access_log_fd = -1;
-    if (strcmp(path, "off") == 0)
-        return 0;
-    c->access_log_fd = strcmp(path, "-") == 0
-                           ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
-                           : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-    return c->access_log_fd >= 0 ? 0
-                                 : kg_fail(err, KG_EIO, "access_log %s: %s", path, strerror(errno));
+    c->access_log_fd = logs_open_access(c->config->access_log, err);
+    return err->code;
 }
 
 static int open_loop(struct control *c)
@@ -577,6 +569,7 @@ static int open_fronts(struct control *c, struct kg_err *err)
                                    .state = &c->state,
                                    .listeners = &c->listeners,
                                    .access_log_fd = c->access_log_fd,
+                                   .stderr_fd = c->given_stderr,
                                    .arg = c,
                                    .admin_request = on_admin_request,
                                    .admin_gone = on_admin_gone,
@@ -721,6 +714,8 @@ static void control_fini(struct control *c)
     listeners_close(&c->listeners);
     if (c->access_log_fd >= 0)
         close(c->access_log_fd);
+    if (c->given_stderr >= 0)
+        close(c->given_stderr);
     state_close(&c->state);
     kg_buf_fini(&c->faults);
     config_free(c->config);
@@ -748,6 +743,7 @@ int control_run(int argc, char **argv)
     kg_buf_init(&c->faults, MAX_FAULTS_BYTES);
     c->argc = argc;
     c->argv = argv;
+    c->given_stderr = logs_take_standard_error();
     kg_log_setup(c->config->log_level, c->config->log_format, "control");
     raise_descriptor_limit();
     if (control_open(c, &err) != 0) {

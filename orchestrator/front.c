@@ -8,6 +8,7 @@
 #include "orchestrator/confine.h"
 #include "orchestrator/front_tls.h"
 #include "orchestrator/gate_client.h"
+#include "orchestrator/logs.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -558,6 +559,7 @@ int front_run(void)
     struct kg_err err = {0};
 
     signal(SIGPIPE, SIG_IGN);
+    close(logs_take_standard_error());
     kg_loop_end_exhausted();
     if (!f || open_all(f, &err) != 0) {
         KG_LOG(KG_LOG_ERROR, "front-not-started", KG_F("why", err.words));

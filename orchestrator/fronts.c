@@ -186,8 +186,8 @@ static int gather_fds(const struct front_session *s, int channel, uv_stdio_conta
     int n = 0;
 
     fds[n++] = inherit(-1);
-    fds[n++] = inherit(STDERR_FILENO); /* nothing of a front belongs on standard output */
-    fds[n++] = inherit(STDERR_FILENO);
+    fds[n++] = inherit(p->stderr_fd); /* nothing of a front belongs on standard output */
+    fds[n++] = inherit(p->stderr_fd);
     fds[n++] = inherit(channel);
     fds[n++] = inherit(s->stats_fd);
     fds[n++] = inherit(state_life(p->state, (size_t)s->index));

@@ -16,6 +16,7 @@ struct fronts_params {
     struct state *state;
     struct listeners *listeners; /* borrowed; front 0 accepts from the admin one, too */
     int access_log_fd;           /* -1: off; borrowed */
+    int stderr_fd;               /* likewise */
     uint32_t settle_ms;          /* see struct proxy_health */
     void *arg;
     /* A whole admin request; its id is unique. Its asker has gone: by the same id. */

@@ -32,6 +32,23 @@ def blocks(pid, number):
 # --- logs -----------------------------------------------------------------------------------------
 
 
+def test_access_log_into_a_pipe_that_nobody_reads(kipgate, echo):
+    """It starts and serves; who begins to read gets the lines from then on, also the next one."""
+    gate = kipgate({"echo": echo()}, start=False)
+    path = gate.directory / "access.pipe"
+    os.mkfifo(path)
+    gate.config["access_log"] = str(path)
+    gate.start()
+    assert gate.get("/nobody").status == 200
+    for name in ("/first", "/second"):
+        with open(path, encoding="utf-8") as reader:
+            assert gate.get(name).status == 200
+            lines = (json.loads(line) for line in reader)
+            line = next(line for line in lines if line["target"] != "/nobody")
+            assert line["target"] == name and line["status"] == 200, line
+        assert gate.get("/nobody").status == 200
+
+
 def test_access_log_that_is_cut(kipgate, echo):
     """Rotated by copying: what comes next is at its begin, without a hole before it."""
     gate = kipgate({"echo": echo()}, start=False)
@@ -43,6 +60,27 @@ def test_access_log_that_is_cut(kipgate, echo):
         line = wait_until(path.read_bytes, 5, "an access log line")
         assert json.loads(line)["target"] == name
         os.truncate(path, 0)
+
+
+def test_pipes_of_logs_do_not_block(kipgate, echo):
+    """Several processes write into one: who finds no room where another one saw some goes on. For
+    others that have it open it is as it was."""
+    gate = kipgate({"echo": echo()}, start=False, config={"access_log": "-"})
+    path = gate.directory / "out.pipe"
+    os.mkfifo(path)
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        start = gate.command
+        gate.command = lambda *words: ["sh", "-c", f'exec "$@" >{path}', "sh", *start(*words)]
+        gate.start()
+        assert gate.get("/").status == 200
+        line = wait_until(reader.read, 5, "an access log line")
+        assert json.loads(line)["target"] == "/"
+        control = gate.process.pid
+        assert blocks(control, 1) and not blocks(control, 2)
+        for front in gate.fronts():
+            numbers = os.listdir(f"/proc/{front}/fd")
+            logs = [n for n in numbers if target_of(front, n) == str(path)]
+            assert len(logs) == 1 and not blocks(front, logs[0]) and not blocks(front, 2)
 
 
 # --- state ----------------------------------------------------------------------------------------

@@ -393,6 +393,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
                                           .listeners = &listeners,
                                           .config = &config,
                                           .access_log_fd = -1,
+                                          .stderr_fd = -1,
                                           .admin_request = on_admin_request,
                                           .admin_gone = on_admin_gone};
     struct kg_err err = {0};
