@@ -83,6 +83,25 @@ def test_pipes_of_logs_do_not_block(kipgate, echo):
             assert len(logs) == 1 and not blocks(front, logs[0]) and not blocks(front, 2)
 
 
+def test_without_standard_descriptors(kipgate, echo):
+    """What is meant for standard error goes into no file of ours, and a front inherits none."""
+    gate = kipgate({"echo": echo()}, start=False)
+    start = gate.command
+    gate.command = lambda *words: ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *start(*words)]
+    gate.start()
+    assert gate.get("/").status == 200
+    for pid in (gate.process.pid, *proc.children(gate.process.pid)):
+        assert [target_of(pid, number) for number in range(3)] == ["/dev/null"] * 3, pid
+    state = gate.directory / "state"
+    assert (state / "lock").read_bytes() == b""
+    for name in gate.config_path, state / "key":
+        assert b"instance-state" not in name.read_bytes()
+    gate.config["access_log"] = "-"
+    gate.stop()
+    gate.spawn()
+    assert gate.process.wait(20) == 1, "an access log cannot go into what there is not"
+
+
 # --- state ----------------------------------------------------------------------------------------
 
 
