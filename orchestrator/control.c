@@ -58,6 +58,7 @@ struct control {
     uv_prepare_t prepare;
     uv_timer_t tick, save, old_fronts, end;
     uv_signal_t signals[4];
+    uv_poll_t rivals; /* of our owner: where we hold its name */
 };
 
 static const int heard_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
@@ -429,6 +430,8 @@ static void control_close(struct control *c)
     for (size_t i = 0; i < sizeof c->signals / sizeof *c->signals; i++)
         uv_close((uv_handle_t *)&c->signals[i], NULL);
     uv_close((uv_handle_t *)&c->prepare, NULL);
+    if (c->state.owner_fd >= 0)
+        uv_close((uv_handle_t *)&c->rivals, NULL);
     tls_keeper_close(c->keeper);
     successor_close(&c->successor);
     images_stop(c->images);
@@ -538,6 +541,25 @@ static int open_access_log(struct control *c, struct kg_err *err)
     return err->code;
 }
 
+/* Those who would have our owner are told who has it, and wait for no more. */
+static void on_rival(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    state_turn_away(&((struct control *)poll->data)->state);
+}
+
+static int watch_rivals(struct control *c)
+{
+    int rc;
+
+    if (c->state.owner_fd < 0)
+        return 0;
+    rc = uv_poll_init(&c->loop, &c->rivals, c->state.owner_fd);
+    c->rivals.data = c;
+    return rc ? rc : uv_poll_start(&c->rivals, UV_READABLE, on_rival);
+}
+
 static int open_loop(struct control *c)
 {
     uv_timer_t *timers[] = {&c->tick, &c->save, &c->old_fronts, &c->end};
@@ -557,6 +579,7 @@ static int open_loop(struct control *c)
         rc |= uv_signal_start(&c->signals[i], on_signal, heard_signals[i]);
     }
     hold_signals(SIG_UNBLOCK, 0);
+    rc |= watch_rivals(c);
     uv_prepare_init(&c->loop, &c->prepare);
     c->prepare.data = c;
     return rc | uv_prepare_start(&c->prepare, before_sleep);

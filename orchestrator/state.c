@@ -258,7 +258,7 @@ int state_claim_owner(struct state *s, const char *engine, struct kg_err *err)
 {
     struct sockaddr_un a;
     socklen_t n = owner_address(s, engine, &a);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct ucred peer;
 
     KG_ASSERT(s->owner_fd < 0);
@@ -276,6 +276,14 @@ int state_claim_owner(struct state *s, const char *engine, struct kg_err *err)
     KG_LOG(KG_LOG_WARN, "owner-not-claimed", KG_F("owner", s->owner),
            KG_F("why", "something else holds its name on this machine"));
     return 0;
+}
+
+void state_turn_away(struct state *s)
+{
+    int fd;
+
+    while ((fd = accept4(s->owner_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        close(fd);
 }
 
 static void attach_path(const struct state *s, size_t index, char *out, size_t cap)

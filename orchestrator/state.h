@@ -35,6 +35,9 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
  * engine: each would remove what the other makes. It cannot see into other machines, nor out of a
  * container with a network of its own. */
 int state_claim_owner(struct state *s, const char *engine, struct kg_err *err);
+/* When owner_fd can be read: those who asked who holds it know by now. Were they kept, a queue of
+ * them that is full would turn the next one away without an answer, and let it start. */
+void state_turn_away(struct state *s);
 void state_close(struct state *s);
 /* Tells the fleet the clocks that the last run saved; those in use then have none. */
 void state_recall(const struct state *s, struct fleet *f);

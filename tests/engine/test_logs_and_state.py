@@ -105,6 +105,26 @@ def test_without_standard_descriptors(kipgate, echo):
 # --- state ----------------------------------------------------------------------------------------
 
 
+def test_a_rival_is_refused_however_often_it_tries(kipgate, echo):
+    """A service manager starts it again and again: the twentieth time it is told the same."""
+    gate = kipgate({"echo": echo()})
+    other = dict(gate.config, listen=[f"unix:{gate.directory}/other.sock"], admin="off")
+    other["state_dir"] = str(gate.directory / "other")
+    path = gate.directory / "other.json"
+    path.write_text(json.dumps(other))
+    for _ in range(20):
+        done = subprocess.run(
+            [gate.binary, "serve", "--config", str(path)],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            env=gate.env,
+        )
+        assert done.returncode == 1, done.stderr
+        assert f"another Kipgate (process {gate.process.pid})" in done.stderr, done.stderr
+    assert gate.get("/").status == 200
+
+
 # --- its end, and its successor -------------------------------------------------------------------
 
 

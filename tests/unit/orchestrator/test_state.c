@@ -381,6 +381,22 @@ START_TEST(test_an_owner_is_one_controls_on_an_engine)
 }
 END_TEST
 
+/* Whoever is turned away leaves a connection behind, and a queue of them takes only so many. */
+START_TEST(test_an_owner_is_held_against_any_number_of_rivals)
+{
+    struct state other = {.dir_fd = -1, .lock_fd = -1, .owner_fd = -1};
+
+    snprintf(other.owner, sizeof other.owner, "test-%d", (int)getpid());
+    open_state(other.owner);
+    ck_assert_int_eq(state_claim_owner(&s, "unix:///a", &err), 0);
+    for (int i = 0; i < 100; i++) {
+        err = (struct kg_err){0};
+        ck_assert_int_eq(state_claim_owner(&other, "unix:///a", &err), KG_ECONFLICT);
+        state_turn_away(&s); /* as control does when it can be read */
+    }
+}
+END_TEST
+
 START_TEST(test_our_own_fronts_are_not_old_ones)
 {
     int life;
@@ -704,6 +720,7 @@ int main(void)
     tcase_add_test(t, test_a_front_that_accepts_nobody_is_given_up);
     tcase_add_test(t, test_what_a_dead_front_left_is_removed);
     tcase_add_test(t, test_an_owner_is_one_controls_on_an_engine);
+    tcase_add_test(t, test_an_owner_is_held_against_any_number_of_rivals);
     tcase_add_test(t, test_our_own_fronts_are_not_old_ones);
     tcase_add_test(t, test_fronts_of_a_killed_run_are_seen_until_they_end);
     tcase_add_test(t, test_a_lock_that_cannot_be_asked_counts_as_held);
