@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define SAVE_DELAY_MS 100
+#define SAVE_AGAIN_MS 5000
 #define OLD_FRONTS_LOOK_MS 200
 #define SETTLE_MS 15000
 #define EXIT_CONFIGURATION 2
@@ -100,6 +101,8 @@ static void on_save(uv_timer_t *t)
 
     state_save(&c->state, c->fleet);
     state_save_habits(&c->state, c->fleet, false);
+    if (!c->state.saved) /* a disk that was full may have room, with no change of a clock to save */
+        uv_timer_start(t, on_save, SAVE_AGAIN_MS, 0);
 }
 
 static void on_clock_changed(void *self)

@@ -549,12 +549,15 @@ void state_save_habits(struct state *s, struct fleet *f, bool now)
     struct kg_buf b;
     int rc;
 
-    if ((!now && now_ms - s->habits_saved_ms < HABITS_EVERY_MS) || !fleet_habits_changed(f))
+    if (!now && now_ms - s->habits_saved_ms < HABITS_EVERY_MS)
+        return;
+    if (!fleet_habits_changed(f) && !s->habits_lost)
         return;
     s->habits_saved_ms = now_ms;
     kg_buf_init(&b, HABITS_MAX_BYTES);
     fleet_each_habit(f, now_ms, add_habit, &b);
     rc = b.error ? -ENOMEM : replace_file(s, "habits", b.data, b.len, false);
+    s->habits_lost = rc != 0;
     if (rc != 0)
         KG_LOG(KG_LOG_WARN, "state-not-saved", KG_F("dir", s->dir), KG_F("why", strerror(-rc)));
     kg_buf_fini(&b);

@@ -25,6 +25,7 @@ struct state {
     } lives[KG_MAX_FRONTS];  /* locks that fronts inherit: held while they live */
     bool dirty;              /* clocks changed since they were written */
     bool saved;              /* the file of clocks is this run's */
+    bool habits_lost;        /* they could not be written */
     int64_t habits_saved_ms; /* monotonic */
 };
 
@@ -45,7 +46,7 @@ void state_recall(const struct state *s, struct fleet *f);
 void state_recall_habits(const struct state *s, struct fleet *f);
 /* What was learnt, if anything is new; not oftener than every ten seconds unless `now`. */
 void state_save_habits(struct state *s, struct fleet *f, bool now);
-/* Writes all clocks now. A full disk costs only this: said in the log, tried again at a change. */
+/* Writes all clocks now. What cannot be written is said in the log; `saved` tells it. */
 void state_save(struct state *s, const struct fleet *f);
 /* Adds that `name` is being ended, whatever its clock was; kept by a crash of ours when it returns.
  */

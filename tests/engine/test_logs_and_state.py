@@ -105,6 +105,25 @@ def test_without_standard_descriptors(kipgate, echo):
 # --- state ----------------------------------------------------------------------------------------
 
 
+def test_clocks_are_saved_as_soon_as_they_can_be(kipgate, echo):
+    """Without a further change: one that was not saved would be too old after a crash."""
+    gate = kipgate({"echo": echo(idle_timeout="10m")})
+    state = gate.directory / "state"
+    away = gate.directory / "away"
+    state.rename(away)
+    assert gate.get("/").status == 200
+    gate.wait_log(10, event="state-not-saved")
+    wait_until(lambda: gate.admin.instances("echo")[0]["reap_in_seconds"], 10, "it idles")
+    time.sleep(0.5)  # what there was to save was tried
+    away.rename(state)
+
+    def saved():
+        lines = (state / "clocks").read_text().splitlines() if (state / "clocks").exists() else []
+        return [line for line in lines if line.startswith("kipgate-echo-") and line.endswith(" 0")]
+
+    wait_until(saved, 8, "the clock is saved")
+
+
 def test_a_rival_is_refused_however_often_it_tries(kipgate, echo):
     """A service manager starts it again and again: the twentieth time it is told the same."""
     gate = kipgate({"echo": echo()})

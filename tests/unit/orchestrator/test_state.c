@@ -659,6 +659,26 @@ START_TEST(test_what_was_learnt_is_saved_seldom_and_only_when_new)
 }
 END_TEST
 
+/* Nothing new is learnt until the disk has room again, perhaps. */
+START_TEST(test_what_could_not_be_saved_is_saved_later)
+{
+    struct fleet f = {.habits = {{"", "x", 0}}, .habit_count = 1, .learnt = true};
+
+    open_state(NULL);
+    ck_assert_int_eq(mkdir(in_dir("habits.next"), 0700), 0); /* in the way */
+    state_save_habits(&s, &f, true);
+    ck_assert(!f.learnt);
+    ck_assert_int_eq(rmdir(in_dir("habits.next")), 0);
+    state_save_habits(&s, &f, false); /* not so soon */
+    ck_assert_int_ne(access(in_dir("habits"), F_OK), 0);
+    state_save_habits(&s, &f, true);
+    ck_assert_int_eq(access(in_dir("habits"), F_OK), 0);
+    ck_assert_int_eq(unlink(in_dir("habits")), 0);
+    state_save_habits(&s, &f, true); /* once is enough */
+    ck_assert_int_ne(access(in_dir("habits"), F_OK), 0);
+}
+END_TEST
+
 START_TEST(test_services_keep_their_numbers)
 {
     struct fleet f = {0};
@@ -731,6 +751,7 @@ int main(void)
     tcase_add_test(t, test_half_written_clocks_cost_only_themselves);
     tcase_add_test(t, test_what_was_learnt_comes_back);
     tcase_add_test(t, test_what_was_learnt_is_saved_seldom_and_only_when_new);
+    tcase_add_test(t, test_what_could_not_be_saved_is_saved_later);
     tcase_add_test(t, test_services_keep_their_numbers);
     tcase_add_test(t, test_a_save_leaves_nothing_beside_the_file);
     suite_add_tcase(suite, t);
