@@ -197,9 +197,16 @@ static int lock_file(const struct state *s, const char *file, int how, struct kg
     return err->code;
 }
 
-int state_open(struct state *s, const char *dir, const char *owner, struct kg_err *err)
+int state_make_sockets(const struct state *s, struct kg_err *err)
 {
     char sockets[288];
+
+    state_sockets_dir(s, sockets, sizeof sockets);
+    return make_dirs(sockets, err);
+}
+
+int state_open(struct state *s, const char *dir, const char *owner, struct kg_err *err)
+{
     int rc;
 
     *s = (struct state){.dir_fd = -1, .lock_fd = -1, .owner_fd = -1};
@@ -216,10 +223,8 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
         rc = take_owner(s, owner, err);
     if (rc >= 0)
         rc = take_key(s, err);
-    if (rc >= 0) {
-        state_sockets_dir(s, sockets, sizeof sockets);
-        rc = make_dirs(sockets, err);
-    }
+    if (rc >= 0)
+        rc = state_make_sockets(s, err);
     if (rc < 0)
         state_close(s);
     return rc < 0 ? rc : 0;

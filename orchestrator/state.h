@@ -65,7 +65,9 @@ int state_attach_connect(const struct state *s, size_t index);
  * before it is first configured, and written before fronts are told of new ones. */
 void state_recall_services(const struct state *s, struct fleet *f);
 void state_save_services(const struct state *s, const struct fleet *f);
-/* The directory that holds the sockets of `socket` services; all that a front may see. */
+/* The directory that holds the sockets of `socket` services; all that a front may see. It is made
+ * by state_open; whoever sweeps old empty directories takes it for one, and a front needs it. */
+int state_make_sockets(const struct state *s, struct kg_err *err);
 void state_sockets_dir(const struct state *s, char *out, size_t cap);
 
 #endif

@@ -105,6 +105,18 @@ def test_without_standard_descriptors(kipgate, echo):
 # --- state ----------------------------------------------------------------------------------------
 
 
+def test_a_front_is_replaced_though_its_directory_was_swept(kipgate, echo):
+    """Programs that clean up remove empty directories that nobody has used for long."""
+    gate = kipgate({"echo": echo()})
+    sockets = gate.directory / "state" / "sockets"
+    sockets.rmdir()
+    before = gate.fronts()
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: len(set(gate.fronts()) - {before[0]}) == 2, 10, "another front")
+    wait_until(lambda: gate.admin.status("/readyz") == 200, 10, "it is ready")
+    assert gate.get("/").status == 200 and sockets.is_dir()
+
+
 def test_clocks_are_saved_as_soon_as_they_can_be(kipgate, echo):
     """Without a further change: one that was not saved would be too old after a crash."""
     gate = kipgate({"echo": echo(idle_timeout="10m")})
