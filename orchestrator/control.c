@@ -43,6 +43,7 @@ struct control {
     int argc;
     char **argv;
     enum control_stage stage;
+    bool at_once; /* neither exchanges nor the engine are waited for */
     struct config *config;
     struct state state;
     struct listeners listeners;
@@ -453,6 +454,10 @@ static void on_all_ended(void *arg)
 
     if (c->stage == CONTROL_CLOSING)
         return;
+    if (c->at_once && !c->config->remove_on_exit) {
+        control_close(c); /* what the engine is doing the next start finds */
+        return;
+    }
     c->stage = CONTROL_SETTLING; /* before_sleep sees when the fleet is quiet */
     fleet_stop(c->fleet, c->config->remove_on_exit, kg_clock_mono_ms());
     uv_timer_start(&c->end, on_settled_late, SETTLE_MS, 0);
@@ -517,6 +522,13 @@ static void start_anew(void *arg, const char *program)
     hold_signals(SIG_UNBLOCK, 0);
 }
 
+/* It was said twice. */
+static void end_at_once(struct control *c)
+{
+    c->at_once = true;
+    fronts_kill(c->fronts);
+}
+
 static void on_signal(uv_signal_t *s, int number)
 {
     struct control *c = s->data;
@@ -531,7 +543,7 @@ static void on_signal(uv_signal_t *s, int number)
     else if (number != SIGHUP && c->stage == CONTROL_SERVING)
         control_drain(c);
     else if (number != SIGHUP && c->stage == CONTROL_DRAINING)
-        fronts_kill(c->fronts);
+        end_at_once(c);
     else if (number != SIGHUP && c->stage == CONTROL_SETTLING)
         control_close(c);
 }

@@ -165,3 +165,20 @@ def between():
     made = Between(settings.docker_host())
     yield made
     made.stop()
+
+
+def test_a_second_signal_does_not_wait_for_the_engine(kipgate, echo, between):
+    """Which hangs: whoever says it twice means it. What it was doing is found by the next start."""
+    gate = kipgate({"echo": echo()}, engine=between.host, witness=settings.docker_host())
+    hangs = between.harm(None, times=None, delay=60)
+    asked = Background(gate.get, "/", timeout=30)
+    wait_until(lambda: hangs.hits and between.count("create"), 10, "a create is under way")
+    gate.process.send_signal(signal.SIGTERM)
+    gate.wait_log(5, event="draining")
+    began = time.monotonic()
+    gate.process.send_signal(signal.SIGTERM)
+    assert gate.process.wait(30) == 0
+    assert time.monotonic() - began < 3
+    with pytest.raises(Exception):
+        asked.result(10)
+    between.heal()
