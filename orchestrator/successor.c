@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define ANSWER_MS 10000 /* it reads files, and no more; whoever waits on one for ever is ended */
+
 void successor_refused(const struct successor *s, const char *why)
 {
     KG_LOG(KG_LOG_ERROR, "not-started-anew", KG_F("program", s->program), KG_F("why", why));
@@ -32,20 +34,36 @@ static int find_program(struct successor *s)
 
 static void on_closed(uv_handle_t *h)
 {
-    ((struct successor *)h->data)->asked = false;
+    ((struct successor *)h->data)->handles--;
+}
+
+static void close_handles(struct successor *s)
+{
+    uv_close((uv_handle_t *)&s->process, on_closed);
+    uv_close((uv_handle_t *)&s->late, on_closed);
 }
 
 static void on_answer(uv_process_t *process, int64_t status, int signal_number)
 {
     struct successor *s = process->data;
 
-    uv_close((uv_handle_t *)process, on_closed);
+    close_handles(s);
     if (!s->accepted)
         return;
     if (status == 0 && signal_number == 0)
         s->accepted(s->arg, s->program);
     else
         successor_refused(s, "it does not take the configuration: \"kipgate check\" tells more");
+}
+
+/* Its end is seen by on_answer, which then has nothing to say. */
+static void on_late(uv_timer_t *t)
+{
+    struct successor *s = t->data;
+
+    successor_refused(s, "\"kipgate check\" did not answer within 10 s");
+    s->accepted = NULL;
+    uv_process_kill(&s->process, SIGKILL);
 }
 
 static int spawn(struct successor *s, uv_loop_t *loop, char **args)
@@ -61,10 +79,13 @@ static int spawn(struct successor *s, uv_loop_t *loop, char **args)
 
     confine_close_on_exec();
     rc = uv_spawn(loop, &s->process, &options);
-    s->process.data = s;
-    s->asked = true;
-    if (rc != 0)
-        uv_close((uv_handle_t *)&s->process, on_closed); /* also when it failed */
+    uv_timer_init(loop, &s->late);
+    s->process.data = s->late.data = s;
+    s->handles = 2;
+    if (rc == 0)
+        uv_timer_start(&s->late, on_late, ANSWER_MS, 0);
+    else
+        close_handles(s); /* the process's, too */
     return rc;
 }
 
@@ -74,7 +95,7 @@ void successor_ask(struct successor *s, uv_loop_t *loop, int argc, char **argv,
     char check[] = "check", **args;
     int rc;
 
-    if (s->asked)
+    if (s->handles > 0)
         return;
     s->accepted = accepted;
     s->arg = arg;
@@ -96,6 +117,6 @@ void successor_ask(struct successor *s, uv_loop_t *loop, int argc, char **argv,
 void successor_close(struct successor *s)
 {
     s->accepted = NULL;
-    if (s->asked && !uv_is_closing((uv_handle_t *)&s->process))
+    if (s->handles > 0 && !uv_is_closing((uv_handle_t *)&s->process))
         uv_process_kill(&s->process, SIGKILL);
 }

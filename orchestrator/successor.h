@@ -11,15 +11,17 @@
 
 struct successor {
     uv_process_t process;
+    uv_timer_t late;  /* it has not answered in time */
+    unsigned handles; /* of these two, not yet closed; 0: nobody is asked */
     char program[SUCCESSOR_PATH_BYTES];
-    bool asked; /* and has not answered yet */
     void (*accepted)(void *arg, const char *program);
     void *arg;
 };
 
 /* Runs the program's file as "check" with these options, of which it keeps nothing. When it takes
  * the configuration, `accepted` is called from the loop with its path, which lives as long as s;
- * else the log says why not. Does nothing while it is asked already. */
+ * else, and when it has not answered within 10 s, the log says why not. Does nothing while it is
+ * asked already. */
 void successor_ask(struct successor *s, uv_loop_t *loop, int argc, char **argv,
                    void (*accepted)(void *arg, const char *program), void *arg);
 

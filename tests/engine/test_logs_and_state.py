@@ -182,3 +182,22 @@ def test_a_second_signal_does_not_wait_for_the_engine(kipgate, echo, between):
     with pytest.raises(Exception):
         asked.result(10)
     between.heal()
+
+
+def test_a_program_that_hangs_is_given_up(kipgate, echo):
+    """SIGUSR2 where "check" never answers: the log says so, and the next SIGUSR2 is heard."""
+    gate = kipgate({"echo": echo()})
+    gate.config_path.unlink()
+    os.mkfifo(gate.config_path)
+    began = time.monotonic()
+    gate.process.send_signal(signal.SIGUSR2)
+    line = gate.wait_log(PROGRAM_LATE_S + 10, event="not-started-anew")
+    assert "did not answer" in line["why"] and time.monotonic() - began > PROGRAM_LATE_S - 1, line
+    assert gate.get("/").status == 200
+    wait_until(lambda: len(proc.children(gate.process.pid)) == 2, 5, "it is ended")
+    gate.write_config()
+    since = gate.logs.mark()
+    gate.process.send_signal(signal.SIGUSR2)
+    gate.wait_log(10, since, event="front-attached", front=1)
+    gate.wait_ready()
+    assert gate.get("/").status == 200
