@@ -168,6 +168,8 @@ static void take_inspect(struct op *op, const struct json *n)
         engine_parse_address(n, &where, c);
 }
 
+#define NOT_JSON "the engine's answer is not JSON"
+
 /* Reads the body of a call that went well. */
 static void take_body(struct op *op, struct kg_str body)
 {
@@ -175,8 +177,7 @@ static void take_body(struct op *op, struct kg_str body)
 
     if (!n) {
         op->answer.code = KG_EPROTO;
-        engine_clean_words(op->answer.words, sizeof op->answer.words,
-                           KG_STR("the engine's answer is not JSON"));
+        kg_str_copy(op->answer.words, sizeof op->answer.words, KG_STR(NOT_JSON));
     } else if (op->kind == KIND_INSPECT) {
         take_inspect(op, n);
     } else if (op->kind == KIND_WEIGH) {
@@ -363,6 +364,10 @@ static void on_ports(void *arg, const struct transport_answer *a)
         return;
     }
     n = engine_json(a->body);
+    if (!n) {
+        engine_op_fail(op, KG_EPROTO, NOT_JSON);
+        return;
+    }
     op->port = engine_parse_port(json_path(n, "Config.ExposedPorts"), &count);
     json_free(n);
     if (op->port > 0) {

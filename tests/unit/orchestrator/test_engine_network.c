@@ -382,6 +382,7 @@ static const struct {
     {"200 OK", "{\"Config\":{\"ExposedPorts\":{\"0/tcp\":{},\"x/tcp\":{}}}}", KG_EINVAL,
      "image x exposes 0 TCP ports: set `port`"},
     {"200 OK", "[]", KG_EINVAL, "image x exposes 0 TCP ports: set `port`"},
+    {"200 OK", "<html>", KG_EPROTO, "the engine's answer is not JSON"},
     {"404 Not Found", "{\"message\":\"No such image: x\"}", KG_ENOTFOUND, "No such image: x"},
     {"500 No", "{\"message\":\"woe\"}", KG_EIO, "woe"},
 };
