@@ -25,6 +25,7 @@ uint64_t engine_send(struct engine *e, const struct engine_request *r)
                                   .timeout_ms = r->timeout_ms,
                                   .max_bytes = KG_ENGINE_MAX_ANSWER_BYTES,
                                   .own_connection = r->own_connection,
+                                  .slow = r->slow,
                                   .on_begun = r->on_begun,
                                   .on_data = r->on_data,
                                   .on_done = r->on_done,

@@ -267,7 +267,7 @@ struct engine_request {
     const char *body, *header;
     struct kg_str tar; /* instead of a body */
     int64_t timeout_ms;
-    bool own_connection;
+    bool own_connection, slow;
     transport_begun *on_begun;
     transport_data *on_data;
     transport_done *on_done;

@@ -235,8 +235,11 @@ void engine_op_send(struct op *op, struct engine_request *r)
 
 static void op_send(struct op *op, const char *method, const char *path, transport_done *on_done)
 {
-    struct engine_request r = {
-        .method = method, .path = path, .body = op->text, .on_done = on_done};
+    struct engine_request r = {.method = method,
+                               .path = path,
+                               .body = op->text,
+                               .slow = op->kind == KIND_STOP, /* the worker has its grace */
+                               .on_done = on_done};
 
     engine_op_send(op, &r);
 }

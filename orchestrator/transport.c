@@ -14,7 +14,7 @@
 #define MAX_STREAM_BYTES (1024 * 1024) /* read in one go; libcurl itself stops far earlier */
 #define KEEPALIVE_S 15
 
-struct lane { /* a multi handle with its timer: one for calls, one for streams */
+struct lane { /* a multi handle with its timer */
     struct transport *transport;
     CURLM *multi;
     uv_timer_t timer;
@@ -54,7 +54,7 @@ struct call {
 
 struct transport {
     uv_loop_t *loop;
-    struct lane calls, streams;
+    struct lane calls, slow, streams;
     uv_timer_t deadline; /* of calls that wait: libcurl does not know them yet */
     struct kg_list all;  /* calls, oldest first */
     struct transport_target target;
@@ -588,6 +588,13 @@ static void lane_open(struct lane *lane, struct transport *t, size_t most)
     curl_multi_setopt(lane->multi, CURLMOPT_MAXCONNECTS, most ? (long)most : 1L);
 }
 
+static void lane_fini(struct lane *lane)
+{
+    if (lane->multi)
+        curl_multi_cleanup(lane->multi);
+    lane->multi = NULL;
+}
+
 static char *copy(const char *text)
 {
     return text ? strdup(text) : NULL;
@@ -595,10 +602,9 @@ static char *copy(const char *text)
 
 static void transport_free(struct transport *t)
 {
-    if (t->calls.multi)
-        curl_multi_cleanup(t->calls.multi);
-    if (t->streams.multi)
-        curl_multi_cleanup(t->streams.multi);
+    lane_fini(&t->calls);
+    lane_fini(&t->slow);
+    lane_fini(&t->streams);
     free(t->url);
     free(t->unix_path);
     free(t->cert_dir);
@@ -623,7 +629,8 @@ struct transport *transport_open(uv_loop_t *loop, const struct transport_target 
     t->cert_dir = copy(target->cert_dir);
     t->target = (struct transport_target){t->url, t->unix_path, t->cert_dir, target->verify};
     t->calls.multi = curl_multi_init();
-    t->streams.multi = t->calls.multi ? curl_multi_init() : NULL;
+    t->slow.multi = t->calls.multi ? curl_multi_init() : NULL;
+    t->streams.multi = t->slow.multi ? curl_multi_init() : NULL;
     if (!t->url || !t->unix_path != !target->unix_path || !t->cert_dir != !target->cert_dir ||
         !t->streams.multi) {
         kg_fail(err, KG_ENOMEM, "out of memory");
@@ -631,6 +638,7 @@ struct transport *transport_open(uv_loop_t *loop, const struct transport_target 
         return NULL;
     }
     lane_open(&t->calls, t, max_connections);
+    lane_open(&t->slow, t, TRANSPORT_SLOW * max_connections);
     lane_open(&t->streams, t, 0);
     uv_timer_init(loop, &t->deadline);
     t->deadline.data = t;
@@ -643,8 +651,8 @@ uint64_t transport_start(struct transport *t, const struct transport_call *asked
 
     if (!c)
         return 0;
-    c->lane = asked->own_connection ? &t->streams : &t->calls;
-    if (asked->own_connection) {
+    c->lane = asked->own_connection ? &t->streams : asked->slow ? &t->slow : &t->calls;
+    if (c->lane != &t->calls) {
         curl_easy_setopt(c->easy, CURLOPT_FRESH_CONNECT, 1L);
         curl_easy_setopt(c->easy, CURLOPT_FORBID_REUSE, 1L);
     }
@@ -698,10 +706,11 @@ static void close_now(struct transport *t)
         stop_running(c);
         call_free(c);
     }
-    curl_multi_cleanup(t->calls.multi);
-    curl_multi_cleanup(t->streams.multi);
-    t->calls.multi = t->streams.multi = NULL;
+    lane_fini(&t->calls);
+    lane_fini(&t->slow);
+    lane_fini(&t->streams);
     close_handle(t, &t->calls.timer);
+    close_handle(t, &t->slow.timer);
     close_handle(t, &t->streams.timer);
     close_handle(t, &t->deadline);
 }

@@ -39,11 +39,14 @@ struct transport_call {
     int64_t timeout_ms;  /* from now, a wait for a free connection included; 0: none (streams) */
     size_t max_bytes;    /* of a body that is gathered */
     bool own_connection; /* a stream: not counted in the pool */
+    bool slow; /* by its nature: it waits for none but its like, and none of the others for it */
     transport_begun *on_begun; /* NULL: not told */
     transport_data *on_data;   /* NULL: the body is gathered for on_done */
     transport_done *on_done;
     void *arg;
 };
+/* max_connections: for calls; beside them up to TRANSPORT_SLOW times as many for slow ones. */
+#define TRANSPORT_SLOW 2
 struct transport *transport_open(uv_loop_t *loop, const struct transport_target *target,
                                  size_t max_connections, struct kg_err *err);
 /* A number > 0, answered once from the loop unless cancelled; 0: no memory. */

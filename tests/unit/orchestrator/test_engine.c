@@ -14,7 +14,7 @@
 /* What the fake answers, and what was seen. */
 static const char *ping_answer, *list_body, *events_text, *inspect_answer;
 static bool drip_events, close_in_state, close_in_event, close_in_list;
-static int events, ups, downs, answers;
+static int events, ups, downs, answers, stopped;
 static size_t listed;
 static char why[300];
 static struct engine_event last_event;
@@ -100,6 +100,8 @@ static void on_request(struct fake_conn *c, const char *r)
         fake_say(c, pause_answer);
     } else if (asks(r, "POST /v1.41/containers/x/unpause")) {
         fake_say(c, unpause_answer);
+    } else if (asks(r, "POST /v1.41/containers/deaf/stop")) {
+        return; /* it takes its time */
     } else if (asks(r, "GET /v1.41/containers/x/stats?stream=false&one-shot=true ")) {
         say_json(c, stats_answer);
     } else {
@@ -158,7 +160,7 @@ static void set_up(void)
     creates = imports = 0;
     odd_infos = 0;
     missing_for_ever = false;
-    events = ups = downs = answers = 0;
+    events = ups = downs = answers = stopped = 0;
     listed = 0;
 }
 
@@ -438,6 +440,30 @@ START_TEST(a_huge_answer_is_refused)
 }
 END_TEST
 
+static void on_stopped(void *arg, const struct engine_answer *a)
+{
+    (void)arg;
+    (void)a;
+    stopped++;
+}
+
+/* What ignores TERM keeps its stop waiting for the whole grace, however many are due at once. */
+START_TEST(stops_that_take_their_time_hold_up_no_other_call)
+{
+    int64_t began_ms;
+
+    come_up();
+    for (int i = 0; i < 5 * KG_ENGINE_MAX_CONNECTIONS; i++)
+        ops->stop(ops->self, "deaf", KG_STOP_GRACE_MS, on_stopped, NULL);
+    began_ms = kg_clock_mono_ms();
+    ops->inspect(ops->self, NULL, "x", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_int_eq(last.code, 0);
+    ck_assert_int_lt(kg_clock_mono_ms() - began_ms, 3000);
+    ck_assert_int_eq(stopped, 0);
+}
+END_TEST
+
 START_TEST(verbs_while_down_fail_later_with_words)
 {
     ping_answer = bad_pings[0].answer;
@@ -673,6 +699,7 @@ static Suite *make_suite(void)
                         sizeof freezes / sizeof *freezes);
     tcase_add_test(t, a_container_is_weighed);
     tcase_add_test(t, a_huge_answer_is_refused);
+    tcase_add_test(t, stops_that_take_their_time_hold_up_no_other_call);
     tcase_add_test(t, verbs_while_down_fail_later_with_words);
     tcase_add_test(t, names_that_are_none_reach_nobody);
     tcase_add_test(t, what_is_known_of_the_engine_goes_into_a_create);

@@ -203,6 +203,24 @@ START_TEST(a_stream_is_not_counted)
 }
 END_TEST
 
+START_TEST(slow_calls_are_counted_by_themselves)
+{
+    struct transport_call call = {
+        .method = "POST", .path = "/x", .timeout_ms = 500, .slow = true, .on_done = on_done};
+
+    manner = SAY_NOTHING;
+    for (int i = 0; i < 10; i++)
+        ck_assert_uint_gt(transport_start(transport, &call), 0);
+    turn(50);
+    ck_assert_int_eq(peer.accepted, 2 * TRANSPORT_SLOW);
+    call.slow = false;
+    ck_assert_uint_gt(transport_start(transport, &call), 0);
+    turn(50);
+    ck_assert_int_eq(peer.accepted, 2 * TRANSPORT_SLOW + 1);
+    until(11);
+}
+END_TEST
+
 START_TEST(one_byte_at_a_time)
 {
     manner = SAY_DRIP;
@@ -482,6 +500,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, connections_are_kept);
     tcase_add_test(t, no_more_connections_than_allowed);
     tcase_add_test(t, a_stream_is_not_counted);
+    tcase_add_test(t, slow_calls_are_counted_by_themselves);
     tcase_add_test(t, one_byte_at_a_time);
     tcase_add_test(t, a_stream_one_byte_at_a_time);
     tcase_add_test(t, cut_anywhere_is_an_error);
