@@ -13,12 +13,14 @@
 #define MAX_HEADER_BYTES (256 * 1024)  /* all header lines of one answer */
 #define MAX_STREAM_BYTES (1024 * 1024) /* read in one go; libcurl itself stops far earlier */
 #define KEEPALIVE_S 15
+#define NAME_KEPT_S 60L /* what the engine's name means, unless nobody was found there */
 
 struct lane { /* a multi handle with its timer */
     struct transport *transport;
     CURLM *multi;
     uv_timer_t timer;
     size_t running, most; /* calls; most 0: any number */
+    bool moved;           /* perhaps: nobody was found where the engine's name led to */
 };
 
 struct watched { /* a socket of libcurl's */
@@ -309,6 +311,7 @@ static void run(struct call *c)
     if (c->due_ms > 0)
         curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS,
                          (long)(c->due_ms > now ? c->due_ms - now : 1));
+    curl_easy_setopt(c->easy, CURLOPT_DNS_CACHE_TIMEOUT, c->lane->moved ? 0L : NAME_KEPT_S);
     if (curl_multi_add_handle(c->lane->multi, c->easy) != CURLM_OK) {
         c->stage = CALL_REFUSED;
         return;
@@ -348,6 +351,17 @@ static void finish(struct call *c, const struct transport_answer *a)
     call_free(c);
 }
 
+/* Each lane has names of its own. */
+static void note_place(struct lane *lane, const struct transport_answer *a)
+{
+    struct transport *t = lane->transport;
+
+    if (a->refused)
+        t->calls.moved = t->slow.moved = t->streams.moved = true;
+    else
+        lane->moved = false;
+}
+
 static void take_finished(struct lane *lane)
 {
     CURLMsg *message;
@@ -361,6 +375,7 @@ static void take_finished(struct lane *lane)
             continue;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&c);
         fill_answer(c, rc, &answer);
+        note_place(lane, &answer);
         stop_running(c);
         finish(c, &answer);
     }

@@ -4,8 +4,11 @@
 #include "base/clock.h"
 #include "fake_peer.h"
 #include "orchestrator/transport.h"
+#include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -365,6 +368,93 @@ START_TEST(nobody_there_is_refused)
 }
 END_TEST
 
+/* --- an engine that has moved --- */
+
+static const char *engine_is_at; /* the address of its name */
+
+/* For libcurl too: a program's own comes before the library's. */
+__attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (node && strcmp(node, "engine.test") == 0)
+        node = engine_is_at;
+    return real(node, service, hints, found);
+}
+
+/* A socket that listens there; port 0: any, which is told. */
+static int listen_at(const char *ip, in_port_t *port)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = *port};
+    socklen_t n = sizeof in;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    ck_assert_int_eq(inet_pton(AF_INET, ip, &in.sin_addr), 1);
+    ck_assert_int_eq(bind(fd, (void *)&in, n), 0);
+    ck_assert_int_eq(listen(fd, 4), 0);
+    ck_assert_int_eq(getsockname(fd, (void *)&in, &n), 0);
+    *port = in.sin_port;
+    return fd;
+}
+
+/* Asks until it is answered, once for each refusal; returns how often it was refused. */
+static int refusals_of(struct transport *t, int listener, bool own_connection)
+{
+    static const char text[] = OK_HEAD "Content-Length: 0\r\nConnection: close\r\n\r\n";
+    const struct transport_call call = {.method = "GET",
+                                        .path = "/x",
+                                        .timeout_ms = 5000,
+                                        .own_connection = own_connection,
+                                        .on_done = on_done};
+    char request[1024];
+    int n = 0, fd;
+
+    for (;; n++) {
+        answers = 0;
+        ck_assert_uint_gt(transport_start(t, &call), 0);
+        while (answers == 0) {
+            uv_run(&loop, UV_RUN_ONCE);
+            fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+            if (fd < 0)
+                continue;
+            while (recv(fd, request, sizeof request, MSG_DONTWAIT) <= 0)
+                uv_run(&loop, UV_RUN_NOWAIT);
+            ck_assert_int_gt(send(fd, text, sizeof text - 1, MSG_NOSIGNAL), 0);
+            close(fd);
+        }
+        if (codes[0] == 0)
+            return n;
+        ck_assert_msg(refused && n < 3, "%d %d %s own %d", n, refused, words, own_connection);
+    }
+}
+
+/* Its name is asked for again as soon as nobody is found where it was. */
+START_TEST(an_engine_that_moves_is_found_again)
+{
+    in_port_t port = 0;
+    int first = listen_at("127.0.0.2", &port), second;
+    char url[64];
+    struct transport_target target = {.url = url};
+    struct transport *other;
+
+    snprintf(url, sizeof url, "http://engine.test:%u", (unsigned)ntohs(port));
+    other = transport_open(&loop, &target, 2, NULL);
+    engine_is_at = "127.0.0.2";
+    ck_assert_int_eq(refusals_of(other, first, false), 0);
+    ck_assert_int_eq(refusals_of(other, first, true), 0);
+    close(first);
+    second = listen_at("127.0.0.3", &port);
+    engine_is_at = "127.0.0.3";
+    ck_assert_int_eq(refusals_of(other, second, true), 1);
+    ck_assert_int_eq(refusals_of(other, second, false), 0);
+    close(second);
+    transport_close(other, NULL, NULL);
+}
+END_TEST
+
 START_TEST(a_cancelled_call_is_not_answered)
 {
     uint64_t a, b;
@@ -511,6 +601,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, a_redirect_is_an_answer);
     tcase_add_test(t, the_environments_proxies_are_not_used);
     tcase_add_test(t, nobody_there_is_refused);
+    tcase_add_test(t, an_engine_that_moves_is_found_again);
     tcase_add_test(t, a_cancelled_call_is_not_answered);
     tcase_add_test(t, one_answer_may_cancel_another);
     tcase_add_test(t, a_waiting_call_follows_a_cancelled_one);
