@@ -144,6 +144,8 @@ static void judge(struct pull *p, const struct transport_answer *from, struct en
 {
     engine_lines_feed(&p->lines, KG_STR("\n"), on_line, p); /* a last line without its end */
     engine_judge(KIND_PULL, from, to);
+    if (to->code == KG_ETIMEOUT) /* of the connection: the call itself has no deadline */
+        to->code = KG_ECLOSED;
     if (to->code == 0 && p->error[0])
         to->code = KG_EIO;
     if (to->code != 0 && from->code == 0)

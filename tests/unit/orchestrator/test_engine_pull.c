@@ -3,6 +3,8 @@
  * it. The difficulty: each who waits has a deadline of its own, and may leave or close the engine
  * from within its answer. */
 #include "engine_case.h"
+#include <arpa/inet.h>
+#include <sys/socket.h>
 
 #define OK_STREAM "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 #define OK_EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
@@ -185,6 +187,43 @@ START_TEST(a_failure_is_told_to_all)
 }
 END_TEST
 
+/* Somebody listens there, and takes no connection: packets to it vanish. */
+static void fill(int fds[3], struct sockaddr_in *at)
+{
+    socklen_t n = sizeof *at;
+
+    *at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    for (int i = 0; i < 3; i++)
+        fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(fds[0], (void *)at, n), 0);
+    ck_assert_int_eq(listen(fds[0], 0), 0);
+    ck_assert_int_eq(getsockname(fds[0], (void *)at, &n), 0);
+    for (int i = 1; i < 3; i++)
+        connect(fds[i], (void *)at, n);
+}
+
+/* Nothing was asked, so nothing is known of the image: it is to be asked for again. */
+START_TEST(an_engine_that_cannot_be_reached_says_nothing_of_the_image)
+{
+    struct transport *usual = engine->transport, *other;
+    struct sockaddr_in at;
+    char url[64];
+    struct transport_target target = {.url = url};
+    int fds[3];
+
+    fill(fds, &at);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", (unsigned)ntohs(at.sin_port));
+    engine->transport = other = transport_open(&loop, &target, 1, NULL);
+    want(0, 60000);
+    engine->transport = usual;
+    until(&waiting[0].answers, 1);
+    ck_assert_int_eq(waiting[0].answer.code, KG_ECLOSED);
+    transport_close(other, NULL, NULL);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+}
+END_TEST
+
 /* Whoever is late cancels the others, or closes the engine, from within its answer. */
 START_TEST(what_an_answer_may_do)
 {
@@ -219,6 +258,7 @@ int main(void)
     tcase_add_test(t, the_last_who_is_late_ends_it);
     tcase_add_test(t, late_with_what_was_reached);
     tcase_add_test(t, a_failure_is_told_to_all);
+    tcase_add_test(t, an_engine_that_cannot_be_reached_says_nothing_of_the_image);
     tcase_add_loop_test(t, what_an_answer_may_do, 0, 3);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
