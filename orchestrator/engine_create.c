@@ -38,6 +38,19 @@ static void set_empty(struct json *to, const char *key, const char *member)
     json_set(to, key, outer);
 }
 
+/* "NAME" or, behind the mark, "NAME=VALUE" as a member. */
+static void set_pair(struct json *to, const char *item, char mark)
+{
+    const char *at = strchr(item, mark);
+    char *name = strndup(item, at ? (size_t)(at - item) : strlen(item));
+
+    if (name)
+        json_set_string(to, name, at ? at + 1 : "");
+    else
+        json_set(to, item, NULL); /* spoils it: a part is not to be taken for the whole */
+    free(name);
+}
+
 static bool strict(const struct config_service *s)
 {
     return s->profile == CONFIG_PROFILE_STRICT;
@@ -48,15 +61,9 @@ static struct json *labels_of(const struct config_service *s, const char *owner)
 {
     struct json *labels = json_new_object();
 
-    for (size_t i = 0; i < s->labels.count; i++) {
-        const char *item = s->labels.items[i], *equals = strchr(item, '=');
-        char key[256];
-        size_t n = equals ? (size_t)(equals - item) : strlen(item);
-        if (kg_str_has_prefix(kg_str_of(item), KG_STR(LABEL_PREFIX)) ||
-            !kg_str_copy(key, sizeof key, (struct kg_str){item, n}))
-            continue;
-        json_set_string(labels, key, equals ? equals + 1 : "");
-    }
+    for (size_t i = 0; i < s->labels.count; i++)
+        if (!kg_str_has_prefix(kg_str_of(s->labels.items[i]), KG_STR(LABEL_PREFIX)))
+            set_pair(labels, s->labels.items[i], '=');
     json_set_string(labels, LABEL_OWNER, owner);
     json_set_string(labels, LABEL_SERVICE, s->name);
     json_set_string(labels, LABEL_SPEC, s->spec);
@@ -92,25 +99,29 @@ static void set_capabilities(struct json *host, const struct config_service *s)
     set_list(host, "CapAdd", &s->cap_add);
 }
 
-/* "/path" or "/path:options". */
-static void add_tmpfs(struct json *tmpfs, const char *item)
+/* What follows "/tmp" and its slashes; NULL: it is another path. The engine takes "/tmp/" for
+ * "/tmp", and no two mounts for one path. */
+static const char *behind_tmp(const char *path)
 {
-    const char *colon = strchr(item, ':');
-    char path[4096];
+    const char *name = path + strspn(path, "/"), *end = name + strlen("tmp");
 
-    if (kg_str_copy(path, sizeof path,
-                    (struct kg_str){item, colon ? (size_t)(colon - item) : strlen(item)}))
-        json_set_string(tmpfs, path, colon ? colon + 1 : "");
+    if (name == path || strncmp(name, "tmp", strlen("tmp")) != 0 || (*end && !strchr("/:", *end)))
+        return NULL;
+    return end + strspn(end, "/");
 }
 
 static bool is_tmp(const char *item)
 {
-    return strncmp(item, "/tmp", 4) == 0 && (item[4] == '\0' || item[4] == ':');
+    const char *rest = behind_tmp(item);
+
+    return rest && (*rest == '\0' || *rest == ':');
 }
 
 /* Is something of the user's, or the worker's socket, on /tmp already? */
 static bool tmp_is_taken(const struct config_service *s)
 {
+    const char *socket = s->socket ? behind_tmp(s->socket) : NULL;
+
     for (size_t i = 0; i < s->tmpfs.count; i++)
         if (is_tmp(s->tmpfs.items[i]))
             return true;
@@ -119,7 +130,7 @@ static bool tmp_is_taken(const struct config_service *s)
         if (is_tmp(colon ? colon + 1 : s->volumes.items[i]))
             return true;
     }
-    return s->socket && strncmp(s->socket, "/tmp/", 5) == 0 && !strchr(s->socket + 5, '/');
+    return socket && !strchr(socket, '/');
 }
 
 static void set_tmpfs(struct json *host, const struct config_service *s)
@@ -127,7 +138,7 @@ static void set_tmpfs(struct json *host, const struct config_service *s)
     struct json *tmpfs = json_new_object();
 
     for (size_t i = 0; i < s->tmpfs.count; i++)
-        add_tmpfs(tmpfs, s->tmpfs.items[i]);
+        set_pair(tmpfs, s->tmpfs.items[i], ':');
     if (strict(s) && !tmp_is_taken(s))
         json_set_string(tmpfs, "/tmp", STRICT_TMPFS);
     json_set(host, "Tmpfs", tmpfs);
