@@ -7,13 +7,19 @@
 #include "proxy/target.h"
 #include <stdlib.h>
 
-#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+#define LOWER "abcdefghijklmnopqrstuvwxyz0123456789"
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZ" LOWER
 #define MAX_SOCKET_NAME_BYTES 95
 
-/* All bytes of `text` are in `set`, and there is one. */
+/* All n bytes of `text` are in `set`, and there is one. */
+static bool only_n(const char *text, size_t n, const char *set)
+{
+    return n > 0 && strspn(text, set) >= n;
+}
+
 static bool only(const char *text, const char *set)
 {
-    return *text && text[strspn(text, set)] == '\0';
+    return only_n(text, strlen(text), set);
 }
 
 static bool visible(const char *text)
@@ -117,10 +123,48 @@ const char *config_check_state_dir(const char *text)
     return clean_path(text) && text[1] ? NULL : "is not an absolute path";
 }
 
+/* Names between slashes, of `set`. The first of several may be a registry: HOST or HOST:PORT. */
+static bool is_repository(const char *text, size_t n, const char *set)
+{
+    size_t at = 0, part;
+
+    for (;; at += part + 1) {
+        part = strcspn(text + at, "/");
+        if (at + part >= n)
+            return only_n(text + at, n - at, set);
+        if (!only_n(text + at, part, at == 0 ? ALNUM "_.-:" : set))
+            return false;
+    }
+}
+
+/* "@ALGORITHM:HEX", or nothing. */
+static bool is_digest(const char *text)
+{
+    size_t algorithm = strcspn(text, ":");
+
+    return !*text || (only_n(text + 1, algorithm - 1, ALNUM "_.-") && text[algorithm] &&
+                      only(text + algorithm + 1, "0123456789abcdefABCDEF"));
+}
+
+/* REPOSITORY[:TAG][@DIGEST]. What engines think of signs in a row they say themselves. */
 const char *config_check_image(const char *text)
 {
-    return only(text, ALNUM "_.-/:@") && !strchr("_.-/:@", text[0]) ? NULL
-                                                                    : "is not an image reference";
+    static const char *const words = "is not an image reference";
+    size_t whole = strcspn(text, "@"), n = whole;
+    bool tagged;
+
+    while (n > 0 && !strchr("/:", text[n - 1]))
+        n--;
+    tagged = n > 0 && text[n - 1] == ':';
+    if (tagged && (!only_n(text + n, whole - n, ALNUM "_.-") || strchr(".-", text[n])))
+        return words;
+    n = tagged ? n - 1 : whole;
+    if (strchr("_.-/:@", text[0]) || strstr(text, "..") || !is_digest(text + whole) ||
+        !is_repository(text, n, ALNUM "_.-"))
+        return words;
+    return is_repository(text, n, LOWER "_.-")
+               ? NULL
+               : "has a name in capital letters, which no engine takes";
 }
 
 const char *config_check_env(const char *text)

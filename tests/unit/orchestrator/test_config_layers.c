@@ -101,7 +101,7 @@ END_TEST
 START_TEST(test_d11_any_image_gives_its_service_a_name)
 {
     static const char *const cases[][2] = {{"nginx", "nginx"},
-                                           {"ghcr.io/Org/My_App:1.2", NULL},
+                                           {"ghcr.io/org/my_app:1.2", NULL},
                                            {"a/b/c.d:1", "c-d"},
                                            {"localhost:5000/x@sha256:00", "x"},
                                            {"registry:5000/1.0", "1-0"}};
