@@ -77,11 +77,22 @@ void engine_parse_inspect(const struct json *n, struct engine_container *c)
                        kg_str_of(json_string(json_get(state, "Error"), "")));
 }
 
+/* Its own among those that it has below others, by their links to it. */
+static const char *own_name(const struct json *names)
+{
+    for (const struct json *it = json_first(names); it; it = json_next(it)) {
+        const char *name = json_string(it, ""), *last = strrchr(name, '/');
+        if (*name && (!last || last == name))
+            return name;
+    }
+    return "";
+}
+
 void engine_parse_listed(const struct json *n, struct engine_container *c)
 {
     *c = (struct engine_container){0};
     set_text(c->id, sizeof c->id, json_string(json_get(n, "Id"), ""));
-    set_name(c, json_string(json_first(json_get(n, "Names")), ""));
+    set_name(c, own_name(json_get(n, "Names")));
     parse_labels(json_get(n, "Labels"), c);
     parse_mode(json_string(json_path(n, "HostConfig.NetworkMode"), ""), c);
     c->state = engine_parse_state(json_string(json_get(n, "State"), ""));

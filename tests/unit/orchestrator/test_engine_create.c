@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bodies of creates: what people write reaches the engine whole, however they spell it. */
+/* Bodies of creates: what people write reaches the engine whole, however they spell it; and what of
+ * a container is listed. */
 #include "orchestrator/engine_priv.h"
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define LONG_NAME 300
@@ -97,6 +99,32 @@ START_TEST(the_profiles_tmp_gives_way_to_the_users)
 }
 END_TEST
 
+/* --- what is listed --- */
+
+static const char *const names[][2] = {
+    {"[\"/kipgate-a-1\"]", "kipgate-a-1"},
+    {"[\"/another/alias\",\"/kipgate-a-1\"]", "kipgate-a-1"},
+    {"[\"/kipgate-a-1\",\"/another/alias\"]", "kipgate-a-1"},
+    {"[\"kipgate-a-1\"]", "kipgate-a-1"},
+    {"[]", ""},
+    {"[7,\"\"]", ""},
+};
+
+/* Others may link to it: then it has a name below theirs, too. */
+START_TEST(its_name_is_its_own)
+{
+    struct engine_container c;
+    char text[200];
+    struct json *n;
+
+    snprintf(text, sizeof text, "{\"Id\":\"1\",\"Names\":%s}", names[_i][0]);
+    n = engine_json(kg_str_of(text));
+    engine_parse_listed(n, &c);
+    ck_assert_str_eq(c.name, names[_i][1]);
+    json_free(n);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("engine_create");
@@ -108,6 +136,7 @@ int main(void)
     tcase_add_test(t, names_may_be_long);
     tcase_add_loop_test(t, the_profiles_tmp_gives_way_to_the_users, 0,
                         sizeof places / sizeof *places);
+    tcase_add_loop_test(t, its_name_is_its_own, 0, sizeof names / sizeof *names);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
     srunner_free(r);
