@@ -254,12 +254,14 @@ static void on_pulled(struct fleet_instance *i, const struct engine_answer *a)
 static void not_created(struct fleet_instance *i, const struct engine_answer *a)
 {
     const struct config_service *config = i->service->config;
+    bool ours = a->status == 0 && a->words[0]; /* the words: the engine was not even asked */
 
     i->made = false;
     if (i->state == INSTANCE_REMOVING)
         fleet_found_nothing(i);
     else if (a->code == KG_EINVAL)
-        fleet_fail(i, ORCH_INSTANCE_EXITED, true, "the engine refuses these settings", a->words);
+        fleet_fail(i, ORCH_INSTANCE_EXITED, true,
+                   ours ? a->words : "the engine refuses these settings", a->words);
     else if (config->pull == CONFIG_PULL_NEVER || i->pulled)
         image_unavailable(i, a->words);
     else

@@ -147,8 +147,10 @@ RIG void answer_code(struct rig *r, enum verb verb, int code)
 {
     struct engine_answer a = {.code = code};
 
-    if (code == KG_EIO || code == KG_EINVAL)
+    if (code == KG_EIO || code == KG_EINVAL) {
+        a.status = code == KG_EIO ? 500 : 400;
         snprintf(a.words, sizeof a.words, "words of the engine");
+    }
     answer(expect(r, verb), &a);
     fleet_check(r->f);
 }

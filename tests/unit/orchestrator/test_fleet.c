@@ -431,6 +431,25 @@ START_TEST(backing_off_tells_the_last_cause)
 }
 END_TEST
 
+/* What the engine was never asked for is told as it is; what the engine says is for the log. */
+START_TEST(settings_that_are_wrong_are_told)
+{
+    static const char *const words[] = {"image x exposes 2 TCP ports: set `port`",
+                                        "the engine refuses these settings"};
+    struct engine_answer a = {.code = KG_EINVAL, .status = _i == 0 ? 0 : 400};
+    struct rig *r = rig_new(1);
+    struct said *s;
+
+    ask(r, 0);
+    snprintf(a.words, sizeof a.words, "%s", words[0]);
+    answer(expect(r, CREATE), &a);
+    s = hear_refusal(r, ORCH_INSTANCE_EXITED);
+    ck_assert_ptr_nonnull(strstr(s->detail, words[_i]));
+    ck_assert_ptr_null(strstr(s->detail, words[!_i]));
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(wake_by_hand_bypasses_backoff)
 {
     struct rig *r = rig_new(1);
@@ -688,6 +707,7 @@ static void add_tests(Suite *suite)
     tcase_add_loop_test(c, a_late_start_is_told_as_it_is, 0, 4);
     tcase_add_test(c, backoff_doubles_and_is_reset_by_ready);
     tcase_add_test(c, backing_off_tells_the_last_cause);
+    tcase_add_loop_test(c, settings_that_are_wrong_are_told, 0, 2);
     tcase_add_test(c, wake_by_hand_bypasses_backoff);
     tcase_add_test(c, wake_tells_why_it_failed);
     tcase_add_test(c, crashes_in_a_row_make_the_service_rest);
