@@ -454,6 +454,7 @@ static void on_refuse(struct gate_client *g, const struct message_refuse *m)
     struct proxy_waiter *w = waiter_of(s, m->ticket);
     const struct proxy_reason_row *row = orch_reason_row(m->reason);
     struct proxy_answer answer = {.reason = row ? row : proxy_reason_row(PROXY_OVERLOADED),
+                                  .asleep = m->reason == ORCH_ASLEEP,
                                   .retry_after_ms = m->retry_after_ms,
                                   .detail = m->detail};
 

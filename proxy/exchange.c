@@ -198,6 +198,7 @@ static void on_answer(struct proxy_waiter *w, const struct proxy_answer *answer)
         slot_taken(ex, answer->worker);
     } else {
         ex->refusal = answer->reason;
+        ex->asleep = answer->asleep;
         ex->retry_after_ms = answer->retry_after_ms;
         if (answer->detail)
             ex->detail = kg_arena_copy(&ex->arena, answer->detail, strlen(answer->detail));
@@ -267,7 +268,7 @@ void exchange_go_on(struct exchange *ex)
     else if (ex->worker)
         forward_begin(ex);
     else
-        refuse(ex, ex->refusal, ex->detail, ex->quiet ? ex->service->quiet_status : 0);
+        refuse(ex, ex->refusal, ex->detail, ex->asleep ? ex->service->quiet_status : 0);
     d->kind->resume(d);
 }
 

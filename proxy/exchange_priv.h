@@ -55,6 +55,7 @@ struct exchange {
 
     /* the gate's refusal, until the loop goes on with it */
     const struct proxy_reason_row *refusal;
+    bool asleep;
     int64_t retry_after_ms;
     const char *detail;
 

@@ -17,8 +17,9 @@ struct proxy_answer {
     struct proxy_worker *worker;           /* granted: one slot of this worker; NULL: refused */
     enum proxy_warmth warmth;              /* what the request waited for */
     const struct proxy_reason_row *reason; /* why it was refused; a static row */
-    int64_t retry_after_ms;                /* for 503: 0 = no idea (the answer then says 1 s) */
-    const char *detail; /* names the service and the cause; valid during the call */
+    bool asleep;            /* that nothing serves: a monitor is told so by a status of its own */
+    int64_t retry_after_ms; /* for 503: 0 = no idea (the answer then says 1 s) */
+    const char *detail;     /* names the service and the cause; valid during the call */
 };
 
 /* A request that asks for a slot. Embedded in the exchange; the gate owns it from an acquire that

@@ -157,6 +157,7 @@ RIG void on_answer(struct proxy_waiter *pw, const struct proxy_answer *answer)
         return;
     ck_assert_ptr_nonnull(answer->reason);
     w->reason = answer->reason->index;
+    ck_assert(answer->asleep == (w->reason == ORCH_ASLEEP));
     kg_str_copy(w->detail, sizeof w->detail, kg_str_of(answer->detail));
 }
 

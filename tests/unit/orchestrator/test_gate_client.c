@@ -450,6 +450,9 @@ START_TEST(test_a_refusal_names_its_reason)
     ck_assert_int_eq(b.answers, 1);
     refuse(a.w.ticket, 9999);
     ck_assert_uint_eq(a.reason, PROXY_OVERLOADED);
+    wait_cold(&a);
+    refuse(a.w.ticket, ORCH_ASLEEP);
+    ck_assert_uint_eq(a.reason, ORCH_ASLEEP);
     said_nothing();
 }
 END_TEST

@@ -119,10 +119,16 @@ START_TEST(refusal_of_the_gate)
     say(&c, "defGET /other/ping HTTP/1.1\r\nHost: a\r\n\r\n");
     until(gate.waiting == 1);
     ck_assert(KG_LIST_ENTRY(gate.waiters.next, struct proxy_waiter, link)->quiet);
-    gate_answer(&(struct proxy_answer){.reason = &row});
+    gate_answer(&(struct proxy_answer){.reason = &row, .asleep = true});
     hear(&c, "HTTP/1.1 599 ");
     hear(&c, "}\n");
     ck_assert_uint_eq(world.stats.services[1].refused[20], 1);
+    forget(&c);
+    say(&c, "GET /other/ping HTTP/1.1\r\nHost: a\r\n\r\n");
+    until(gate.waiting == 1);
+    gate_answer(&(struct proxy_answer){.reason = &row}); /* a monitor is to see that */
+    hear(&c, "HTTP/1.1 503 ");
+    hear(&c, "}\n");
     gate.mode = GRANT;
     forget(&c);
     say(&c, GET "\r\n");
