@@ -399,6 +399,7 @@ static void retire(struct fleet *f, struct fleet_service *s)
     } else if (s->peak_until_ms <= f->now_ms) {
         next_part(f, s);
     }
+    s->peak_until_ms = kg_earliest(s->peak_until_ms, f->now_ms + part_ms(s)); /* by a reload */
     if (serving <= needed_lately(s) || s->waiting > 0 || fleet_one_is_going(s) || !f->engine_up)
         return;
     i = to_retire(s);

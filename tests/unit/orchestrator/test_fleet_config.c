@@ -194,6 +194,39 @@ START_TEST(what_a_change_ends_is_not_made_in_its_course)
 }
 END_TEST
 
+/* The window of scale-in is as long as the idle timeout is now. */
+START_TEST(a_shorter_idle_timeout_holds_for_scale_in)
+{
+    struct rig *r = rig_new(1);
+    uint64_t first, second;
+
+    r->service.idle_timeout_ms = 3600000;
+    r->service.max_instances = r->service.concurrency = 2;
+    configure(r);
+    for (int n = 0; n < 3; n++)
+        ask(r, 0);
+    first = until_ready(r);
+    hear(r, GRANT), hear(r, GRANT);
+    second = until_ready(r);
+    hear(r, GRANT);
+    give_back(r, 0, first, 1); /* both are in use, and one would do */
+    pass(r, 1000);
+    r->service.idle_timeout_ms = 300000;
+    configure(r);
+    pass(r, 74999);
+    hear_nothing(r);
+    pass(r, 1);
+    for (int n = 0; n < 2; n++)
+        answer_recall(r, 0, hear(r, RECALL)->instance, 0);
+    pass(r, 224999);
+    ck_assert_str_eq(state_of(r, 1), "ready");
+    pass(r, 1);
+    ck_assert_str_eq(state_of(r, 1), "draining");
+    give_back(r, 0, second, 1);
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fleet config");
@@ -209,6 +242,7 @@ int main(void)
     tcase_add_test(t, what_is_held_when_its_service_comes_back);
     tcase_add_test(t, an_address_of_ipv6_is_shown_in_brackets);
     tcase_add_test(t, what_a_change_ends_is_not_made_in_its_course);
+    tcase_add_test(t, a_shorter_idle_timeout_holds_for_scale_in);
     suite_add_tcase(s, t);
     kg_log_setup(KG_LOG_ERROR + 1, KG_LOG_TEXT, "test");
     srunner_run_all(r, CK_NORMAL);
