@@ -38,6 +38,7 @@ struct exchange {
     unsigned acquires;
     bool retried; /* sent a second time because a kept connection had ended */
     bool quiet;
+    bool h2c;           /* what its worker speaks */
     size_t tunnel_left; /* TUNNEL: bytes on their way when the timer was armed */
 
     /* what is known of the request */

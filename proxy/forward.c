@@ -67,8 +67,8 @@ void forward_connected(struct exchange *ex, int status)
 static void connect_new(struct exchange *ex)
 {
     ex->state = EXCHANGE_CONNECTING;
-    ex->upstream = ex->service->h2c ? upstream_http2_open(ex->worker, ex)
-                                    : upstream_http1_open(ex->worker, ex);
+    ex->upstream =
+        ex->h2c ? upstream_http2_open(ex->worker, ex) : upstream_http1_open(ex->worker, ex);
     if (!ex->upstream)
         exchange_refuse(ex, PROXY_OVERLOADED, "no memory or descriptor for another connection");
 }
@@ -79,8 +79,18 @@ static struct upstream *take_kept(struct exchange *ex)
 {
     bool repeatable = ex->idempotent && ex->down->body.framing == HTTP1_NONE;
 
-    return ex->service->h2c ? upstream_http2_take(ex->worker, ex, repeatable)
-                            : upstream_http1_take(ex->worker, ex, repeatable);
+    return ex->h2c ? upstream_http2_take(ex->worker, ex, repeatable)
+                   : upstream_http1_take(ex->worker, ex, repeatable);
+}
+
+/* Slots are of workers as the services are now, which may speak otherwise than those that the
+ * request came under. */
+static bool worker_speaks_h2c(const struct exchange *ex)
+{
+    const struct proxy_service *now =
+        generation_service(proxy_of(ex)->current, ex->worker->service);
+
+    return now ? now->h2c : ex->service->h2c;
 }
 
 void forward_begin(struct exchange *ex)
@@ -93,6 +103,7 @@ void forward_begin(struct exchange *ex)
         ask_again(ex);
         return;
     }
+    ex->h2c = worker_speaks_h2c(ex);
     u = take_kept(ex);
     kg_timer_arm(&p->wheel, &ex->timer, timeout_ms > 0 ? proxy_now(p) + timeout_ms : KG_NEVER);
     if (!u) {

@@ -118,6 +118,35 @@ START_TEST(malformed_trailers)
 }
 END_TEST
 
+/* A reload: another worker that speaks otherwise, and who waited since before it. */
+START_TEST(a_worker_that_speaks_otherwise_serves_who_waited)
+{
+    struct peer c = client(), w1;
+    struct http2_worker *w;
+
+    gate.mode = HOLD;
+    say(&c, GET "\r\n");
+    until(gate.waiting == 1);
+    speak_h2c();
+    gate_grant();
+    w = http2_worker();
+    answer_ok(w, request(w, 0), 3);
+    serve_client(w, &c, "3\r\nwww\r\n0\r\n\r\n");
+    worker_over(w);
+    forget(&c);
+    say(&c, GET "\r\n");
+    until(gate.waiting == 1);
+    configure();
+    gate_grant();
+    w1 = worker();
+    hear(&w1, "GET / HTTP/1.1\r\n");
+    say(&w1, OK2);
+    hear(&c, "\r\n\r\nok");
+    bye(&c);
+    bye(&w1);
+}
+END_TEST
+
 START_TEST(worker_of_http1)
 {
     struct peer c = client(), w;
@@ -350,14 +379,21 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {
-        cut_off_bodies_are_seen, goes_away_as_the_client_does,
-        malformed_responses,     malformed_trailers,
-        worker_of_http1,         floods_end_the_session,
-        no_head_in_time,         unasked_frames_at_rest,
-        probe_by_connecting,     probe_by_settings,
-        probe_by_asking,         probe_given_up,
-        idle_sessions_give_way,  a_session_from_before_the_freeze_takes_no_post};
+    const TTest *const tests[] = {cut_off_bodies_are_seen,
+                                  goes_away_as_the_client_does,
+                                  malformed_responses,
+                                  malformed_trailers,
+                                  a_worker_that_speaks_otherwise_serves_who_waited,
+                                  worker_of_http1,
+                                  floods_end_the_session,
+                                  no_head_in_time,
+                                  unasked_frames_at_rest,
+                                  probe_by_connecting,
+                                  probe_by_settings,
+                                  probe_by_asking,
+                                  probe_given_up,
+                                  idle_sessions_give_way,
+                                  a_session_from_before_the_freeze_takes_no_post};
 
     return world_run("upstream http2 wrong", tests, COUNT(tests));
 }
