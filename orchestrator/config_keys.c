@@ -405,7 +405,7 @@ const struct config_key config_service_keys[] = {
      .max = DAY_MS,
      .def = "300s",
      .meta = "DURATION",
-     .words = "Until the head of the worker's response; 0 = no limit"},
+     .words = "From the last of the request to the head of the worker's response; 0 = no limit"},
     {.name = "max_body",
      .type = CONFIG_SIZE,
      SVC(max_body_bytes),

@@ -93,10 +93,17 @@ static bool worker_speaks_h2c(const struct exchange *ex)
     return now ? now->h2c : ex->service->h2c;
 }
 
-void forward_begin(struct exchange *ex)
+/* Counted from the last of the request: what is still being asked cannot be answered yet. */
+static void await_head(struct exchange *ex)
 {
     struct proxy *p = proxy_of(ex);
     int64_t timeout_ms = ex->service->request_timeout_ms;
+
+    kg_timer_arm(&p->wheel, &ex->timer, timeout_ms > 0 ? proxy_now(p) + timeout_ms : KG_NEVER);
+}
+
+void forward_begin(struct exchange *ex)
+{
     struct upstream *u;
 
     if (ex->worker->removed) { /* since it was granted */
@@ -105,12 +112,12 @@ void forward_begin(struct exchange *ex)
     }
     ex->h2c = worker_speaks_h2c(ex);
     u = take_kept(ex);
-    kg_timer_arm(&p->wheel, &ex->timer, timeout_ms > 0 ? proxy_now(p) + timeout_ms : KG_NEVER);
+    await_head(ex);
     if (!u) {
         connect_new(ex);
         return;
     }
-    p->stats->upstream_reuses++;
+    proxy_of(ex)->stats->upstream_reuses++;
     attach(ex, u);
 }
 
@@ -163,6 +170,8 @@ void forward_piece(struct exchange *ex, struct kg_str payload)
     if (first) {
         piece.head = ex->request_head;
         piece.kept = kg_buf_str(&ex->replay);
+    } else if (ex->state == EXCHANGE_ASKED) {
+        await_head(ex);
     }
     rc = u->kind->send(u, &piece);
     ex->request_head_sent = true;

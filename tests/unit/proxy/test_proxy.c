@@ -487,6 +487,42 @@ START_TEST(response_head_has_a_deadline)
 }
 END_TEST
 
+static void wait_ms(int64_t ms)
+{
+    int64_t end_ms = (int64_t)uv_now(&world.loop) + ms;
+
+    until((int64_t)uv_now(&world.loop) >= end_ms);
+}
+
+/* What is still being asked cannot be answered yet. */
+START_TEST(an_upload_may_take_longer_than_its_answer)
+{
+    const struct proxy_service timed = {
+        .id = 1, .name = "timed", .max_body_bytes = -1, .request_timeout_ms = 400};
+    struct peer c = client(), w;
+    int64_t ended_ms;
+
+    ck_assert_int_eq(proxy_config_begin(world.proxy), 0);
+    ck_assert_int_eq(proxy_config_service(world.proxy, &timed), 0);
+    ck_assert_int_eq(proxy_config_route(world.proxy, KG_STR("a"), KG_STR("/"), 1), 0);
+    ck_assert_int_eq(proxy_config_commit(world.proxy), 0);
+    say(&c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n1");
+    w = worker();
+    hear(&w, "\r\n\r\n1");
+    for (char piece[] = "2"; piece[0] <= '5'; piece[0]++) {
+        forget(&w);
+        wait_ms(150);
+        say(&c, piece);
+        hear(&w, piece);
+    }
+    ended_ms = (int64_t)uv_now(&world.loop);
+    hear(&c, "urn:kipgate:upstream-timeout");
+    ck_assert_int_ge((int64_t)uv_now(&world.loop) - ended_ms, 350);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {kept_connections_on_both_sides,
@@ -512,7 +548,8 @@ int main(void)
                                   unreachable_worker_is_asked_for_again,
                                   worker_that_stays_unreachable,
                                   removed_worker_finishes_what_it_has,
-                                  response_head_has_a_deadline};
+                                  response_head_has_a_deadline,
+                                  an_upload_may_take_longer_than_its_answer};
 
     return world_run("proxy", tests, sizeof tests / sizeof *tests);
 }
