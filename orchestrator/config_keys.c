@@ -389,7 +389,8 @@ const struct config_key config_service_keys[] = {
      .max = 1000000,
      .def = "100",
      .meta = "N",
-     .words = "Requests that may wait for an instance; the next is refused with 503"},
+     .words = "Requests that may wait for an instance; the next is refused with 503. With 0 none "
+              "waits, and so none wakes anything: only what is ready already serves"},
     {.name = "start_timeout",
      .type = CONFIG_DURATION,
      SVC(start_timeout_ms),

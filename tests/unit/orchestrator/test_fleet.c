@@ -61,6 +61,23 @@ START_TEST(queue_cap_is_exact)
 }
 END_TEST
 
+START_TEST(where_none_may_wait_none_wakes_anything)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.queue = 0;
+    configure(r);
+    ask(r, 0);
+    hear_refusal(r, ORCH_QUEUE_FULL);
+    ck_assert_uint_eq(count_calls(r, CREATE), 0);
+    fleet_wake(r->f, 0, on_done, r, r->now_ms);
+    until_ready(r);
+    ask(r, 0);
+    hear(r, GRANT);
+    rig_free(r);
+}
+END_TEST
+
 /* Over all its services: no front can fill control's memory. */
 START_TEST(waiting_requests_of_a_front_have_a_cap)
 {
@@ -689,6 +706,7 @@ static void add_tests(Suite *suite)
 
     tcase_add_test(c, d5_a_thousand_cold_requests_make_one_container);
     tcase_add_test(c, queue_cap_is_exact);
+    tcase_add_test(c, where_none_may_wait_none_wakes_anything);
     tcase_add_test(c, waiting_requests_of_a_front_have_a_cap);
     tcase_add_test(c, ready_slots_are_granted_at_once);
     tcase_add_test(c, quiet_requests_never_wake);
