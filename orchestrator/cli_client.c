@@ -29,6 +29,15 @@ static int misused(const struct client *c, const char *word, const char *words)
     return CLI_USAGE;
 }
 
+/* No service can have it, so none need be asked. */
+static int misnamed(const struct client *c, const char *name)
+{
+    char words[160];
+
+    snprintf(words, sizeof words, "the name %s", config_check_name(name));
+    return misused(c, name, words);
+}
+
 /* Takes the command's own words, leaves the options that say where the admin API is. */
 static int take_words(struct client *c, int argc, char **argv, char **left, int *left_count)
 {
@@ -49,6 +58,8 @@ static int take_words(struct client *c, int argc, char **argv, char **left, int 
             return misused(c, argv[i], "unknown option");
         } else if (!(wants & CLI_WANTS_NAME) || c->name) {
             return misused(c, argv[i], "unexpected argument");
+        } else if (config_check_name(argv[i])) {
+            return misnamed(c, argv[i]);
         } else {
             c->name = argv[i];
         }

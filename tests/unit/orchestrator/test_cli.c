@@ -121,6 +121,8 @@ START_TEST(test_misuse_is_2_and_says_so)
         {{"sleep", "--json"}, "--json: unknown option"},
         {{"ps", "x"}, "x: unexpected argument"},
         {{"wake", "a", "b"}, "b: unexpected argument"},
+        {{"wake", "a b"}, "a b: the name must be 1 to 63 of a-z"},
+        {{"sleep", "../x"}, "../x: the name must be 1 to 63 of a-z"},
         {{"health", "--redy"}, "--redy: unknown option"},
         {{"ps", "--fronts=2"}, "--fronts=2: unknown option"},
         {{"ps", "--admin=nowhere"}, "--admin: \"nowhere\" is not host:port"},
