@@ -107,7 +107,9 @@ static bool name_of_options(const struct config_options *o, char out[KG_MAX_NAME
     const char *words = o->service ? config_check_name(o->service) : NULL;
 
     if (words)
-        config_fail_plain(errors, "--name: \"%.100s\" %s", o->service, words);
+        config_fail_plain(errors, "%s: \"%.100s\" %s",
+                          o->service_by_flag ? "--name" : "environment:KIPGATE_NAME", o->service,
+                          words);
     else if (o->service)
         kg_str_copy(out, KG_MAX_NAME_BYTES + 1, kg_str_of(o->service));
     else if (image)
@@ -138,6 +140,8 @@ static void apply_service(struct config_loading *l, const struct config_options 
         d = config_draft_add(l, name, first, first->root);
     }
     if (d) {
+        d->options[0] = env;
+        d->options[1] = flags;
         config_parse_service(d->service, env->root, env, l->errors);
         config_parse_service(d->service, flags->root, flags, l->errors);
     }

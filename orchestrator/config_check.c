@@ -282,6 +282,9 @@ const char *config_check_route(const char *text, struct config_route *out)
         if (*p >= 'A' && *p <= 'Z')
             *p = (char)(*p - 'A' + 'a');
     words = !*text ? "is empty" : out->host && out->prefix ? refused(out) : "found no memory";
+    host = words ? 0 : strlen(out->host);
+    if (host > 0 && out->host[host - 1] == '.')
+        out->host[host - 1] = '\0'; /* the same host without it */
     if (words) {
         free(out->host);
         free(out->prefix);

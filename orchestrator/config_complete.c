@@ -20,15 +20,38 @@
 
 /* --- one service --------------------------------------------------------------------------- */
 
+/* The member of the highest layer that has the key, and that layer; NULL: none has. */
+static const struct json *member_given(const struct config_draft *d, const char *key,
+                                       const struct config_source **source)
+{
+    for (size_t i = sizeof d->options / sizeof *d->options; i > 0; i--) {
+        const struct json *found =
+            d->options[i - 1] ? json_get(d->options[i - 1]->root, key) : NULL;
+        *source = d->options[i - 1];
+        if (found)
+            return found;
+    }
+    *source = d->source;
+    return d->source ? json_get(d->node, key) : NULL;
+}
+
+static bool is_given(const struct config_draft *d, const char *key)
+{
+    const struct config_source *source;
+
+    return member_given(d, key, &source) != NULL;
+}
+
 void config_fail_key(struct config_loading *l, const struct config_draft *d, const char *key,
                      const char *words)
 {
-    const struct json *member = d->source ? json_get(d->node, key) : NULL;
+    const struct config_source *source;
+    const struct json *member = member_given(d, key, &source);
 
     if (!d->source)
         config_fail_plain(l->errors, "service %s: %s: %s", d->service->name, key, words);
     else if (member)
-        config_fail(l->errors, d->source, member, true, NULL, "%s", words);
+        config_fail(l->errors, source, member, true, NULL, "%s", words);
     else
         config_fail(l->errors, d->source, d->node, true, key, "%s", words);
 }
@@ -36,15 +59,16 @@ void config_fail_key(struct config_loading *l, const struct config_draft *d, con
 void config_fail_item(struct config_loading *l, const struct config_draft *d, const char *key,
                       size_t index, size_t count, const char *words)
 {
-    const struct json *list = d->source ? json_get(d->node, key) : NULL, *item;
+    const struct config_source *source;
+    const struct json *list = member_given(d, key, &source), *item;
 
-    item = json_count(list) == count ? json_first(list) : NULL; /* else it came from a flag */
+    item = json_count(list) == count ? json_first(list) : NULL; /* else some of it is wrong */
     for (; item && index > 0; index--)
         item = json_next(item);
     if (!d->source)
         config_fail_plain(l->errors, "service %s: %s: %s", d->service->name, key, words);
     else
-        config_fail(l->errors, d->source,
+        config_fail(l->errors, source,
                     item   ? item
                     : list ? list
                            : d->node,
@@ -140,7 +164,7 @@ static void check_service(struct config_loading *l, const struct config_draft *d
 {
     const struct config_service *s = d->service;
 
-    if (!s->image && !(d->source && json_get(d->node, "image")))
+    if (!s->image && !is_given(d, "image"))
         config_fail_key(l, d, "image", "is required");
     if (s->socket && s->port)
         config_fail_key(l, d, "socket", "cannot be used together with port");
@@ -173,7 +197,7 @@ bool config_make_spec(struct config_service *s)
  * need may have none; so may one that they needed when it came, or it could never be left alone. */
 static void default_routes(struct config_loading *l, const struct config_draft *d)
 {
-    if (d->service->route_count > 0 || d->needed || !d->source || json_get(d->node, "routes"))
+    if (d->service->route_count > 0 || d->needed || !d->source || is_given(d, "routes"))
         return;
     if (l->count > 1)
         config_fail_key(l, d, "routes",
@@ -344,6 +368,30 @@ static int cores(void)
     return n < 1 ? 1 : n > KG_MAX_FRONTS ? KG_MAX_FRONTS : (int)n;
 }
 
+static void fail_listener(struct config_loading *l, size_t index, const char *at, const char *words)
+{
+    struct kg_buf text;
+
+    kg_buf_init(&text, 4096);
+    kg_buf_printf(&text, "%s %s", at, words);
+    config_fail_top(l, "listen", (int64_t)index, NULL, text.data ? text.data : words);
+    kg_buf_fini(&text);
+}
+
+static void fail_admin(struct config_loading *l, size_t index, const char *at)
+{
+    struct kg_buf text;
+
+    if (!config_top_given(l, "admin")) {
+        fail_listener(l, index, at, "is the address of admin too");
+        return;
+    }
+    kg_buf_init(&text, 4096);
+    kg_buf_printf(&text, "%s is an address of listen too", at);
+    config_fail_top(l, "admin", -1, NULL, text.data ? text.data : "is an address of listen too");
+    kg_buf_fini(&text);
+}
+
 /* Two listeners on one address: the second would fail to start. */
 static void check_listeners(struct config_loading *l)
 {
@@ -356,10 +404,10 @@ static void check_listeners(struct config_loading *l)
         if (colon && strcmp(colon, ":0") == 0)
             continue;
         if (l->c->admin && strcmp(at, l->c->admin) == 0)
-            config_fail_plain(l->errors, "admin: %s is an address of listen too", at);
+            fail_admin(l, i, at);
         for (size_t j = 0; j < i; j++)
             if (strcmp(at, config_listen_address(listen->items[j], &secure)) == 0)
-                config_fail_plain(l->errors, "listen: %s comes twice", at);
+                fail_listener(l, i, at, "comes twice");
     }
 }
 
@@ -380,7 +428,8 @@ void config_complete_top(struct config_loading *l, bool file_read)
         config_fail_plain(l->errors, "services: none: name an image (--image IMAGE --port N) or a "
                                      "file (--config FILE)");
     else if (l->count == 0 && c->admin && strcmp(c->admin, "off") == 0)
-        config_fail_plain(l->errors, "services: none, and admin is off: none could ever come");
+        config_fail_top(l, "admin", -1, NULL,
+                        "is off, and there are no services: none could ever come");
     if (!c->engine && l->errors->count == 0)
         config_fail_plain(l->errors, "out of memory");
 }

@@ -174,6 +174,8 @@ static bool read_flags(struct config_options *o, int argc, char **argv,
         else
             good = option.key ? note(&g, &option)
                               : take_plain(o, option.plain, option.value ? option.value : "");
+        if (option.plain && strcmp(option.plain, "name") == 0)
+            o->service_by_flag = true;
         argc -= abs(took);
         argv += abs(took);
         kg_buf_clear(&wrong);

@@ -130,9 +130,10 @@ struct config_draft { /* a service while it is made */
     struct config_service *service;
     const struct config_source *source; /* where it was first named; NULL: it was there before */
     const struct json *node;
-    bool needed;                 /* by another service */
-    int visit;                   /* of config_needs.c */
-    struct config_draft *leader; /* likewise */
+    const struct config_source *options[2]; /* variables, flags that are about it, or NULL */
+    bool needed;                            /* by another service */
+    int visit;                              /* of config_needs.c */
+    struct config_draft *leader;            /* likewise */
 };
 #define CONFIG_LAYERS 3 /* file, environment, flags: a later one wins */
 struct config_loading {
@@ -179,6 +180,7 @@ void config_complete_tls(struct config_loading *l);
  * of that (NULL: at the item). */
 void config_fail_top(struct config_loading *l, const char *key, int64_t index, const char *member,
                      const char *words);
+bool config_top_given(const struct config_loading *l, const char *key); /* by any layer */
 /* Says it at the member of that key, or at the service where it has none. */
 void config_fail_key(struct config_loading *l, const struct config_draft *d, const char *key,
                      const char *words);
@@ -196,6 +198,7 @@ struct config_options {
     char *file; /* --config, or its variable; NULL */
     bool file_named;
     char *service; /* the name of the service that flags and variables define; NULL: none */
+    bool service_by_flag;
     struct json *env_top, *env_service, *flag_top, *flag_service; /* objects, never NULL */
 };
 /* False: no memory. Errors of spelling are told. */

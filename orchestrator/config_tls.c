@@ -142,6 +142,13 @@ static const struct json *top_node(const struct config_loading *l, const char *k
     return NULL;
 }
 
+bool config_top_given(const struct config_loading *l, const char *key)
+{
+    const struct config_source *source;
+
+    return top_node(l, key, &source) != NULL;
+}
+
 static const struct json *nth(const struct json *list, size_t index)
 {
     const struct json *item = json_first(list);
@@ -161,6 +168,8 @@ void config_fail_top(struct config_loading *l, const char *key, int64_t index, c
         config_fail_plain(l->errors, "%s: %s", key, words);
         return;
     }
+    if (strcmp(key, "listen") == 0 && json_count(node) != l->c->listen.count)
+        index = -1; /* some of its items are wrong, and not among those that were taken */
     item = index >= 0 ? nth(node, (size_t)index) : NULL;
     inner = item && member ? json_get(item, member) : NULL;
     config_fail(l->errors, source, inner ? inner : item ? item : node, false, NULL, "%s", words);

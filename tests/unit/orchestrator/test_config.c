@@ -623,8 +623,13 @@ START_TEST(test_contradictions)
     bad_at("{\"services\": {\"a\": {\"image\": \"x\",\n\"cap_add\": [\"KILL\"], \"cap_drop\": "
            "[\"cap_kill\"]}}}",
            2, 1, "services.a.cap_add: KILL is in cap_drop too");
-    bad("{\"listen\": [\"a:1\", \"a:1\"]}", NULL, "listen: a:1 comes twice");
-    bad("{\"listen\": [\"a:1\"], \"admin\": \"a:1\"}", NULL, "admin: a:1 is an address of listen");
+    bad_at("{\"listen\": [\"a:1\",\n\"https://a:1\"]}", 2, 1, "listen[1]: a:1 comes twice");
+    bad_at("{\"listen\": [\"a:1\"],\n\"admin\": \"a:1\"}", 2, 10,
+           "admin: a:1 is an address of listen too");
+    bad_at("{\"listen\": [\"a:1\",\n\"127.0.0.1:9090\"]}", 2, 1,
+           "listen[1]: 127.0.0.1:9090 is the address of admin too");
+    bad(NULL, FLAGS("--image", "x", "--listen", "a:1", "--listen", "a:1"),
+        "--listen: a:1 comes twice");
     config_free(good("{\"listen\": [\"a:0\", \"a:0\"]}", NULL));
 }
 END_TEST
@@ -633,7 +638,7 @@ START_TEST(test_no_services)
 {
     config_free(good("{}", NULL));
     config_free(good("{\"services\": {}}", NULL));
-    bad("{\"admin\": \"off\"}", NULL, "services: none, and admin is off");
+    bad_at("{\"admin\": \"off\"}", 1, 11, "admin: is off, and there are no services");
     if (access(CONFIG_DEFAULT_FILE, F_OK) != 0)
         bad(NULL, FLAGS("--fronts", "1"), "services: none: name an image");
 }
@@ -659,6 +664,8 @@ START_TEST(test_routes)
            2, 32, "services.b.routes[0]: the route a.test/p is a route of service a too");
     bad("{\"services\": {\"a\": {\"image\": \"x\", \"routes\": [\"/a\", \"/a/\"]}}}", NULL,
         "services.a.routes[1]: the route /a is a route of service a too");
+    bad("{\"services\": {\"a\": {\"image\": \"x\", \"routes\": [\"*.b.test.\", \"*.b.test\"]}}}",
+        NULL, "services.a.routes[1]: the route *.b.test/ is a route of service a too");
 }
 END_TEST
 

@@ -55,6 +55,27 @@ START_TEST(test_layers_change_a_service_of_the_file)
 }
 END_TEST
 
+/* Where the value was said that does not fit, whichever layer the service comes from. */
+START_TEST(test_contradictions_between_layers)
+{
+    bad(one, FLAGS("--name", "a", "--min-instances", "3"),
+        "--min-instances: is above max_instances, which is 1");
+    setenv("KIPGATE_PAUSE_AFTER", "10m", 1);
+    bad(one, FLAGS("--name", "a"), "environment:KIPGATE_PAUSE_AFTER: never comes");
+    bad(NULL, FLAGS("--image", "x"), "environment:KIPGATE_PAUSE_AFTER: never comes");
+    bad(one, FLAGS("--name", "a", "--pause-after", "6m"), "--pause-after: never comes");
+    ck_assert_uint_eq(errors.count, 1);
+    setenv("KIPGATE_PAUSE_AFTER", "", 1);
+    bad(one, FLAGS("--name", "a", "--needs", "b"), "--needs: there is no service \"b\"");
+    setenv("KIPGATE_IMAGE", "a b", 1);
+    bad(NULL, FLAGS("--name", "a", "--queue", "3"), "environment:KIPGATE_IMAGE: \"a b\" is not");
+    ck_assert_msg(errors.count == 1, "%s", told());
+    setenv("KIPGATE_IMAGE", "x", 1);
+    setenv("KIPGATE_NAME", "A", 1);
+    bad(NULL, NULL, "environment:KIPGATE_NAME: \"A\" must be");
+}
+END_TEST
+
 START_TEST(test_errors_of_variables_and_flags)
 {
     setenv("KIPGATE_FRONTS", "77", 1);
@@ -518,6 +539,7 @@ int main(void)
     const TTest *const tests[] = {
         test_file_then_environment_then_flag,
         test_layers_change_a_service_of_the_file,
+        test_contradictions_between_layers,
         test_errors_of_variables_and_flags,
         test_one_service_needs_no_file,
         test_d11_any_image_gives_its_service_a_name,
