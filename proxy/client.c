@@ -47,6 +47,14 @@ void client_close(struct client *c)
     wire_close(&c->wire);
 }
 
+void client_part(struct client *c)
+{
+    client_http2_drop(c, EXCHANGE_CLIENT_GONE);
+    if (wire_is_secure(&c->wire))
+        wire_fin(&c->wire);
+    client_close(c);
+}
+
 /* The client left in the middle of something, or is thrown out. */
 static void abandon(struct client *c)
 {
@@ -323,7 +331,7 @@ static void close_idle(struct client *c)
     else if (c->local || c->state != CLIENT_IDLE || c->in.len > 0 || wire_readable(&c->wire))
         return;
     else if (c->version_known)
-        client_close(c);
+        client_part(c);
     else if (c->deadline.due_ms > proxy_now(c->wire.proxy) + KG_DRAIN_FIRST_BYTE_MS)
         arm(c, KG_DRAIN_FIRST_BYTE_MS);
 }
@@ -345,7 +353,7 @@ static void settle(struct client *c)
     if (c->down.body.framing == HTTP1_TUNNEL)
         end_tunnel(c);
     if ((c->state == CLIENT_IDLE || c->state == CLIENT_HEAD) && c->wire.eof)
-        client_close(c); /* no next request can become whole */
+        client_part(c); /* no next request can become whole */
     if (c->wire.proxy->draining)
         close_idle(c);
 }
@@ -430,7 +438,9 @@ static void on_eof(struct wire *w)
     } else if (c->down.body.framing == HTTP1_TUNNEL) {
         client_watch(c);
         client_resume(c);
-    } else if (c->state != CLIENT_BUSY || !c->down.body.done) {
+    } else if (c->state != CLIENT_BUSY) {
+        client_part(c);
+    } else if (!c->down.body.done) {
         abandon(c);
     } else if (c->down.exchange) {
         client_watch(c);

@@ -641,7 +641,12 @@ static void on_bytes(struct wire *w, char *bytes, size_t n)
     settle(x);
 }
 
-static void on_gone(struct wire *w)
+static void on_eof(struct wire *w)
+{
+    client_part(client_of(w));
+}
+
+static void on_broken(struct wire *w)
 {
     client_close(client_of(w));
 }
@@ -653,9 +658,9 @@ static void on_wire_drained(struct wire *w)
 
 static const struct wire_kind http2_wire = {.room = room,
                                             .on_bytes = on_bytes,
-                                            .on_eof = on_gone,
+                                            .on_eof = on_eof,
                                             .on_drained = on_wire_drained,
-                                            .on_broken = on_gone};
+                                            .on_broken = on_broken};
 
 enum client_version client_version(const struct client *c, struct kg_str in)
 {
@@ -726,7 +731,7 @@ void client_http2_deadline(struct client *c)
     if (due_ms(x) > now_ms) {
         arm(x);
     } else if (!h->settled) {
-        client_close(c);
+        client_part(c);
     } else if (h->block_ms > 0 && h->block_ms + KG_HEAD_TIMEOUT_MS <= now_ms) {
         http2_terminate(&x->session, HTTP2_ENHANCE_YOUR_CALM);
     } else if (x->drain_ms > 0) {

@@ -85,6 +85,8 @@ static void on_deadline(struct kg_timer *t)
         client_next(c, CLIENT_END);
         return;
     case CLIENT_IDLE:
+        client_part(c);
+        return;
     case CLIENT_LINGER:
     case CLIENT_CLOSED:
         client_close(c);

@@ -148,6 +148,25 @@ def test_host_must_be_the_name_that_was_asked_for(gate, authority):
         assert said.startswith(f"HTTP/{http} 421".encode()), said
 
 
+def test_idle_connections_end_in_order(gate, authority):
+    """One that has said nothing for too long, and at a drain one that is kept: with an alert."""
+    gate.start()
+
+    context = trusting(authority)
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # Python's default takes it for an alert
+
+    def ends(client):
+        client.socket.suppress_ragged_eofs = False
+        assert client.socket.recv(1) == b"", "without an alert this would raise"
+
+    with TlsClient(gate.tls, context, timeout=20) as silent:
+        with TlsClient(gate.tls, context, timeout=20) as kept:
+            assert kept.ask().status == 200
+            ends(silent)
+            gate.process.send_signal(signal.SIGTERM)
+            ends(kept)
+
+
 # --- tickets --------------------------------------------------------------------------------------
 
 

@@ -56,6 +56,7 @@ def gate(echo, tmp_path_factory):
 def context(gate, name=NAMES[0], alpn=(), version=None, ciphers=None):
     """A client that believes in the certificate of one name."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # Python's default takes it for an alert
     made.load_verify_locations(gate.directory_of_certificates / f"{name}.crt")
     if alpn:
         made.set_alpn_protocols(list(alpn))
@@ -204,6 +205,23 @@ def test_closure_alert(gate):
             client.send(data)
             assert client.response().closes
             assert connection.recv(1) == b"", "without an alert this would raise"
+
+
+@RFC9112.follows(
+    "9.8",
+    "MUST",
+    "Servers MUST attempt to initiate an exchange of closure alerts with the client before "
+    "closing the connection (also where the client was the first to say that it ends)",
+)
+@pytest.mark.parametrize("version", ["h2", "http/1.1"])
+def test_closure_alert_to_a_client_that_ends(gate, version):
+    """Idle, in both versions: the client's alert is answered by ours."""
+    with connect(gate, alpn=[version]) as connection:
+        if version == "h2":
+            assert SecureHttp2(connection).get("/").status == 200
+        else:
+            assert SecureRaw(connection).send(get("/")).response().status == 200
+        connection.unwrap().close()  # without an alert this would raise
 
 
 @RFC9112.follows(
