@@ -192,64 +192,6 @@ static void on_image_news(void *arg, const struct images_news *n)
     admin_event(c->admin, "image", n->service, detail);
 }
 
-/* --- configuration at run time ------------------------------------------------------------- */
-
-/* Puts `next` (taken over) in force. New services are told to the fleet first, so that a front
- * never asks for one that control does not know. */
-static int put_in_force(struct control *c, struct config *next, struct config_errors *errors)
-{
-    struct config *old = c->config;
-
-    if (!config_may_replace(old, next, errors)) {
-        config_free(next);
-        return KG_EINVAL;
-    }
-    if (fleet_configure(c->fleet, next, kg_clock_mono_ms()) != 0) {
-        config_free(next);
-        kg_buf_puts(&errors->text, "out of memory\n");
-        errors->count++;
-        return KG_ENOMEM;
-    }
-    c->config = next;
-    state_save_services(&c->state, c->fleet);
-    fronts_configure(c->fronts, next);
-    tls_keeper_watch(c->keeper, next);
-    kg_buf_clear(&c->faults);
-    images_configure(c->images, next);
-    parking_configure(c->parking, next);
-    engine_configure(c->engine, next);
-    config_free(old);
-    KG_LOG(KG_LOG_INFO, "configured", KG_FN("services", (int64_t)next->service_count));
-    admin_event(c->admin, "configured", NULL, "");
-    return 0;
-}
-
-static int admin_apply(void *self, struct config *next, struct config_errors *errors)
-{
-    return put_in_force(self, next, errors);
-}
-
-static int admin_reload(void *self, struct config_errors *errors)
-{
-    struct control *c = self;
-    struct config *next = config_load(c->argc, c->argv, errors);
-    int rc = next ? put_in_force(c, next, errors) : KG_EINVAL;
-
-    if (rc == 0)
-        images_renew(c->images);
-    return rc;
-}
-
-static void reload_by_signal(struct control *c)
-{
-    struct config_errors errors = {0};
-
-    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
-    if (admin_reload(c, &errors) != 0)
-        KG_LOG(KG_LOG_ERROR, "reload-refused", KG_F("errors", errors.text.data));
-    config_errors_fini(&errors);
-}
-
 /* --- certificates -------------------------------------------------------------------------- */
 
 struct faults {
@@ -279,13 +221,18 @@ static void refuse_certificates(struct control *c, const struct faults *f)
     kg_buf_puts(&c->faults, words);
 }
 
-static void on_files(void *arg)
+/* Watches the files of TLS, then looks at them: names may lead elsewhere now, and what has changed
+ * since they were read last is told by nobody. */
+static void watch_files(void *arg)
 {
     struct control *c = arg;
     struct faults faults = {.config = c->config};
     struct certificates *next;
 
-    if (c->stage != CONTROL_SERVING || !c->config->loaded)
+    if (c->stage != CONTROL_SERVING)
+        return;
+    tls_keeper_watch(c->keeper, c->config);
+    if (!c->config->loaded)
         return;
     if (certificates_unchanged(c->config->loaded, c->config)) {
         kg_buf_clear(&c->faults);
@@ -293,7 +240,6 @@ static void on_files(void *arg)
     }
     kg_buf_init(&faults.text, MAX_FAULTS_BYTES);
     next = certificates_load(c->config, on_bad_certificate, &faults);
-    tls_keeper_watch(c->keeper, c->config); /* links may lead elsewhere now */
     if (next) {
         certificates_unref(c->config->loaded);
         c->config->loaded = next;
@@ -314,10 +260,67 @@ static void on_tickets(void *arg, const struct tls_ticket_key *keys, unsigned co
 
 static int open_keeper(struct control *c, struct kg_err *err)
 {
-    const struct tls_keeper_params params = {&c->loop, c, on_files, on_tickets};
+    const struct tls_keeper_params params = {&c->loop, c, watch_files, on_tickets};
 
     c->keeper = tls_keeper_open(&params);
     return c->keeper ? 0 : kg_fail(err, KG_ENOMEM, "out of memory");
+}
+
+/* --- configuration at run time ------------------------------------------------------------- */
+
+/* Puts `next` (taken over) in force. New services are told to the fleet first, so that a front
+ * never asks for one that control does not know. */
+static int put_in_force(struct control *c, struct config *next, struct config_errors *errors)
+{
+    struct config *old = c->config;
+
+    if (!config_may_replace(old, next, errors)) {
+        config_free(next);
+        return KG_EINVAL;
+    }
+    if (fleet_configure(c->fleet, next, kg_clock_mono_ms()) != 0) {
+        config_free(next);
+        kg_buf_puts(&errors->text, "out of memory\n");
+        errors->count++;
+        return KG_ENOMEM;
+    }
+    c->config = next;
+    state_save_services(&c->state, c->fleet);
+    fronts_configure(c->fronts, next);
+    images_configure(c->images, next);
+    parking_configure(c->parking, next);
+    engine_configure(c->engine, next);
+    config_free(old);
+    watch_files(c);
+    KG_LOG(KG_LOG_INFO, "configured", KG_FN("services", (int64_t)next->service_count));
+    admin_event(c->admin, "configured", NULL, "");
+    return 0;
+}
+
+static int admin_apply(void *self, struct config *next, struct config_errors *errors)
+{
+    return put_in_force(self, next, errors);
+}
+
+static int admin_reload(void *self, struct config_errors *errors)
+{
+    struct control *c = self;
+    struct config *next = config_load(c->argc, c->argv, errors);
+    int rc = next ? put_in_force(c, next, errors) : KG_EINVAL;
+
+    if (rc == 0)
+        images_renew(c->images);
+    return rc;
+}
+
+static void reload_by_signal(struct control *c)
+{
+    struct config_errors errors = {0};
+
+    kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
+    if (admin_reload(c, &errors) != 0)
+        KG_LOG(KG_LOG_ERROR, "reload-refused", KG_F("errors", errors.text.data));
+    config_errors_fini(&errors);
 }
 
 static const struct config *admin_config(void *self)
@@ -740,8 +743,8 @@ static int control_open(struct control *c, struct kg_err *err)
     state_recall(&c->state, c->fleet);
     state_recall_habits(&c->state, c->fleet);
     hold_for_old_fronts(c);
-    tls_keeper_watch(c->keeper, c->config);
     c->stage = CONTROL_SERVING;
+    watch_files(c);
     fronts_start(c->fronts);
     return 0;
 }

@@ -5,19 +5,24 @@
 #include "base/list.h"
 #include "orchestrator/certificates.h"
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define SETTLE_MS 200       /* nothing more happened for so long */
 #define SETTLE_MOST_MS 2000 /* or it goes on and on */
 #define LOOK_MS 30000
 #define ROTATE_MS 3600000
-#define MAX_DIRECTORIES (6 * KG_MAX_CERTIFICATES)
+#define MAX_WATCHES (24 * KG_MAX_CERTIFICATES)
+#define MAX_LINKS 40 /* on the way to one file, as the kernel has it */
 
+/* Of one name in a directory. */
 struct watch {
     uv_fs_event_t event;
     struct kg_list link;
     struct tls_keeper *keeper;
-    char path[];
+    const char *name; /* behind the directory */
+    char directory[];
 };
 
 struct tls_keeper {
@@ -52,12 +57,14 @@ static void on_look(uv_timer_t *t)
 
 static void on_change(uv_fs_event_t *event, const char *name, int events, int status)
 {
-    struct tls_keeper *k = ((struct watch *)event->data)->keeper;
+    const struct watch *w = event->data;
+    struct tls_keeper *k = w->keeper;
     uint64_t now = uv_now(k->params.loop);
 
-    (void)name;
     (void)events;
     (void)status;
+    if (name && strcmp(name, w->name) != 0)
+        return; /* of somebody else's in that directory */
     if (k->changed_at_ms == 0)
         k->changed_at_ms = now ? now : 1;
     if (now - k->changed_at_ms < SETTLE_MOST_MS)
@@ -81,58 +88,103 @@ static void unwatch(struct tls_keeper *k)
     k->watch_count = 0;
 }
 
-static bool is_watched(const struct tls_keeper *k, struct kg_str path)
+static bool is_watched(const struct tls_keeper *k, const char *directory, const char *name)
 {
     KG_LIST_EACH(it, &k->watches)
-    if (kg_str_eq(kg_str_of(KG_LIST_ENTRY(it, struct watch, link)->path), path))
-        return true;
+    {
+        const struct watch *w = KG_LIST_ENTRY(it, struct watch, link);
+        if (strcmp(w->name, name) == 0 && strcmp(w->directory, directory) == 0)
+            return true;
+    }
     return false;
 }
 
 /* What cannot be watched is looked at now and then all the same. */
-static void watch_directory(struct tls_keeper *k, struct kg_str path)
+static void watch_name(struct tls_keeper *k, const char *directory, const char *name)
 {
+    size_t n = strlen(directory) + 1, more = strlen(name) + 1;
     struct watch *w;
 
-    if (is_watched(k, path) || k->watch_count == MAX_DIRECTORIES)
+    if (is_watched(k, directory, name) || k->watch_count == MAX_WATCHES)
         return;
-    w = malloc(sizeof *w + path.n + 1);
+    w = malloc(sizeof *w + n + more);
     if (!w)
         return;
-    memcpy(w->path, path.p, path.n);
-    w->path[path.n] = '\0';
+    memcpy(w->directory, directory, n);
+    memcpy(w->directory + n, name, more);
+    w->name = w->directory + n;
     w->keeper = k;
     w->event.data = w;
     uv_fs_event_init(k->params.loop, &w->event);
     kg_list_push_back(&k->watches, &w->link);
     k->watch_count++;
-    uv_fs_event_start(&w->event, on_change, w->path, 0);
+    uv_fs_event_start(&w->event, on_change, w->directory, 0);
 }
 
-/* The directory a path is in. */
-static struct kg_str parent(struct kg_str path)
+/* Puts one more name behind a directory without links: `path` grows or, by "..", shrinks. */
+static bool step(char path[PATH_MAX], const char *name)
 {
-    while (path.n > 0 && path.p[path.n - 1] != '/')
-        path.n--;
-    while (path.n > 1 && path.p[path.n - 1] == '/')
-        path.n--;
-    return path.n > 0 ? path : KG_STR(".");
+    size_t n = strlen(path);
+    char *slash = strrchr(path, '/');
+
+    if (strcmp(name, "..") == 0) {
+        slash[slash == path] = '\0';
+        return true;
+    }
+    return (size_t)snprintf(path + n, PATH_MAX - n, "%s%s", n > 1 ? "/" : "", name) < PATH_MAX - n;
 }
 
-/* A file changes where it is named, where it is, and where the directory that names it is swapped
- * for another. */
+/* Cuts the first name off; false: there is none. */
+static bool cut_name(char *rest, char name[NAME_MAX + 1])
+{
+    size_t skip = strspn(rest, "/"), n = strcspn(rest + skip, "/");
+
+    if (n == 0 || !kg_str_copy(name, NAME_MAX + 1, (struct kg_str){rest + skip, n}))
+        return false;
+    memmove(rest, rest + skip + n, strlen(rest + skip + n) + 1);
+    return true;
+}
+
+/* A link leads on to where it points: `rest` begins with that. False: `path` is none. */
+static bool follow(const char *path, char rest[PATH_MAX])
+{
+    char behind[PATH_MAX], target[PATH_MAX];
+    ssize_t n = readlink(path, target, sizeof target - 1);
+
+    if (n <= 0)
+        return false;
+    target[n] = '\0';
+    memcpy(behind, rest, strlen(rest) + 1);
+    if (snprintf(rest, PATH_MAX, "%s/%s", target, behind) >= PATH_MAX)
+        rest[0] = '\0';
+    return true;
+}
+
+/* A file changes where it is, and wherever a name on the way to it is put in place anew: of a link,
+ * or of a directory. */
 static void watch_file(struct tls_keeper *k, const char *file)
 {
-    char real[PATH_MAX];
-    struct kg_str directory;
+    char at[PATH_MAX] = "/", rest[PATH_MAX], name[NAME_MAX + 1], next[PATH_MAX];
+    unsigned links = 0;
 
-    if (!file)
+    if (!file || !kg_str_copy(rest, sizeof rest, kg_str_of(file)) ||
+        (rest[0] != '/' && !getcwd(at, sizeof at)))
         return;
-    directory = parent(kg_str_of(file));
-    watch_directory(k, directory);
-    watch_directory(k, parent(directory));
-    if (realpath(file, real))
-        watch_directory(k, parent(kg_str_of(real)));
+    while (cut_name(rest, name)) {
+        if (strcmp(name, ".") == 0)
+            continue;
+        if (strcmp(name, "..") != 0)
+            watch_name(k, at, name);
+        memcpy(next, at, sizeof next);
+        if (!step(next, name))
+            return;
+        if (!follow(next, rest))
+            memcpy(at, next, sizeof at);
+        else if (++links > MAX_LINKS)
+            return;
+        else if (rest[0] == '/')
+            at[1] = '\0';
+    }
 }
 
 /* --- ticket keys ---------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -340,6 +341,39 @@ def test_a_link_is_swapped(gate, authority, tmp_path, level):
     wait_until(
         lambda: serial_of(gate, authority) == new.x.serial_number, 10, "the new one is served"
     )
+
+
+def test_files_that_change_while_it_starts(gate, authority, tmp_path):
+    """Between their first reading and the watch over them: here it waits for the first words of what
+    looks like a front of an earlier control."""
+    (gate.directory / "state").mkdir(mode=0o700)
+    new = Certificate("a.test", issuer=authority)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(str(gate.directory / "state/front-0.sock"))
+        door.listen()
+        gate.spawn()
+        with door.accept()[0]:
+            new.write(tmp_path)
+    gate.wait_ready()
+    wait_until(lambda: serial_of(gate, authority) == new.x.serial_number, 10, "it is served")
+
+
+def test_the_same_files_elsewhere(gate, authority, tmp_path):
+    """Where a link leads to files that say the same, these are watched from then on."""
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+        paths = gate.certificate.write(tmp_path / version)
+    (tmp_path / "live").symlink_to("2")
+    gate.config["certificates"] = [{k: v.replace("/2/", "/live/") for k, v in paths.items()}]
+    gate.start()
+    watched = (tmp_path / "1/server.pem").parent.stat().st_ino
+    (tmp_path / "next").symlink_to("1")
+    (tmp_path / "next").rename(tmp_path / "live")
+    words = f"ino:{watched:x} "
+    wait_until(lambda: words in proc.watches(gate.process.pid), 10, "the directory is watched")
+    new = Certificate("a.test", issuer=authority)
+    new.write(tmp_path / "1")
+    wait_until(lambda: serial_of(gate, authority) == new.x.serial_number, 10, "it is served")
 
 
 def test_reload_takes_other_files(gate, authority, tmp_path):

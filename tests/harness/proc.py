@@ -68,6 +68,17 @@ def assert_confined(pid, root=None, user=None):
     assert os.stat(f"/proc/{pid}/mem").st_uid == 0, f"{pid} can be traced or dumped"
 
 
+def watches(pid):
+    """What the kernel says of the files that a process watches (inotify): lines with "ino:HEX "."""
+    found = ""
+    for info in pathlib.Path(f"/proc/{pid}/fdinfo").iterdir():
+        try:
+            found += "".join(line for line in info.open() if line.startswith("inotify "))
+        except FileNotFoundError:
+            continue
+    return found
+
+
 def sockets(pid):
     """Inodes of the sockets that a process has open."""
     found = []

@@ -127,6 +127,70 @@ START_TEST(links_are_swapped)
 }
 END_TEST
 
+/* releases/1 for releases/2, by the link `current` that is two above the file; a link to a link to
+ * the file; and the directory that the links are in for another. */
+START_TEST(links_far_from_the_file)
+{
+    mkdir(in("r1"), 0755);
+    mkdir(in("r2"), 0755);
+    mkdir(in("r1/tls"), 0755);
+    mkdir(in("r2/tls"), 0755);
+    mkdir(in("links"), 0755);
+    put("r1/tls/a.pem", "1");
+    put("r2/tls/a.pem", "2");
+    ck_assert_int_eq(symlink("r1", in("current")), 0);
+    watch("current/tls/a.pem", "current/tls/a.pem");
+    ck_assert_int_eq(symlink("r2", in("next")), 0);
+    ck_assert_int_eq(rename(in("next"), in("current")), 0);
+    expect_word();
+
+    ck_assert_int_eq(symlink("../current/tls/a.pem", in("links/a.pem")), 0);
+    watch("links/a.pem", "links/a.pem");
+    put("r2/tls/a.pem", "3");
+    expect_word();
+    ck_assert_int_eq(symlink("r1", in("next")), 0);
+    ck_assert_int_eq(rename(in("next"), in("current")), 0);
+    expect_word();
+    watch("r1/tls/a.pem", "r1/tls/a.pem");
+    ck_assert_int_eq(rename(in("r1"), in("gone")), 0);
+    expect_word();
+}
+END_TEST
+
+/* A link that leads to itself leads nowhere. */
+START_TEST(links_without_end)
+{
+    ck_assert_int_eq(symlink("loop", in("loop")), 0);
+    watch("loop", "loop/a.pem");
+    unlink(in("loop"));
+    put("loop", "1");
+    expect_word();
+    unlink(in("loop"));
+}
+END_TEST
+
+/* Others' files in the same directory, written all the time, do not put off what is told of ours.
+ */
+START_TEST(others_files_are_none_of_ours)
+{
+    uint64_t began;
+
+    put("a.pem", "1");
+    put("b.pem", "1");
+    watch("a.pem", "a.pem");
+    put("a.pem", "2");
+    began = uv_hrtime();
+    while (files == 0 && uv_hrtime() - began < WAIT_NS) {
+        put("b.pem", "2");
+        uv_run(&loop, UV_RUN_NOWAIT);
+        usleep(20000);
+    }
+    ck_assert_uint_eq(files, 1);
+    ck_assert_uint_lt(uv_hrtime() - began, 1000000000ull);
+    unlink(in("b.pem"));
+}
+END_TEST
+
 /* What goes on and on is told in between. */
 START_TEST(a_change_without_end)
 {
@@ -202,9 +266,10 @@ END_TEST
 
 int main(void)
 {
-    static const char *const names[] = {"a.pem", "a.key",     "v1/a.pem",   "v2/a.pem",
-                                        "v1",    "v2",        "dead/a.pem", "dead/data",
-                                        "dead",  "live/data", "live/a.pem", "live"};
+    static const char *const names[] = {
+        "a.pem",      "a.key",     "v1/a.pem",       "v2/a.pem",    "v1",    "v2",
+        "dead/a.pem", "dead/data", "dead",           "links/a.pem", "links", "r2/tls/a.pem",
+        "r2/tls",     "r2",        "gone/tls/a.pem", "gone/tls",    "gone",  "current"};
     Suite *s = suite_create("tls_keeper");
     TCase *t = tcase_create("tls_keeper");
     SRunner *r = srunner_create(s);
@@ -216,6 +281,9 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, files_are_written_and_renamed);
     tcase_add_test(t, links_are_swapped);
+    tcase_add_test(t, links_far_from_the_file);
+    tcase_add_test(t, links_without_end);
+    tcase_add_test(t, others_files_are_none_of_ours);
     tcase_add_test(t, a_change_without_end);
     tcase_add_test(t, nothing_there);
     tcase_add_test(t, the_first_key);
