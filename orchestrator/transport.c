@@ -126,6 +126,9 @@ static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_so
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+/* With files of its own the engine's authority is theirs alone, not also those that the machine
+ * believes; what libcurl read of them before is not what they say now; and there is nobody to ask
+ * for a key's password: it would wait for one at the terminal, if there is one. */
 static void set_tls(CURL *easy, const struct transport_target *t)
 {
     char path[512];
@@ -134,6 +137,9 @@ static void set_tls(CURL *easy, const struct transport_target *t)
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, t->verify ? 2L : 0L);
     if (!t->cert_dir)
         return;
+    curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+    curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);
+    curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
     snprintf(path, sizeof path, "%s/ca.pem", t->cert_dir);
     curl_easy_setopt(easy, CURLOPT_CAINFO, path);
     snprintf(path, sizeof path, "%s/cert.pem", t->cert_dir);
