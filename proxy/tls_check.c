@@ -3,6 +3,7 @@
  * The difficulty: OpenSSL says what it did not like in its own terms; people need to know which
  * file to mend, and how. */
 #include "proxy/tls_priv.h"
+#include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
@@ -186,6 +187,15 @@ static void add_name(struct kg_buf *names, const unsigned char *name, int n)
             names->data[at] = (char)(names->data[at] - 'A' + 'a');
 }
 
+/* An address is a name, too, though clients do not ask for it by name. */
+static void add_address(struct kg_buf *names, const unsigned char *bytes, int n)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    if ((n == 4 || n == 16) && inet_ntop(n == 4 ? AF_INET : AF_INET6, bytes, text, sizeof text))
+        add_name(names, (const unsigned char *)text, (int)strlen(text));
+}
+
 /* The subject's common name counts only where no other name is given. Names that are given and
  * cannot be read (there may be no memory for them) are none at all: who asked for them would get
  * another certificate. */
@@ -205,6 +215,9 @@ static int find_names(X509 *leaf, struct kg_buf *names, struct kg_err *err)
         const GENERAL_NAME *g = sk_GENERAL_NAME_value(all, i);
         if (g->type == GEN_DNS)
             add_name(names, ASN1_STRING_get0_data(g->d.dNSName), ASN1_STRING_length(g->d.dNSName));
+        else if (g->type == GEN_IPADD)
+            add_address(names, ASN1_STRING_get0_data(g->d.iPAddress),
+                        ASN1_STRING_length(g->d.iPAddress));
     }
     GENERAL_NAMES_free(all);
     if (!all) {

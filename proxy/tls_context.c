@@ -253,14 +253,35 @@ static bool same_kind(const struct tls_identity *a, const struct tls_identity *b
     return EVP_PKEY_get_base_id(a->key) == EVP_PKEY_get_base_id(b->key);
 }
 
+static bool has_name(const struct kg_buf *names, const char *name)
+{
+    for (size_t at = 0; at < names->len; at += strlen(names->data + at) + 1)
+        if (strcmp(names->data + at, name) == 0)
+            return true;
+    return false;
+}
+
+/* Whatever order they are in. */
+static bool has_all(const struct kg_buf *names, const struct kg_buf *of)
+{
+    for (size_t at = 0; at < of->len; at += strlen(of->data + at) + 1)
+        if (!has_name(names, of->data + at))
+            return false;
+    return true;
+}
+
+static bool same_names(const struct tls_identity *a, const struct tls_identity *b)
+{
+    return has_all(&a->names, &b->names) && has_all(&b->names, &a->names);
+}
+
 /* The context of the same names that lacks this kind of key: a client then gets the kind that it
  * likes. */
 static SSL_CTX *companion(const struct tls_contexts *c, const struct tls_identity *i)
 {
     for (size_t n = 0; n < c->count; n++) {
         const struct served *s = served_of(c->all[n]);
-        bool fits = s->count < KINDS_OF_KEY &&
-                    kg_str_eq(kg_buf_str(&s->identities[0].names), kg_buf_str(&i->names));
+        bool fits = s->count < KINDS_OF_KEY && same_names(&s->identities[0], i);
         for (size_t k = 0; k < s->count; k++)
             fits &= !same_kind(&s->identities[k], i);
         if (fits)

@@ -75,6 +75,40 @@ START_TEST(the_client_chooses_the_kind_of_key)
 }
 END_TEST
 
+/* In whatever order a certificate has its names. */
+START_TEST(the_same_names_in_another_order)
+{
+    static const struct tls_case cases[] = {
+        {.names = "DNS:other.test", .common = "other"},
+        {.names = "DNS:a.test,DNS:B.test,DNS:a.test", .common = "ec"},
+        {.names = "DNS:b.test,DNS:a.test", .common = "rsa", .rsa_bits = 2048},
+    };
+
+    make_and_set(cases, sizeof cases / sizeof *cases);
+    ck_assert_str_eq(served_for("a.test", "ECDSA+SHA256"), "ec");
+    ck_assert_str_eq(served_for("a.test", "RSA-PSS+SHA256"), "rsa");
+    ck_assert_str_eq(served_for("b.test", "RSA-PSS+SHA256"), "rsa");
+}
+END_TEST
+
+/* Two that have no name, but an address each, are not for the same: nobody asks for an address, so
+ * the first of the list it is. */
+START_TEST(addresses_are_not_the_same_names)
+{
+    static const struct tls_case cases[] = {
+        {.names = "IP:10.0.0.1", .common = "one", .rsa_bits = 2048},
+        {.names = "IP:10.0.0.2", .common = "two"},
+        {.names = "IP:10.0.0.1", .common = "one-ec"},
+    };
+
+    make_and_set(cases, 2);
+    ck_assert_str_eq(served_for(NULL, "ECDSA+SHA256:RSA-PSS+SHA256"), "one");
+    make_and_set(cases, 3);
+    ck_assert_str_eq(served_for(NULL, "ECDSA+SHA256:RSA-PSS+SHA256"), "one-ec");
+    ck_assert_str_eq(served_for(NULL, "RSA-PSS+SHA256"), "one");
+}
+END_TEST
+
 START_TEST(the_host_agrees_with_the_name)
 {
     struct peer p;
@@ -385,6 +419,8 @@ int main(void)
 {
     const TTest *const tests[] = {the_name_chooses,
                                   the_client_chooses_the_kind_of_key,
+                                  the_same_names_in_another_order,
+                                  addresses_are_not_the_same_names,
                                   the_host_agrees_with_the_name,
                                   protocols_by_alpn,
                                   clients_by_their_certificate,
