@@ -196,6 +196,30 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     return 0;
 }
 
+/* Whether who is remembered would be let in again. */
+static bool is_believed(const SSL *ssl, const SSL_SESSION *session)
+{
+    const X509 *client = SSL_SESSION_get0_peer((SSL_SESSION *)(uintptr_t)session);
+
+    if (!(SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER))
+        return true;
+    return client && X509_cmp_current_time(X509_get0_notBefore(client)) < 0 &&
+           X509_cmp_current_time(X509_get0_notAfter(client)) > 0;
+}
+
+/* A ticket that is not taken leads to a whole handshake, which asks the client who it is. */
+static SSL_TICKET_RETURN on_session(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                    size_t n, SSL_TICKET_STATUS found, void *arg)
+{
+    (void)name;
+    (void)n;
+    (void)arg;
+    if ((found != SSL_TICKET_SUCCESS && found != SSL_TICKET_SUCCESS_RENEW) ||
+        !is_believed(ssl, session))
+        return SSL_TICKET_RETURN_IGNORE_RENEW;
+    return found == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
+}
+
 /* --- making them ----------------------------------------------------------------------------- */
 
 /* Who presented a certificate is remembered in a ticket: it counts only as long as it would be
@@ -241,6 +265,7 @@ static SSL_CTX *context_new(struct tls_server *s, struct kg_str client_ca, struc
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, s);
     SSL_CTX_set_tlsext_status_cb(ctx, on_status);
     SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket);
+    SSL_CTX_set_session_ticket_cb(ctx, NULL, on_session, NULL);
     SSL_CTX_set_timeout(ctx, TICKET_LIFETIME_S);
     if (set_clients(ctx, client_ca, err) == 0)
         return ctx;

@@ -17,6 +17,7 @@ struct tls_case {
     const char *common;            /* NULL: "test" */
     int rsa_bits;                  /* 0: an elliptic curve's key */
     int from_days, to_days;        /* from now; both 0: yesterday to next month */
+    int to_s;                      /* from now, instead of to_days, unless 0 */
     const struct tls_made *issuer; /* NULL: itself */
     bool is_ca;
     const char *raw_names; /* as the extension has them, beside `names` */
@@ -86,7 +87,8 @@ static inline void tls_case_make(struct tls_made *m, const struct tls_case *c)
     X509_set_version(m->x, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(m->x), ++serial);
     X509_gmtime_adj(X509_getm_notBefore(m->x), 86400l * (dated ? c->from_days : -1));
-    X509_gmtime_adj(X509_getm_notAfter(m->x), 86400l * (dated ? c->to_days : 30));
+    X509_gmtime_adj(X509_getm_notAfter(m->x),
+                    c->to_s ? c->to_s : 86400l * (dated ? c->to_days : 30));
     subject = X509_get_subject_name(m->x);
     X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC,
                                (const unsigned char *)(c->common ? c->common : "test"), -1, -1, 0);

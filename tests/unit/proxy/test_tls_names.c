@@ -290,6 +290,79 @@ START_TEST(no_session_outlives_the_authority)
 }
 END_TEST
 
+/* As it came, with its certificate, on a session of before. */
+static bool resumes_as(const struct tls_made *as, SSL_SESSION *session, bool *resumed)
+{
+    struct peer p;
+    struct end e;
+    bool in;
+
+    join(&e, &p, "a.test");
+    ck_assert_int_eq(SSL_use_cert_and_key(p.ssl, as->x, as->pkey, NULL, 1), 1);
+    SSL_set_max_proto_version(p.ssl, SSL_SESSION_get_protocol_version(session));
+    session = SSL_SESSION_dup(session);
+    SSL_set_session(p.ssl, session);
+    SSL_SESSION_free(session);
+    UNTIL(&p, e.brokens > 0 || e.wire.tls->done);
+    in = e.brokens == 0;
+    *resumed = in && SSL_session_reused(p.ssl) == 1;
+    part(&e, &p);
+    return in;
+}
+
+/* The session of a client with a certificate. */
+static SSL_SESSION *session_as(const struct tls_made *as, int version)
+{
+    char byte[] = "x";
+    SSL_SESSION *session;
+    struct peer p;
+    struct end e;
+
+    join(&e, &p, "a.test");
+    SSL_set_max_proto_version(p.ssl, version);
+    ck_assert_int_eq(SSL_use_cert_and_key(p.ssl, as->x, as->pkey, NULL, 1), 1);
+    shake_hands(&e, &p);
+    ck_assert_int_eq(wire_send(&e.wire, &(uv_buf_t){.base = byte, .len = 1}, 1), 0);
+    UNTIL(&p, p.got.len == 1 && p.session);
+    session = SSL_SESSION_dup(p.session);
+    part(&e, &p);
+    return session;
+}
+
+/* Who is let in no more is not let in by a session either; all others go on. */
+START_TEST(no_session_outlives_the_clients_certificate)
+{
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    struct tls_made server, ca, lasting, short_;
+    const struct tls_made *one = &server;
+    SSL_SESSION *sessions[2], *last[2];
+    bool resumed;
+
+    tls_case_make(&server, &(struct tls_case){.names = "DNS:a.test"});
+    tls_case_make(&ca, &(struct tls_case){.is_ca = true, .common = "clients"});
+    tls_case_make(&lasting, &(struct tls_case){.issuer = &ca, .common = "lasting"});
+    tls_case_make(&short_, &(struct tls_case){.issuer = &ca, .common = "short", .to_s = 3});
+    ck_assert_int_eq(set_certificates(&one, 1, ca.chain), 0);
+    for (size_t i = 0; i < 2; i++) {
+        sessions[i] = session_as(&short_, versions[i]);
+        last[i] = session_as(&lasting, versions[i]);
+        ck_assert(resumes_as(&short_, sessions[i], &resumed) && resumed);
+    }
+    while (let_in(&short_)) /* until it has expired */
+        usleep(50000);
+    for (size_t i = 0; i < 2; i++) {
+        ck_assert(!resumes_as(&short_, sessions[i], &resumed));
+        ck_assert(resumes_as(&lasting, last[i], &resumed) && resumed);
+        SSL_SESSION_free(sessions[i]);
+        SSL_SESSION_free(last[i]);
+    }
+    tls_case_free(&server);
+    tls_case_free(&ca);
+    tls_case_free(&lasting);
+    tls_case_free(&short_);
+}
+END_TEST
+
 /* --- stapled responses ----------------------------------------------------------------------- */
 
 static long stapled(void)
@@ -426,6 +499,7 @@ int main(void)
                                   clients_by_their_certificate,
                                   tickets_and_their_keys,
                                   no_session_outlives_the_authority,
+                                  no_session_outlives_the_clients_certificate,
                                   responses_are_stapled,
                                   replaced_under_way,
                                   bad_ones_replace_nothing,
