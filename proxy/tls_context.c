@@ -100,8 +100,10 @@ static int on_name(SSL *ssl, int *alert, void *arg)
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
     ctx = find(s->contexts, t->name);
-    if (ctx)
+    if (ctx) { /* it may be of certificates that came since the handshake began */
         SSL_set_SSL_CTX(ssl, ctx);
+        SSL_set_verify(ssl, SSL_CTX_get_verify_mode(ctx), NULL);
+    }
     return SSL_TLSEXT_ERR_OK;
 }
 

@@ -447,6 +447,30 @@ START_TEST(replaced_under_way)
 }
 END_TEST
 
+/* A handshake that had begun when clients were not asked yet who they are gets the new certificate
+ * with all that goes with it. */
+START_TEST(an_authority_under_way)
+{
+    struct tls_made server, ca;
+    const struct tls_made *one = &server;
+    struct peer p;
+    struct end e;
+
+    tls_case_make(&server, &(struct tls_case){.names = "DNS:a.test"});
+    tls_case_make(&ca, &(struct tls_case){.is_ca = true, .common = "clients"});
+    join(&e, &p, "a.test");
+    p.at_once = 1;
+    UNTIL(&p, e.wire.tls->ssl != NULL);
+    p.at_once = 0;
+    ck_assert_int_eq(set_certificates(&one, 1, ca.chain), 0);
+    UNTIL(&p, e.brokens > 0 || e.wire.tls->done);
+    ck_assert_uint_eq(e.brokens, 1);
+    part(&e, &p);
+    tls_case_free(&server);
+    tls_case_free(&ca);
+}
+END_TEST
+
 START_TEST(bad_ones_replace_nothing)
 {
     struct tls_made good, bad;
@@ -502,6 +526,7 @@ int main(void)
                                   no_session_outlives_the_clients_certificate,
                                   responses_are_stapled,
                                   replaced_under_way,
+                                  an_authority_under_way,
                                   bad_ones_replace_nothing,
                                   clients_wait_for_certificates};
 
