@@ -128,6 +128,21 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *n, const 
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* Who names no protocol at all would speak HTTP/1.1. */
+static int on_hello(SSL *ssl, int *alert, void *arg)
+{
+    const struct tls_server *s = arg;
+    const unsigned char *named;
+    size_t n;
+
+    if ((s->proxy->params.protocols & PROXY_HTTP11) ||
+        SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &named,
+                                  &n) == 1)
+        return SSL_CLIENT_HELLO_SUCCESS;
+    *alert = SSL_AD_NO_APPLICATION_PROTOCOL;
+    return SSL_CLIENT_HELLO_ERROR;
+}
+
 /* --- stapled responses ----------------------------------------------------------------------- */
 
 static const struct tls_identity *in_use(SSL *ssl)
@@ -265,6 +280,7 @@ static SSL_CTX *context_new(struct tls_server *s, struct kg_str client_ca, struc
     SSL_CTX_set_tlsext_servername_callback(ctx, on_name);
     SSL_CTX_set_tlsext_servername_arg(ctx, s);
     SSL_CTX_set_alpn_select_cb(ctx, on_alpn, s);
+    SSL_CTX_set_client_hello_cb(ctx, on_hello, s);
     SSL_CTX_set_tlsext_status_cb(ctx, on_status);
     SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket);
     SSL_CTX_set_session_ticket_cb(ctx, NULL, on_session, NULL);

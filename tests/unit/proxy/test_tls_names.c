@@ -157,6 +157,7 @@ START_TEST(protocols_by_alpn)
     with_alpn("\x02h2", 3, NULL);
     world.proxy->params.protocols = PROXY_H2;
     with_alpn("\x08http/1.1", 9, NULL);
+    with_alpn("", 0, NULL); /* it would speak HTTP/1.1 */
     with_alpn("\x08http/1.1\x02h2", 12, "h2");
 }
 END_TEST
