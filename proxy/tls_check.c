@@ -15,7 +15,8 @@
 #define MAX_IN_ONE 512 /* certificates in one file */
 #define MAX_NAMES_BYTES (64 * 1024)
 #define MAX_OCSP_BYTES (64 * 1024)
-#define SECURITY_LEVEL 2 /* 112 bits: RSA of 2048 bits and more, no SHA-1 */
+#define SECURITY_LEVEL 2  /* RSA of 2048 bits and more, no SHA-1 */
+#define SECURITY_BITS 112 /* what that level asks of a key */
 
 /* Forward secrecy and authenticated encryption only; those that cost least first. */
 #define CIPHERS_12                                                                                 \
@@ -462,6 +463,16 @@ int tls_check_certificate(const struct tls_certificate *c, int64_t now_s, struct
     return blame(check_certificate(c, now_s, facts, part, err), before, err);
 }
 
+static int check_authority(const X509 *x, int64_t now_s, struct kg_err *err)
+{
+    int rc = check_dates(x, now_s, err), bits = EVP_PKEY_get_security_bits(X509_get0_pubkey(x));
+
+    return rc != 0 || bits >= SECURITY_BITS
+               ? rc
+               : kg_fail(err, KG_EINVAL, "has a key that is too weak (%d bits of %d)", bits,
+                         SECURITY_BITS);
+}
+
 /* A bundle goes through changes of generation: one that is valid is enough. */
 static int check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err)
 {
@@ -472,7 +483,7 @@ static int check_client_ca(struct kg_str pem, int64_t now_s, struct kg_err *err)
     if (!all)
         return KG_EINVAL;
     for (int i = 0; i < sk_X509_num(all); i++)
-        good |= check_dates(sk_X509_value(all, i), now_s, &first) == 0;
+        good |= check_authority(sk_X509_value(all, i), now_s, &first) == 0;
     sk_X509_pop_free(all, X509_free);
     return good ? 0 : kg_fail(err, KG_EINVAL, "%s", first.words);
 }

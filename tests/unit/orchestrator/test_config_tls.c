@@ -221,6 +221,25 @@ START_TEST(test_dates_and_strength)
 }
 END_TEST
 
+/* Such an authority lets nobody in. Of several one is enough. */
+START_TEST(test_a_weak_authority)
+{
+    char both[sizeof ca.chain * 2];
+    struct tls_made weak;
+
+    tls_case_make(&weak, &(struct tls_case){.is_ca = true, .common = "weak", .rsa_bits = 1024});
+    write_files();
+    put("ca.pem", weak.chain);
+    bad(text_of("{\"certificates\": [" PAIR "], \"client_ca\": \"@/ca.pem\", " REST), NULL,
+        "ca.pem: has a key that is too weak");
+    snprintf(both, sizeof both, "%s%s", weak.chain, ca.chain);
+    put("ca.pem", both);
+    config_free(
+        good(text_of("{\"certificates\": [" PAIR "], \"client_ca\": \"@/ca.pem\", " REST), NULL));
+    tls_case_free(&weak);
+}
+END_TEST
+
 START_TEST(test_an_encrypted_key)
 {
     BIO *bio = BIO_new(BIO_s_mem());
@@ -291,6 +310,7 @@ int main(void)
         test_the_size_of_files,
         test_limit_of_certificates,
         test_dates_and_strength,
+        test_a_weak_authority,
         test_an_encrypted_key,
         test_responses_to_staple,
         test_all_faults_are_told,
