@@ -447,7 +447,7 @@ struct kg_str tls_protocol(const struct tls *t)
 
 bool tls_host_agrees(const struct tls *t, struct kg_str host)
 {
-    if (!t->name)
+    if (!t->name || host.n == 0) /* HTTP/1.0 need not name one */
         return true;
     if (host.n > 1 && host.p[host.n - 1] == '.')
         host.n--;

@@ -140,6 +140,8 @@ def test_names(gate, authority, tmp_path):
 def test_host_must_be_the_name_that_was_asked_for(gate, authority):
     """421 for another host, and the connection stays good for the right one."""
     gate.start()
+    with TlsClient(gate.tls, trusting(authority)) as client:  # for no host is for no other
+        assert client.send(b"GET / HTTP/1.0\r\n\r\n").response().status == 200
     with TlsClient(gate.tls, trusting(authority)) as client:
         assert client.ask(host="a.test").status == 200
         problem(client.ask(host="b.test"), 421, "misdirected-request")
