@@ -46,7 +46,10 @@ static int clear_path(const struct sockaddr_un *un, struct kg_err *err)
         return kg_fail(err, KG_ECONFLICT, "unix:%s: exists and is not a socket", un->sun_path);
     if (!is_stale(un))
         return kg_fail(err, KG_ECONFLICT, "unix:%s: another process listens there", un->sun_path);
-    unlink(un->sun_path);
+    if (unlink(un->sun_path) < 0 && errno != ENOENT)
+        return kg_fail(err, KG_ECONFLICT,
+                       "unix:%s: nobody listens there, but it cannot be removed: %s", un->sun_path,
+                       strerror(errno));
     return 0;
 }
 

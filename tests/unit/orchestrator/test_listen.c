@@ -212,6 +212,25 @@ START_TEST(test_a_stale_unix_socket_is_replaced)
 }
 END_TEST
 
+/* Of an earlier run under another user, say: that it is taken would be the wrong word. */
+START_TEST(test_a_stale_unix_socket_that_cannot_be_removed)
+{
+    bool root = geteuid() == 0;
+
+    close(bind_there(SOCK_STREAM));
+    ck_assert_int_eq(chmod(path, 0777), 0);
+    ck_assert_int_eq(chmod(dir, 0555), 0);
+    if (root)
+        ck_assert_int_eq(seteuid(65534), 0);
+    refused(address, KG_ECONFLICT);
+    if (root)
+        ck_assert_int_eq(seteuid(0), 0);
+    ck_assert_ptr_nonnull(strstr(err.words, "cannot be removed: "));
+    ck_assert_ptr_nonnull(strstr(err.words, strerror(EACCES)));
+    ck_assert_int_eq(chmod(dir, 0700), 0);
+}
+END_TEST
+
 START_TEST(test_a_live_unix_socket_is_refused)
 {
     int other;
@@ -339,6 +358,7 @@ static void add_unix(TCase *t)
 {
     tcase_add_test(t, test_a_unix_socket_is_shared_and_removed);
     tcase_add_test(t, test_a_stale_unix_socket_is_replaced);
+    tcase_add_test(t, test_a_stale_unix_socket_that_cannot_be_removed);
     tcase_add_test(t, test_a_live_unix_socket_is_refused);
     tcase_add_test(t, test_a_file_that_is_no_socket_is_left_alone);
     tcase_add_test(t, test_the_length_of_a_path);
