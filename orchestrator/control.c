@@ -518,8 +518,9 @@ static void start_anew(void *arg, const char *program)
     state_save(&c->state, c->fleet);
     state_save_habits(&c->state, c->fleet, true);
     confine_close_on_exec();
-    unsetenv("LISTEN_PID"); /* fronts bring the sockets that were passed */
+    listen_pass_on(true); /* fronts bring them, too; but they may be of no use to it */
     execv(path, args);
+    listen_pass_on(false);
     successor_refused(&c->successor, strerror(errno));
     free(args);
     hold_signals(SIG_UNBLOCK, 0);

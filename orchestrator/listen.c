@@ -199,15 +199,22 @@ int listen_open(struct listen_set *set, const char *address, size_t fronts, stru
     return rc;
 }
 
+static int family_of(int fd)
+{
+    int family = 0;
+    socklen_t n = sizeof family;
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &n) == 0 ? family : -1;
+}
+
 int listen_adopt(struct listen_set *set, int fd, struct kg_err *err)
 {
-    int family = 0, accepts = 0;
-    socklen_t n = sizeof family;
+    int family = family_of(fd), accepts = 0;
+    socklen_t n = sizeof accepts;
     char name[32];
 
     snprintf(name, sizeof name, "descriptor %d", fd);
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &n) < 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n) < 0 || !accepts)
+    if (family < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n) < 0 || !accepts)
         return kg_fail(err, KG_EINVAL, "%s was passed but is not a listening socket", name);
     set_init(set, family == AF_UNIX, name);
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
@@ -218,13 +225,13 @@ int listen_adopt(struct listen_set *set, int fd, struct kg_err *err)
 }
 
 /* Another socket beside the one that is bound there; a copy of it where that cannot be. */
-static int one_more(int fd)
+static int one_more(int fd, bool passed)
 {
     struct sockaddr_storage sa = {0};
     socklen_t n = sizeof sa;
     int more = -1;
 
-    if (getsockname(fd, (void *)&sa, &n) == 0 && sa.ss_family != AF_UNIX)
+    if (!passed && getsockname(fd, (void *)&sa, &n) == 0 && sa.ss_family != AF_UNIX)
         more = bind_one((void *)&sa, n, true);
     if (more >= 0 && listen(more, LISTEN_BACKLOG) == 0)
         return more;
@@ -233,25 +240,26 @@ static int one_more(int fd)
     return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
-int listen_inherit(struct listen_set *set, const char *address, const int *fds, size_t fronts,
-                   struct kg_err *err)
+int listen_inherit(struct listen_set *set, const char *address, bool passed, const int *fds,
+                   size_t fronts, struct kg_err *err)
 {
-    bool is_unix = strncmp(address, "unix:", 5) == 0;
     struct sockaddr_storage sa = {0};
     socklen_t n = sizeof sa;
     int first = -1;
 
-    set_init(set, is_unix, address);
-    set->shared = false;
     for (size_t i = 0; i < fronts && first < 0; i++)
         first = fds[i];
     KG_ASSERT(first >= 0);
-    if (is_unix)
+    set_init(set, family_of(first) == AF_UNIX, address);
+    set->shared = false;
+    if (passed)
+        kg_str_copy(set->name, sizeof set->name, KG_STR("passed"));
+    else if (set->unix_socket && strncmp(address, "unix:", 5) == 0)
         kg_str_copy(set->path, sizeof set->path, kg_str_of(address + 5));
     else if (getsockname(first, (void *)&sa, &n) == 0)
         set_name(set, &sa, n);
     for (; set->count < fronts; set->count++) {
-        int fd = fds[set->count] >= 0 ? fds[set->count] : one_more(first);
+        int fd = fds[set->count] >= 0 ? fds[set->count] : one_more(first, passed);
         if (fd < 0)
             return kg_fail(err, KG_EIO, "%s: %s", address, strerror(errno));
         set->fds[set->count] = fd;
@@ -287,4 +295,12 @@ int listen_passed_count(void)
     for (int i = 0; i < (int)n; i++)
         fcntl(SYSTEMD_FIRST_FD + i, F_SETFD, FD_CLOEXEC);
     return (int)n;
+}
+
+void listen_pass_on(bool on)
+{
+    int n = listen_passed_count();
+
+    for (int i = 0; on && i < n && i < KG_MAX_LISTEN; i++)
+        fcntl(SYSTEMD_FIRST_FD + i, F_SETFD, 0);
 }

@@ -25,14 +25,18 @@ int listen_open(struct listen_set *set, const char *address, size_t fronts, stru
 /* A listening descriptor that was passed to us, shared by all fronts. */
 int listen_adopt(struct listen_set *set, int fd, struct kg_err *err);
 /* Takes over what fronts of an earlier control accept from: fds[front], -1 where there is none, at
- * least one is not. Those without get another socket of the address, or share the first. */
-int listen_inherit(struct listen_set *set, const char *address, const int *fds, size_t fronts,
-                   struct kg_err *err);
+ * least one is not. Those without get another socket of the address, or share the first. `passed`:
+ * they are of a socket that was passed, of which there is no other, and whose file is not ours. */
+int listen_inherit(struct listen_set *set, const char *address, bool passed, const int *fds,
+                   size_t fronts, struct kg_err *err);
 int listen_fd(const struct listen_set *set, size_t front);
 void listen_close(struct listen_set *set);
 
 /* How many descriptors systemd passed (they begin at 3); marks them close-on-exec. More than
  * KG_MAX_LISTEN are told as one more than that, and left alone. */
 int listen_passed_count(void);
+/* Whether they stay open for the program that this process becomes, which is told of them as we
+ * were: it has our process id. */
+void listen_pass_on(bool on);
 
 #endif

@@ -68,19 +68,21 @@ static size_t find_fronts(struct listeners *l, const struct config *c, struct st
 
 static int inherit(struct listeners *l, const struct config *c, size_t count, struct kg_err *err)
 {
+    int passed = listen_passed_count();
     int fds[KG_MAX_FRONTS], rc = 0;
 
+    l->kept = passed <= KG_MAX_LISTEN ? (size_t)passed : 0;
     for (size_t n = 0; rc == 0 && n < count; n++) {
         bool secure = false;
         const char *address =
             n < c->listen.count ? config_listen_address(c->listen.items[n], &secure) : "passed";
         for (size_t front = 0; front < (size_t)c->fronts; front++)
             fds[front] = l->attached[front].channel >= 0 ? l->attached[front].listeners[n] : -1;
-        rc = listen_inherit(&l->sets[n], address, fds, (size_t)c->fronts, err);
+        rc = listen_inherit(&l->sets[n], address, passed > 0, fds, (size_t)c->fronts, err);
         l->count += rc == 0;
     }
     if (rc == 0 && l->attached[0].channel >= 0 && strcmp(c->admin, "off") != 0)
-        rc = listen_inherit(&l->admin, c->admin, &l->attached[0].listeners[count], 1, err);
+        rc = listen_inherit(&l->admin, c->admin, false, &l->attached[0].listeners[count], 1, err);
     return rc;
 }
 
@@ -143,6 +145,8 @@ void listeners_close_public(struct listeners *l)
 {
     for (size_t i = 0; i < l->count; i++)
         listen_close(&l->sets[i]);
+    for (; l->kept > 0; l->kept--)
+        close(PASSED_FIRST_FD + (int)l->kept - 1);
 }
 
 void listeners_close(struct listeners *l)

@@ -11,7 +11,8 @@
 struct listeners {
     struct listen_set sets[KG_MAX_LISTEN], admin; /* admin.count 0: off */
     size_t count;
-    uint64_t set_up;                         /* struct message_setup */
+    size_t kept;     /* descriptors that were passed, and wait for the program that we may become */
+    uint64_t set_up; /* struct message_setup */
     struct attached attached[KG_MAX_FRONTS]; /* fronts of an earlier control; theirs to take */
 };
 

@@ -9,12 +9,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
 
 from harness import echo as worker
-from harness import proc, raw
+from harness import net, proc, raw
 from harness.echo import Dump, get
 from harness.kipgate import problem
 from harness.load import WarmLoad
@@ -294,6 +295,56 @@ def test_a_signal_in_the_middle_of_the_start_waits(kipgate, echo, number, heard)
     gate.wait_log(10, event=heard)
     gate.wait_ready()
     assert gate.get("/").status == 200
+
+
+PASSES = """#!{python}
+import fcntl, os, socket, sys
+sockets = [socket.create_server({tcp}), socket.socket(socket.AF_UNIX)]
+sockets[1].bind({unix!r})
+sockets[1].listen()
+for place, fd in enumerate([fcntl.fcntl(s, fcntl.F_DUPFD, 10) for s in sockets], 3):
+    os.dup2(fd, place)
+    os.close(fd)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2")
+os.execv({kipgate!r}, sys.argv)
+"""
+
+
+@pytest.fixture
+def activated(kipgate, echo, tmp_path):
+    """A Kipgate to which its sockets were passed, as systemd does; the first of the configuration's
+    addresses is another one."""
+    gate = kipgate({"echo": echo()}, start=False)
+    program = tmp_path / "systemd"
+    program.write_text(
+        PASSES.format(
+            python=sys.executable, tcp=gate.front, unix=gate.front_unix, kipgate=gate.binary
+        )
+    )
+    program.chmod(0o755)
+    gate.binary = str(program)
+    gate.config["listen"][0] = f"127.0.0.1:{net.free_port()}"
+    return gate.start()
+
+
+@pytest.mark.parametrize("set_up", ["same", "another"])
+def test_passed_sockets_are_those_of_the_next_program(activated, set_up):
+    """By its fronts, or with others where these are sent off; again and again. A socket's file is
+    whoever's who made it."""
+    gate = activated
+    assert gate.get("/").status == 200
+    for level in ("info", "debug", "info"):
+        if set_up == "another":
+            gate.config["log_level"] = level
+            gate.write_config()
+        since = gate.logs.mark()
+        gate.process.send_signal(signal.SIGUSR2)
+        gate.wait_log(20, since, event="engine-up")
+        gate.wait_ready()
+        assert gate.get("/").status == 200
+        assert raw.request(gate.front_unix, get("/")).status == 200
+    gate.stop()
+    assert os.path.exists(gate.front_unix)
 
 
 def is_refused(path):
