@@ -246,6 +246,7 @@ static uint64_t verb_start(void *self, const char *id, engine_done *done, void *
     struct parking *p = self;
     const struct engine_ops *e = p->params.engine;
     struct errand *r = errand_new(p, id, done, arg);
+    struct sandbox *sb = kg_map_get(&p->workers, kg_str_of(id));
     uint64_t number, start;
     int64_t now_ms = parking_now(p);
 
@@ -253,6 +254,8 @@ static uint64_t verb_start(void *self, const char *id, engine_done *done, void *
         return 0;
     r->starts = true;
     p->starting++;
+    if (sb)
+        sb->joins = true;
     r->began_ms = now_ms;
     r->start = start = parking_start_began(p);
     number = begun(r, e->start(e->self, id, on_started, r));
@@ -300,9 +303,20 @@ static void answer_joined(struct errand *r, struct sandbox *sb)
         return;
     }
     put_address(c, sb);
-    parking_assign(sb, c->name, c->id);
-    sb->vouched = true;
+    parking_assign(sb, c->name, c->id); /* it is there: no start is under way any more */
     end(r, &r->answer);
+}
+
+/* Somebody disconnected it: the worker has no address either. One that has just been started there
+ * will never have one. */
+static void unplugged(struct errand *r, struct sandbox *sb)
+{
+    if (!sb || !sb->joins) {
+        end(r, &r->answer);
+        return;
+    }
+    parking_end(sb);
+    remove_stranded(r, r->answer.container.id);
 }
 
 static void on_sandbox(void *arg, const struct engine_answer *a)
@@ -319,7 +333,7 @@ static void on_sandbox(void *arg, const struct engine_answer *a)
     } else if (!c->is_sandbox || !c->sealed || strcmp(c->owner, p->params.owner) != 0) {
         end(r, &r->answer); /* somebody else's: it has no address that we would use */
     } else if (c->address.ss_family == 0) {
-        end(r, &r->answer); /* somebody disconnected it: the worker has none either */
+        unplugged(r, parking_find(p, c->id));
     } else if ((sb = parking_know(p, c)) != NULL) {
         answer_joined(r, sb);
     } else {
@@ -349,13 +363,13 @@ static void on_inspected(void *arg, const struct engine_answer *a)
     }
     r->answer = *a;
     sb = parking_find(p, c->sandbox);
-    if (sb && !is_going(sb) && sb->address_length > 0 && !(sb->vouched && is_up(c)))
+    if (!is_up(c) && sb && !is_going(sb) && sb->address_length > 0)
         answer_joined(r, sb);
     else if (!is_up(c))
         end(r, &r->answer); /* a start will find out */
     else if (sb && is_going(sb))
         remove_stranded(r, c->id);
-    else
+    else /* it may have been disconnected, parked or joined: no event says so */
         next(r, j->ask(j->self, c->sandbox, on_sandbox, r));
 }
 

@@ -78,7 +78,7 @@ struct sandbox {
     unsigned tries;
     bool doomed;         /* wanted no more, but something is under way */
     bool of_this_run;    /* asked for by us; with an id: that the engine gave it then */
-    bool vouched;        /* its worker was said to be at its address; a doubt goes deeper */
+    bool joins;          /* its worker is told to start, and not said yet to be at its address */
     bool lost;           /* taken, and its worker is to be told that it is no more */
     uint64_t seen, used; /* numbers of the last lists that had it, and that had its worker */
     uint64_t start;      /* of its start: see parking_start_began */

@@ -78,7 +78,7 @@ static void unassign(struct sandbox *sb)
     forget(&sb->parking->workers, sb->worker, sb);
     forget(&sb->parking->workers, sb->worker_id, sb);
     sb->worker[0] = sb->worker_id[0] = '\0';
-    sb->lost = sb->vouched = false;
+    sb->lost = sb->joins = false;
 }
 
 void parking_sandbox_free(struct sandbox *sb)

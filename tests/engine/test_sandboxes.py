@@ -148,6 +148,26 @@ def test_one_that_goes_under_its_worker_takes_the_worker_out_of_service(kipgate,
     assert gate.witness.wait_one(5, "echo")["Id"] != first["Id"]
 
 
+@pytest.mark.parametrize("network", ["stays", "removed"])
+def test_one_that_was_taken_off_its_network_serves_nobody(kipgate, echo, network):
+    """Parked, it is disconnected by hand, as whoever removes a network has to do first. No event
+    tells of it; the next request is served all the same, long before its worker would be given up."""
+    gate = kipgate({"echo": echo(start_timeout="20s")})
+    ready = wait_parked(gate)[0]
+    api = gate.witness.client.api
+    for name, end in ready["NetworkSettings"]["Networks"].items():
+        api.disconnect_container_from_network(ready["Id"], name, force=True)
+        if network == "removed":
+            api.remove_network(end["NetworkID"])
+    began = time.monotonic()
+    response = gate.get("/", timeout=40)
+    assert response.status == 200 and time.monotonic() - began < 10, response.body
+    assert home(gate.witness.wait_one(5, "echo")) != ready["Id"]
+    assert gate.admin.sleep("echo").status == 200
+    wait_until(lambda: ready["Id"] not in {c["Id"] for c in sandboxes(gate)}, 10, "it is gone")
+    assert gate.get("/", timeout=40).status == 200
+
+
 def test_one_that_goes_while_its_worker_boots_is_no_mystery(kipgate, echo):
     """The worker could never be reached there: the request that waits is answered long before it
     would have been given up, and the service works on."""

@@ -49,6 +49,38 @@ START_TEST(a_worker_joins_and_takes_it_along)
 }
 END_TEST
 
+/* Parked, or while its worker was stopped: nobody would ever get through to that worker. */
+START_TEST(a_start_finds_that_it_was_disconnected)
+{
+    struct engine_container *w;
+    char sandbox[ENGINE_ID_BYTES];
+
+    come_up();
+    w = create(&a, "w");
+    memcpy(sandbox, w->sandbox, sizeof sandbox);
+    if (_i == 1) {
+        start(w);
+        inspect("w");
+        ck_assert_uint_gt(last.container.address_length, 0);
+        w->state = ENGINE_EXITED;
+        inspect("w");
+    }
+    unplugged = true;
+    start(w);
+    ck_assert_int_eq(last.code, 0);
+    inspect("w");
+    ck_assert_int_eq(last.code, 0);
+    ck_assert_int_eq(last.container.state, ENGINE_NONE);
+    ck_assert_ptr_null(box("w"));
+    unplugged = false;
+    calm(1000);
+    ck_assert_ptr_null(box(sandbox));
+    w = start_one(&a, "w");
+    inspect("w");
+    ck_assert_uint_gt(last.container.address_length, 0);
+}
+END_TEST
+
 START_TEST(two_workers_never_share)
 {
     struct engine_container *w, *v;
@@ -492,6 +524,7 @@ static Suite *make_suite(void)
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, one_is_parked_before_anybody_asks);
     tcase_add_test(t, a_worker_joins_and_takes_it_along);
+    tcase_add_loop_test(t, a_start_finds_that_it_was_disconnected, 0, 2);
     tcase_add_test(t, two_workers_never_share);
     tcase_add_test(t, few_are_removed_at_a_time);
     tcase_add_test(t, nothing_is_parked_while_a_worker_starts);
