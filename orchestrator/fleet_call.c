@@ -146,7 +146,7 @@ static void note_asked(struct fleet_instance *i)
     if (i->call == FLEET_CALL_START)
         i->epoch = f->epoch;
     if (i->call == FLEET_CALL_PAUSE)
-        i->rested = true;
+        i->rested = i->frozen = true;
     if (i->call != FLEET_CALL_PULL)
         return;
     if (i->pull_until_ms == 0)
@@ -382,6 +382,7 @@ static void on_paused(struct fleet_instance *i, const struct engine_answer *a)
 
 static void on_unpaused(struct fleet_instance *i, const struct engine_answer *a)
 {
+    i->frozen = i->frozen && a->code != 0;
     if (a->code == 0)
         fleet_step(i, INSTANCE_ON_THAWED, NULL);
     else if (a->code == KG_ENOTFOUND)

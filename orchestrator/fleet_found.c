@@ -159,13 +159,20 @@ static bool has_moved(const struct fleet_instance *i, const struct engine_contai
             memcmp(&c->address, &i->container.address, c->address_length) != 0);
 }
 
+/* We froze it, and it is to run: that order is not carried out yet, or the one before it late. */
+static bool is_to_resume(const struct fleet_instance *i)
+{
+    return (i->state == INSTANCE_DRAINING && i->frozen) ||
+           (i->rested && i->fleet->now_ms - i->ready_ms < FLEET_FREEZER_MS);
+}
+
 static void found_in_use(struct fleet_instance *i, const struct engine_container *c)
 {
     bool runs = c->state == ENGINE_RUNNING;
 
-    if (c->state == ENGINE_PAUSED && i->state == INSTANCE_READY && i->rested &&
-        i->fleet->now_ms - i->ready_ms < FLEET_FREEZER_MS) {
-        i->deadline_ms = i->fleet->now_ms + i->service->config->start_timeout_ms;
+    if (c->state == ENGINE_PAUSED && is_to_resume(i)) {
+        if (i->state == INSTANCE_READY)
+            i->deadline_ms = i->fleet->now_ms + i->service->config->start_timeout_ms;
         fleet_step(i, INSTANCE_ON_FROZEN, NULL);
     } else if (c->state == ENGINE_PAUSED || c->state == ENGINE_RESTARTING ||
                (runs && has_moved(i, c)))
@@ -240,6 +247,7 @@ void fleet_found(struct fleet_instance *i, const struct engine_container *c)
         return;
     }
     i->is = c->state;
+    i->frozen = i->frozen && c->state != ENGINE_RUNNING;
     if (is_overtaken(i, c)) {
         fleet_pump(i);
         fleet_arm(i);

@@ -135,7 +135,7 @@ void fleet_instance_forget_container(struct fleet_instance *i)
     if (id.n > 0 && kg_map_get(&i->fleet->by_container, id) == i)
         kg_map_remove(&i->fleet->by_container, id);
     i->container = (struct engine_container){0};
-    i->woken = i->restarted = i->rested = false; /* another one has no former life */
+    i->woken = i->restarted = i->rested = i->frozen = false; /* another one has no former life */
 }
 
 void fleet_instance_unname(struct fleet_instance *i)

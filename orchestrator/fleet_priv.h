@@ -153,6 +153,7 @@ struct fleet_instance {
     bool restarted;     /* it had stopped before: found ended, it may not have been started yet */
     bool woken;         /* the same, for good: news of a death may be of that former life */
     bool rested;        /* paused by us before: news of a pause may be of that one */
+    bool frozen;        /* by us, and not known to run since */
     bool unpausable;    /* the engine would not freeze it */
     enum proxy_warmth warmth; /* what those waited for whom it served first */
     int64_t memory_bytes;     /* held while paused; 0: not known */

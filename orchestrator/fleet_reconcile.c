@@ -161,6 +161,7 @@ static void settle_stray(struct fleet_instance *i, const struct engine_container
     i->container.address_length = c->address_length;
     i->epoch = f->epoch;
     i->woken = i->rested = true; /* the engine repeats its last news, perhaps of a former life */
+    i->frozen = c->state == ENGINE_PAUSED;
     i->held = f->hold && is_up(c);
     if (i->held)
         reaper_hold(&f->reaper, &i->idle);

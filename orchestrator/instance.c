@@ -200,7 +200,7 @@ static const struct instance_cell cells[INSTANCE_STATE_COUNT][INSTANCE_EVENT_COU
     GOES(ENDED,          REMOVING, DO(VOID) | DO(REMOVE),    "found ended"),
     GOES(NONE,           ABSENT,   DO(VOID) | DO(FREE),      "vanished"),
     GOES(UNUSABLE,       STOPPING, DO(VOID) | DO(STOP),      "paused, moved or disconnected"),
-    STAYS(FROZEN,        DO(NOTHING),                        "is resumed next"),
+    STAYS(FROZEN,        DO(UNPAUSE),                        "is resumed next"),
     STAYS(NOT_FROZEN,    DO(NOTHING),                        "runs still"),
     STAYS(THAWED,        DO(NOTHING),                        "runs again"),
     STAYS(UNWANTED,      DO(NOTHING),                        "is drained already"),

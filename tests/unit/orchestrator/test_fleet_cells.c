@@ -102,6 +102,38 @@ START_TEST(what_drains_is_resumed)
 }
 END_TEST
 
+/* Whoever is served by it waits for that, whatever becomes of the first order: no answer comes, or
+ * the pause before it is carried out after it. */
+START_TEST(what_drains_is_resumed_until_it_runs)
+{
+    struct rig *r = rig_that(CONFIG_ON_IDLE_PAUSE);
+
+    warm(r);
+    pass(r, IDLE_MS);
+    answer_code(r, PAUSE, 0);
+    ask(r, 0);
+    hear(r, GRANT);
+    change_spec(r);
+    hear(r, RECALL);
+    if (_i == 0) {
+        answer_code(r, UNPAUSE, KG_ETIMEOUT);
+    } else {
+        answer_code(r, UNPAUSE, 0);
+        tell(r, ENGINE_EVENT_PAUSE);
+    }
+    answer_look(r, ENGINE_PAUSED);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    hear_nothing(r);
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "draining");
+    pass(r, 3000);
+    tell(r, ENGINE_EVENT_PAUSE); /* that one is somebody else's */
+    answer_look(r, ENGINE_PAUSED);
+    hear(r, GONE);
+    check_replaced(r, "stopping");
+}
+END_TEST
+
 /* Its pause is under way when it is wanted no more. */
 START_TEST(what_stops_is_not_paused)
 {
@@ -254,6 +286,7 @@ int main(void)
     tcase_add_test(t, what_drains_may_end_in_every_way);
     tcase_add_test(t, what_drains_may_die);
     tcase_add_test(t, what_drains_is_resumed);
+    tcase_add_loop_test(t, what_drains_is_resumed_until_it_runs, 0, 2);
     tcase_add_test(t, what_stops_is_not_paused);
     tcase_add_test(t, what_died_is_removed_whatever_comes);
     tcase_add_test(t, what_is_stopped_may_be_looked_at);

@@ -523,6 +523,9 @@ START_TEST(what_is_claimed_frozen_and_not_wanted_is_resumed_to_end_its_exchanges
     instance = hear_renamed(r, 0);
     hear(r, RECALL);
     ck_assert_str_eq(expect(r, UNPAUSE)->target, "id-1");
+    answer_code(r, UNPAUSE, KG_ETIMEOUT);
+    pass(r, 100);
+    look(r, ENGINE_PAUSED);
     answer_code(r, UNPAUSE, 0);
     ck_assert_str_eq(state_of(r, 0), "draining");
     give_back(r, 0, instance, 1);

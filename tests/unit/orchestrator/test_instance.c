@@ -154,7 +154,8 @@ START_TEST(effects_fit_where_they_lead)
         ck_assert(!(c->effects & INSTANCE_DOES_SERVE) ||
                   instance_serves((enum instance_state)next));
         ck_assert(!(c->effects & INSTANCE_DOES_PAUSE) || next == INSTANCE_PAUSED);
-        ck_assert(!(c->effects & INSTANCE_DOES_UNPAUSE) || next == INSTANCE_RESUMING);
+        ck_assert(!(c->effects & INSTANCE_DOES_UNPAUSE) || next == INSTANCE_RESUMING ||
+                  next == INSTANCE_DRAINING);
         ck_assert(!(c->effects & INSTANCE_DOES_CANCEL) || state == INSTANCE_PULLING);
     }
 }
