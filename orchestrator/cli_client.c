@@ -127,9 +127,26 @@ static void tell_problem(const struct client *c, int status, const struct kg_buf
     json_free(n);
 }
 
-/* The body of a 2xx answer goes into *out; everything else is told. */
+/* Whoever else listens at that address may have a page for every path. */
+static int not_understood(const struct client *c)
+{
+    fprintf(stderr, "kipgate %s: the answer is not understood\n", c->command->name);
+    return CLI_FAILED;
+}
+
+static bool is_json(const struct kg_buf *body, enum json_type wanted)
+{
+    struct json *n =
+        json_parse(kg_buf_str(body), KG_ENGINE_MAX_ANSWER_BYTES, MAX_JSON_DEPTH, NULL, NULL);
+    bool is = n && json_type(n) == wanted;
+
+    json_free(n);
+    return is;
+}
+
+/* The body of a 2xx answer, which must be of that type, goes into *out; everything else is told. */
 static int call(const struct client *c, const char *method, const char *path, int64_t timeout_ms,
-                struct kg_buf *out)
+                enum json_type wanted, struct kg_buf *out)
 {
     const struct transport_call asked = {.method = method,
                                          .path = path,
@@ -143,7 +160,7 @@ static int call(const struct client *c, const char *method, const char *path, in
         return CLI_FAILED;
     }
     if (status >= 200 && status <= 299)
-        return CLI_FINE;
+        return is_json(out, wanted) ? CLI_FINE : not_understood(c);
     tell_problem(c, status, out);
     return CLI_FAILED;
 }
@@ -256,11 +273,9 @@ static int print_services(const struct client *c, const struct kg_buf *body)
         good = add_service(&t, s);
     if (good)
         print_table(&t);
-    else
-        fprintf(stderr, "kipgate %s: the answer is not understood\n", c->command->name);
     free(t.rows);
     json_free(all);
-    return good ? CLI_FINE : CLI_FAILED;
+    return good ? CLI_FINE : not_understood(c);
 }
 
 static int run_ps(struct client *c)
@@ -269,7 +284,7 @@ static int run_ps(struct client *c)
     int status;
 
     kg_buf_init(&body, KG_ENGINE_MAX_ANSWER_BYTES);
-    status = call(c, "GET", "/v1/services", CALL_TIMEOUT_MS, &body);
+    status = call(c, "GET", "/v1/services", CALL_TIMEOUT_MS, JSON_ARRAY, &body);
     if (status == CLI_FINE && c->json)
         fputs(body.data ? body.data : "", stdout);
     else if (status == CLI_FINE)
@@ -292,7 +307,7 @@ static int run_by_name(struct client *c)
     transport_escape(&path, c->name);
     kg_buf_printf(&path, "/%s", c->command->name);
     if (path.error == 0)
-        status = call(c, "POST", path.data, 0, &body);
+        status = call(c, "POST", path.data, 0, JSON_OBJECT, &body);
     kg_buf_fini(&path);
     kg_buf_fini(&body);
     return status;
@@ -304,7 +319,7 @@ static int run_health(struct client *c)
     int status;
 
     kg_buf_init(&body, KG_ENGINE_MAX_ANSWER_BYTES);
-    status = call(c, "GET", c->ready ? "/readyz" : "/healthz", CALL_TIMEOUT_MS, &body);
+    status = call(c, "GET", c->ready ? "/readyz" : "/healthz", CALL_TIMEOUT_MS, JSON_OBJECT, &body);
     kg_buf_fini(&body);
     return status;
 }
@@ -385,8 +400,10 @@ static void on_event_bytes(void *arg, struct kg_str bytes)
 static int run_events(struct client *c)
 {
     struct follow f = {.client = c};
-    const struct transport_call asked = {
-        .method = "GET", .path = "/v1/events", .on_data = on_event_bytes, .arg = &f};
+    const struct transport_call asked = {.method = "GET",
+                                         .path = "/v1/events",
+                                         .on_data = on_event_bytes,
+                                         .arg = &f};
     struct kg_err err = {0};
     int status = 0, code;
 

@@ -4,7 +4,9 @@
 #include "config_case.h"
 #include "orchestrator/cli.h"
 #include "orchestrator/cli_priv.h"
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <sys/wait.h>
 
 #define MAX_LINE 100
 #define THIS_FILE "tests/unit/orchestrator/test_cli.c"
@@ -158,6 +160,66 @@ START_TEST(test_what_cannot_be_reached_is_1)
 }
 END_TEST
 
+/* Somebody listens who answers one request so, whatever it asks; the request is left in `heard`. */
+static int run_against(const char *command, const char *name, const char *answer, char *heard,
+                       size_t cap)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0), told[2], status;
+    char admin[64];
+    const char *words[] = {command, admin, name, NULL};
+    ssize_t n = 0;
+    pid_t pid;
+
+    ck_assert(bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && listen(fd, 1) == 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&a, &length), 0);
+    ck_assert_int_eq(pipe(told), 0);
+    snprintf(admin, sizeof admin, "--admin=127.0.0.1:%d", ntohs(a.sin_port));
+    pid = fork();
+    if (pid == 0) {
+        char bytes[4096];
+        int peer = accept(fd, NULL, NULL);
+        for (size_t got = 0; !memmem(bytes, got, "\r\n\r\n", 4); got += (size_t)n) {
+            n = read(peer, bytes + got, sizeof bytes - got);
+            if (n <= 0 || write(told[1], bytes + got, (size_t)n) != n)
+                _exit(1);
+        }
+        _exit(write(peer, answer, strlen(answer)) < 0);
+    }
+    close(fd);
+    close(told[1]);
+    status = run((char **)(uintptr_t)words);
+    for (size_t got = 0; (n = read(told[0], heard + got, cap - 1 - got)) > 0; got += (size_t)n)
+        heard[got + (size_t)n] = '\0';
+    close(told[0]);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    return status;
+}
+
+#define ANSWER(body) "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" body
+
+/* Another program at that address, which has a page for every path, has done nothing. */
+START_TEST(test_who_else_answers_is_not_believed)
+{
+    static const char *const commands[][2] = {
+        {"wake", "a"}, {"sleep", "a"}, {"health", "--ready"}, {"ps", NULL}, {"ps", "--json"}};
+    static const char *const answers[] = {ANSWER("<html></html>"), ANSWER(""), ANSWER("1")};
+    char heard[4096];
+
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        for (size_t k = 0; k < sizeof answers / sizeof *answers; k++) {
+            ck_assert_int_eq(
+                run_against(commands[i][0], commands[i][1], answers[k], heard, sizeof heard), 1);
+            holds(caught[1], "the answer is not understood");
+            ck_assert_str_eq(caught[0], "");
+        }
+    ck_assert_int_eq(run_against("wake", "a", ANSWER("{}\n"), heard, sizeof heard), 0);
+    ck_assert_int_eq(run_against("ps", "--json", ANSWER("[]\n"), heard, sizeof heard), 0);
+    ck_assert_str_eq(caught[0], "[]\n");
+}
+END_TEST
+
 START_TEST(test_version)
 {
     ck_assert_int_eq(run(FLAGS("version")), 0);
@@ -248,6 +310,7 @@ int main(void)
         test_serve_is_the_default,
         test_misuse_is_2_and_says_so,
         test_what_cannot_be_reached_is_1,
+        test_who_else_answers_is_not_believed,
         test_version,
         test_d4_check_shows_the_effective_configuration,
         test_check_of_a_wrong_configuration,
