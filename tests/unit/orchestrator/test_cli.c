@@ -220,6 +220,19 @@ START_TEST(test_who_else_answers_is_not_believed)
 }
 END_TEST
 
+/* The admin API answers no other, for a browser's sake: a name with a dot would be refused. */
+START_TEST(test_asks_as_from_this_machine)
+{
+    char heard[4096];
+
+    ck_assert_int_eq(run_against("health", NULL, ANSWER("{}"), heard, sizeof heard), 0);
+    holds(heard, "GET /healthz HTTP/1.1\r\n");
+    holds(heard, "Host: localhost\r\n");
+    run_against("events", NULL, ANSWER(""), heard, sizeof heard);
+    holds(heard, "Host: localhost\r\n");
+}
+END_TEST
+
 START_TEST(test_version)
 {
     ck_assert_int_eq(run(FLAGS("version")), 0);
@@ -311,6 +324,7 @@ int main(void)
         test_misuse_is_2_and_says_so,
         test_what_cannot_be_reached_is_1,
         test_who_else_answers_is_not_believed,
+        test_asks_as_from_this_machine,
         test_version,
         test_d4_check_shows_the_effective_configuration,
         test_check_of_a_wrong_configuration,
