@@ -47,14 +47,6 @@ void client_close(struct client *c)
     wire_close(&c->wire);
 }
 
-void client_part(struct client *c)
-{
-    client_http2_drop(c, EXCHANGE_CLIENT_GONE);
-    if (wire_is_secure(&c->wire))
-        wire_fin(&c->wire);
-    client_close(c);
-}
-
 /* The client left in the middle of something, or is thrown out. */
 static void abandon(struct client *c)
 {
@@ -81,6 +73,18 @@ static void linger(struct client *c)
         arm(c, KG_LINGER_CLOSE_MS);
     if (wire_pending(&c->wire) == 0 && (c->wire.eof || c->wire.unwritable))
         client_close(c);
+}
+
+void client_part(struct client *c)
+{
+    if (wire_pending(&c->wire) > 0) { /* it takes the last answer yet */
+        linger(c);
+        return;
+    }
+    client_http2_drop(c, EXCHANGE_CLIENT_GONE);
+    if (wire_is_secure(&c->wire))
+        wire_fin(&c->wire);
+    client_close(c);
 }
 
 static void become_idle(struct client *c)

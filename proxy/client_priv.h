@@ -82,8 +82,8 @@ void client_next(struct client *c, enum client_next next);
  * `expect`: the client waits for a 100 before it sends its body. */
 bool client_can_keep(const struct client *c, bool head_keep_alive, bool expect);
 void client_close(struct client *c); /* at once; whoever has its exchange has ended it */
-/* The same of a connection on which nothing is under way: by TLS the client is told that it ends.
- */
+/* Of a connection on which nothing is under way: what is queued goes out first, and by TLS the
+ * client is told that this is the end. */
 void client_part(struct client *c);
 /* Breaks all clients and what they have under way, or, for a drain, closes the idle ones. */
 void clients_close(struct proxy *p, bool idle_only);

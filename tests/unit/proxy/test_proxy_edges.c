@@ -566,23 +566,34 @@ START_TEST(local_client_that_does_not_read_is_cut_off)
 }
 END_TEST
 
-/* Its request is whole, and what is said of thousands of services is not less for a slow reader. */
+/* Its request is whole, and what is said of thousands of services is not less for a slow reader:
+ * whether the connection would go on behind the answer or not, and whenever its half ends. */
 START_TEST(local_client_that_reads_late_gets_all)
 {
-    struct peer c = dial(world.local_port);
+    static const char *const words[] = {"Connection: close\r\n", "", ""};
 
-    say(&c, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    until(local.requests == 1);
-    ck_assert_uint_eq(give_blocks("x/y", 1), 1);
-    shutdown(c.fd, SHUT_WR);
-    for (int i = 0; i < 10; i++)
-        turn();
-    ck_assert_uint_eq(give_blocks("x/y", 900), 900);
-    proxy_local_reply(world.proxy, local.id, 200, "x/y", "", 0, true);
-    hear_end(&c);
-    ck_assert_uint_ge(c.got.len, 901 * BLOCK_BYTES);
-    ck_assert_mem_eq(c.got.data + c.got.len - 5, "0\r\n\r\n", 5);
-    bye(&c);
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        struct peer c = dial(world.local_port);
+        bool early = i < 2;
+        local.requests = 0;
+        say(&c, "GET / HTTP/1.1\r\nHost: localhost\r\n");
+        say(&c, words[i]);
+        say(&c, "\r\n");
+        until(local.requests == 1);
+        ck_assert_uint_eq(give_blocks("x/y", 1), 1);
+        if (early)
+            shutdown(c.fd, SHUT_WR);
+        for (int n = 0; n < 10; n++)
+            turn();
+        ck_assert_uint_eq(give_blocks("x/y", 900), 900);
+        proxy_local_reply(world.proxy, local.id, 200, "x/y", "", 0, true);
+        if (!early)
+            shutdown(c.fd, SHUT_WR);
+        hear_end(&c);
+        ck_assert_uint_ge(c.got.len, 901 * BLOCK_BYTES);
+        ck_assert_mem_eq(c.got.data + c.got.len - 5, "0\r\n\r\n", 5);
+        bye(&c);
+    }
 }
 END_TEST
 
