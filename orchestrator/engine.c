@@ -269,10 +269,12 @@ static void on_good_ping(struct engine *e, const char *version)
     }
     if (!agree(e, version))
         return;
-    if (e->opened)
-        enter_subscribe(e);
-    else
+    if (!e->opened)
         enter_info(e);
+    else if (engine_reach_may_move(e))
+        enter_reach(e);
+    else
+        enter_subscribe(e);
 }
 
 static void on_ping(void *arg, const struct transport_answer *a)

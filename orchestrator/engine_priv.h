@@ -366,6 +366,8 @@ void engine_reach_init(struct engine *e);
  */
 void engine_reach_start(struct engine *e);
 void engine_reach_stop(struct engine *e);
+/* To be found out again when the engine comes back. */
+bool engine_reach_may_move(const struct engine *e);
 bool engine_network_is_own(const struct engine *e); /* made by us, for our workers */
 void engine_reached(struct engine *e, bool found, const char *why);
 /* Where a worker's socket appears for us, below state_dir/sockets. False: no room in an address. */

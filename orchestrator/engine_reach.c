@@ -396,6 +396,13 @@ void engine_reach_start(struct engine *e)
         ask_network(e);
 }
 
+/* Where the engine's name led to, its ports were published; it may lead elsewhere by now. */
+bool engine_reach_may_move(const struct engine *e)
+{
+    return e->reach.kind == REACH_PUBLISHED && e->host[0] &&
+           strcmp(e->host, e->reach.published_ip) != 0;
+}
+
 void engine_reach_stop(struct engine *e)
 {
     if (e->reach.call != 0)

@@ -3,6 +3,8 @@
  * of connecting, in its event stream, in its lists; and close and cancel from within every
  * callback. */
 #include "engine_case.h"
+#include <dlfcn.h>
+#include <netdb.h>
 
 #define OK_JSON "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 #define PONG "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\nOK"
@@ -302,6 +304,36 @@ START_TEST(the_streams_end_is_told_at_once_and_mended)
     until(&downs, 1);
     until(&lists, 2);
     ck_assert_int_eq(ups, 2);
+}
+END_TEST
+
+static const char *engine_is_at; /* the address of its name */
+
+/* For libuv too: a program's own comes before the library's. */
+__attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
+                                                       const struct addrinfo *hints,
+                                                       struct addrinfo **found)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+    *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    if (node && strcmp(node, "engine.test") == 0)
+        node = engine_is_at;
+    return real(node, service, hints, found);
+}
+
+/* Its workers' ports are where it is, wherever its name leads to when it comes back. */
+START_TEST(workers_of_an_engine_that_moves_are_where_it_is)
+{
+    engine_is_at = "127.0.0.2";
+    connect_engine();
+    kg_str_copy(engine->host, sizeof engine->host, KG_STR("engine.test"));
+    until(&lists, 1);
+    ck_assert_str_eq(engine->reach.published_ip, "127.0.0.2");
+    engine_is_at = "127.0.0.3";
+    fake_peer_hang_up(&peer);
+    until(&lists, 2);
+    ck_assert_str_eq(engine->reach.published_ip, "127.0.0.3");
 }
 END_TEST
 
@@ -693,6 +725,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, events_one_byte_at_a_time);
     tcase_add_test(t, bad_lines_between_events);
     tcase_add_test(t, the_streams_end_is_told_at_once_and_mended);
+    tcase_add_test(t, workers_of_an_engine_that_moves_are_where_it_is);
     tcase_add_loop_test(t, a_bad_list_is_asked_for_again, 0, sizeof bad_lists / sizeof *bad_lists);
     tcase_add_loop_test(t, bad_answers_to_a_verb, 0, sizeof bad_inspects / sizeof *bad_inspects);
     tcase_add_loop_test(t, what_a_pause_and_an_unpause_may_answer, 0,
