@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Of a create: all of a configuration, each byte of it escaped. */
+#define MAX_BODY_BYTES (7 * (size_t)KG_MAX_CONFIG_BYTES)
+
 /* --- the life of an operation ------------------------------------------------------------- */
 
 struct op *engine_op_new(struct engine *e, enum engine_kind kind, engine_done *done, void *arg,
@@ -338,7 +341,7 @@ static void finish_body(struct op *op)
         engine_group_ground(op, &ground, address);
     else
         engine_ground_alone(op->engine, &ground, address);
-    kg_buf_init(&text, 1024 * 1024);
+    kg_buf_init(&text, MAX_BODY_BYTES);
     engine_body_finish(&op->body, op->name, op->port, &ground, &text);
     op->text = kg_buf_take(&text);
     if (op->text)

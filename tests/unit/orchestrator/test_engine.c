@@ -538,6 +538,26 @@ START_TEST(what_is_known_of_the_engine_goes_into_a_create)
 }
 END_TEST
 
+/* As much as a configuration may hold of it. */
+START_TEST(a_large_environment_is_passed_on)
+{
+    static char image[] = "img", text[120 * 1024];
+    char *items[20];
+    struct config_service s = {.name = "a", .image = image, .port = 80, .init = CONFIG_UNSET};
+
+    memset(text, 'v', sizeof text - 1);
+    memcpy(text, "A=", 2);
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++)
+        items[i] = text;
+    s.env = (struct config_strings){items, sizeof items / sizeof *items};
+    come_up();
+    ops->create(ops->self, &s, "kipgate-a-1", on_done, NULL);
+    until(&answers, 1);
+    ck_assert_str_eq(last.words, "");
+    ck_assert_int_eq(last.code, 0);
+}
+END_TEST
+
 /* What it is taken for then would hold for a whole run. But it is not asked for ever: a proxy
  * before it may have its own way to refuse. */
 START_TEST(an_engine_that_says_nothing_of_itself_is_asked_again)
@@ -736,6 +756,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, verbs_while_down_fail_later_with_words);
     tcase_add_test(t, names_that_are_none_reach_nobody);
     tcase_add_test(t, what_is_known_of_the_engine_goes_into_a_create);
+    tcase_add_test(t, a_large_environment_is_passed_on);
     tcase_add_loop_test(t, an_engine_that_says_nothing_of_itself_is_asked_again, 0, 2);
     tcase_add_loop_test(t, a_sandboxs_image_is_imported_where_it_is_missing, 0,
                         sizeof makings / sizeof *makings);
