@@ -380,6 +380,8 @@ static void before_sleep(uv_prepare_t *p)
     if (c->stage == CONTROL_CLOSING)
         return;
     fronts_tell_due(c->fronts);
+    if (c->stage == CONTROL_SETTLING && fleet_empty(c->fleet))
+        parking_clear(c->parking);
     if (c->stage == CONTROL_SETTLING && fleet_quiet(c->fleet) && parking_quiet(c->parking)) {
         control_close(c);
         return;

@@ -154,6 +154,7 @@ typedef void fleet_done(void *arg, unsigned reason, const char *detail); /* reas
 void fleet_wake(struct fleet *f, uint32_t service, fleet_done *done, void *arg, int64_t now_ms);
 void fleet_sleep(struct fleet *f, uint32_t service, fleet_done *done, void *arg, int64_t now_ms);
 void fleet_forget_caller(struct fleet *f, void *arg); /* done is not called for that arg any more */
+bool fleet_empty(const struct fleet *f);              /* there is no instance, in whatever state */
 /* Going down: no new provisioning; with remove, drain and remove all instances. */
 void fleet_stop(struct fleet *f, bool remove, int64_t now_ms);
 bool fleet_quiet(

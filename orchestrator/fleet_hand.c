@@ -221,6 +221,11 @@ void fleet_stop(struct fleet *f, bool remove, int64_t now_ms)
     fleet_leave(f);
 }
 
+bool fleet_empty(const struct fleet *f)
+{
+    return f->instance_count == 0;
+}
+
 bool fleet_quiet(const struct fleet *f)
 {
     return f->calls == 0 && (!f->removing || f->instance_count == 0);

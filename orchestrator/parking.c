@@ -368,6 +368,12 @@ void parking_stop(struct parking *p)
     parking_end(KG_LIST_ENTRY(it, struct sandbox, link));
 }
 
+void parking_clear(struct parking *p)
+{
+    KG_LIST_EACH_SAFE(it, &p->stages[SANDBOX_FOUND])
+    parking_end(KG_LIST_ENTRY(it, struct sandbox, link));
+}
+
 bool parking_quiet(const struct parking *p)
 {
     return !p->up || making(p) + p->counts[SANDBOX_LEAVING] + p->counts[SANDBOX_ENDING] == 0;

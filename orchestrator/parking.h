@@ -35,6 +35,9 @@ bool parking_list(struct parking *p, const struct engine_container *all, size_t 
                   int64_t began_ms);
 /* For good: nothing is parked any more, and what is parked goes. What workers use stays. */
 void parking_stop(struct parking *p);
+/* Stopped, and there are no workers: what was found of a last run is used by nobody and goes, too.
+ */
+void parking_clear(struct parking *p);
 bool parking_quiet(const struct parking *p); /* nothing of ours is under way */
 /* When parking_tick is due; KG_NEVER: not before another call of these. */
 int64_t parking_due_ms(const struct parking *p);

@@ -232,6 +232,18 @@ def test_what_is_parked_goes_at_the_end(kipgate, echo):
     assert not gate.witness.everything()
 
 
+@pytest.mark.parametrize("remove", [True, False])
+def test_what_a_killed_run_parked_goes_at_the_end_too(kipgate, echo, remove):
+    """Though it is not known yet whether one of its workers uses it: there is none."""
+    gate = kipgate({"echo": echo()}, config={"remove_on_exit": remove})
+    wait_parked(gate)
+    gate.kill9(fronts=True)
+    gate.start()
+    wait_until(lambda: gate.admin.metric("kipgate_sandboxes", state="parked") >= 1, 10, "it is found")
+    gate.stop()
+    assert not gate.witness.everything()
+
+
 def test_kill_9_and_restart_adopts(kipgate, echo):
     """The worker keeps its sandbox and is reached in it; the parked one is kept, too, and no other
     one is made."""

@@ -514,6 +514,21 @@ START_TEST(no_memory_is_no_catastrophe)
 }
 END_TEST
 
+/* --- the end --------------------------------------------------------------------------------- */
+
+START_TEST(what_was_found_goes_where_no_worker_is)
+{
+    come_up();
+    open_again();
+    list_now();
+    parking_stop(p);
+    ck_assert_uint_eq(view().parked, 1); /* one that is not known yet may use it */
+    parking_clear(p);
+    calm(1000);
+    ck_assert(parking_quiet(p) && count_boxes(true) == 0);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
     Suite *s = suite_create("parking");
@@ -548,6 +563,7 @@ static Suite *make_suite(void)
     tcase_add_loop_test(t, an_answer_that_does_not_come_leaves_nothing_behind, 0,
                         sizeof lost_calls / sizeof *lost_calls);
     tcase_add_test(t, no_memory_is_no_catastrophe);
+    tcase_add_test(t, what_was_found_goes_where_no_worker_is);
     return s;
 }
 
