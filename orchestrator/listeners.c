@@ -122,6 +122,16 @@ static int open_new(struct listeners *l, const struct config *c, const struct st
     return rc;
 }
 
+/* Its address was seldom chosen by who starts us: it is told whose it is. */
+static int open_admin(struct listeners *l, const struct config *c, const struct state *s,
+                      struct kg_err *err)
+{
+    struct kg_err tried = {0};
+    int rc = listen_patiently(s, &l->admin, c->admin, 1, &tried);
+
+    return rc == 0 ? 0 : kg_fail(err, rc, "admin %s", tried.words);
+}
+
 int listeners_open(struct listeners *l, const struct config *c, struct state *s, struct kg_err *err)
 {
     size_t inherited;
@@ -131,7 +141,7 @@ int listeners_open(struct listeners *l, const struct config *c, struct state *s,
     inherited = find_fronts(l, c, s);
     rc = inherited > 0 ? inherit(l, c, inherited, err) : open_new(l, c, s, err);
     if (rc == 0 && l->admin.count == 0 && strcmp(c->admin, "off") != 0)
-        rc = listen_patiently(s, &l->admin, c->admin, 1, err);
+        rc = open_admin(l, c, s, err);
     for (size_t i = 0; rc == 0 && i < l->count; i++) {
         if (i < c->listen.count)
             config_listen_address(c->listen.items[i], &l->sets[i].secure);

@@ -5,6 +5,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -453,6 +454,16 @@ def test_admin_over_a_unix_socket(kipgate, echo):
     assert isinstance(made.admin_address, str)
     assert made.cli("ps").returncode == 0
     assert made.cli("wake", "echo").returncode == 0
+
+
+def test_an_admin_address_that_is_taken_is_told_as_such(kipgate, echo):
+    """Port 9090 is many a program's, and who started Kipgate may never have heard of it."""
+    gate = kipgate({"a": echo()}, start=False, admin_tcp=True)
+    with socket.create_server(gate.admin_address):
+        assert gate.spawn().process.wait(10) == 1
+        host, port = gate.admin_address
+        words = f"kipgate: admin {host}:{port}: Address already in use"
+        wait_until(lambda: gate.stderr and gate.stderr[-1] == words, 5, words)
 
 
 def test_admin_off(kipgate, echo):
