@@ -107,7 +107,8 @@ build_kipgate() {
 find_engine() {
     step "The engine"
     if ! engine_answers; then
-        say "none answers at $DOCKER_HOST; starting a private one"
+        say "none answers at $DOCKER_HOST ($(timeout 10 docker version 2>&1 >/dev/null | tail -n 1));" \
+            "starting a private one"
         unset DOCKER_TLS_VERIFY DOCKER_CERT_PATH # they were for the other one
         PRIVATE_ENGINE=$WORK/engine # whenever a signal comes, it is known what to stop
         "$ROOT/packaging/engine.sh" start "$PRIVATE_ENGINE" >/dev/null ||
