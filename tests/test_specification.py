@@ -372,3 +372,27 @@ def test_a_test_that_is_not_handed_to_its_suite_is_none():
     path = "tests/unit/base/test_limits.c"
     assert is_in_c(path, "times_are_ordered") and not is_in_c(path, "times_are")
     assert not is_in_c("tests/unit/base/test_err.c", "times_are_ordered")
+
+
+# --- the other pages ------------------------------------------------------------------------------
+
+NAMED = re.compile(r"`([\w./-]+\.(?:[ch]|py|sh|md|json|env|txt))(?:::\w+)?`|\]\(([\w./-]+)\)")
+PAGES = ["README.md", "SECURITY.md", "ARCHITECTURE.md", "bench/README.md", "tests/soak/README.md"]
+
+
+def is_there_somewhere(page, name):
+    """By its path from the top or from the page; a bare name may be that of any file of ours."""
+    rooms = () if "/" in name else ("base", "proxy", "reaper", "orchestrator", "tests")
+    return (
+        name.startswith("/")
+        or (ROOT / name).exists()
+        or ((ROOT / page).parent / name).exists()
+        or any(True for room in rooms for _ in (ROOT / room).rglob(name))
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_names_are_there(page):
+    """Who is about to change Kipgate goes by them."""
+    names = {a or b for a, b in NAMED.findall(text_of(page))}
+    assert names and [name for name in sorted(names) if not is_there_somewhere(page, name)] == []
