@@ -87,8 +87,12 @@ install_missing() {
 }
 
 compile() {
-    cmake -S "$ROOT" -B "$ROOT/build/quickstart" -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF &&
-        cmake --build "$ROOT/build/quickstart" --target kipgate -j "$(nproc)"
+    mkdir -p "$ROOT/build"
+    (
+        flock 9 # another one may be at it
+        cmake -S "$ROOT" -B "$ROOT/build/quickstart" -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF &&
+            cmake --build "$ROOT/build/quickstart" --target kipgate -j "$(nproc)"
+    ) 9>"$ROOT/build/quickstart.lock"
 }
 
 build_kipgate() {

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -90,6 +91,33 @@ def test_quickstart_says_what_failed_and_cleans_up(sdk, tmp_path):
     assert done.stderr.splitlines()[-1] == "quickstart: Kipgate did not become ready"
     assert left_on(sdk) == set() and in_tmp() == before
     assert os.path.exists(broken)
+
+
+# Two at once in one directory would spoil it: it takes its time to find that out.
+CMAKE = """#!/bin/sh
+case $1 in
+-S) exec mkdir -p "$4" ;;
+--build) mkdir "$2/busy" && sleep 1 && cp {program} "$2/kipgate" && rmdir "$2/busy" ;;
+esac
+"""
+
+
+def test_two_at_once_build_one_after_the_other(sdk, tmp_path):
+    """From one checkout, as two terminals would. (What is built here cannot serve.)"""
+    before = in_tmp()
+    for part in ("examples", "packaging"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cmake").write_text(CMAKE.format(program=shutil.which("false")))
+    (tmp_path / "bin/cmake").chmod(0o755)
+    env = settings.clean_environment(
+        DOCKER_HOST=settings.docker_host(), PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    both = [subprocess.Popen([str(tmp_path / "examples/quickstart.sh")], env=env, text=True,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT) for _ in range(2)]
+    for text in [one.communicate(timeout=120)[0] for one in both]:
+        assert text.endswith("quickstart: Kipgate did not become ready\n"), text
+    assert left_on(sdk) == set() and in_tmp() == before
 
 
 def those_in(directory):
