@@ -333,6 +333,7 @@ static int run_health(struct client *c)
 struct follow {
     const struct client *client;
     struct kg_buf line;
+    struct kg_buf said; /* the beginning, where a refusal is */
 };
 
 /* One value as a word: bare where it can be, else quoted. */
@@ -388,6 +389,7 @@ static void on_event_bytes(void *arg, struct kg_str bytes)
 {
     struct follow *f = arg;
 
+    kg_buf_append(&f->said, bytes.p, bytes.n);
     for (size_t i = 0; i < bytes.n; i++) {
         if (bytes.p[i] != '\n') {
             kg_buf_append(&f->line, bytes.p + i, 1);
@@ -413,6 +415,7 @@ static int run_events(struct client *c)
     int status = 0, code;
 
     kg_buf_init(&f.line, MAX_LINE_BYTES);
+    kg_buf_init(&f.said, KG_LOCAL_BODY_BYTES);
     code = transport_call_once(&c->target, &asked, NULL, &status, &err);
     kg_buf_fini(&f.line);
     if (code != 0)
@@ -420,7 +423,8 @@ static int run_events(struct client *c)
     else if (status == 200)
         fprintf(stderr, "kipgate events: Kipgate ended the stream\n");
     else
-        fprintf(stderr, "kipgate events: the admin API answered with status %d\n", status);
+        tell_problem(c, status, &f.said);
+    kg_buf_fini(&f.said);
     return CLI_FAILED; /* it ends by interruption only */
 }
 

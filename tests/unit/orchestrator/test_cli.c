@@ -220,6 +220,24 @@ START_TEST(test_who_else_answers_is_not_believed)
 }
 END_TEST
 
+#define REFUSAL                                                                                    \
+    "HTTP/1.1 503 No\r\nConnection: close\r\n\r\n"                                                 \
+    "{\"type\":\"urn:kipgate:draining\",\"detail\":\"Control is away\"}\n"
+
+START_TEST(test_a_refusal_is_told_by_its_reason)
+{
+    static const char *const commands[][2] = {
+        {"wake", "a"}, {"health", "--ready"}, {"ps", NULL}, {"events", NULL}};
+    char heard[4096];
+
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        ck_assert_int_eq(run_against(commands[i][0], commands[i][1], REFUSAL, heard, sizeof heard),
+                         1);
+        holds(caught[1], "draining: Control is away");
+    }
+}
+END_TEST
+
 /* The admin API answers no other, for a browser's sake: a name with a dot would be refused. */
 START_TEST(test_asks_as_from_this_machine)
 {
@@ -324,6 +342,7 @@ int main(void)
         test_misuse_is_2_and_says_so,
         test_what_cannot_be_reached_is_1,
         test_who_else_answers_is_not_believed,
+        test_a_refusal_is_told_by_its_reason,
         test_asks_as_from_this_machine,
         test_version,
         test_d4_check_shows_the_effective_configuration,
