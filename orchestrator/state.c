@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -232,14 +233,35 @@ int state_open(struct state *s, const char *dir, const char *owner, struct kg_er
 
 /* --- one of each owner --- */
 
+/* An engine's socket by the one name that it has, whatever links lead there (/var/run is one on
+ * most machines); while it is not there, by that of its directory. */
+static void real_engine(const char *engine, char *out, size_t cap)
+{
+    static const char scheme[] = "unix://";
+    const char *path = engine + sizeof scheme - 1, *slash = strrchr(engine, '/');
+    char *dir, *real = NULL;
+
+    snprintf(out, cap, "%s", engine);
+    if (strncmp(engine, scheme, sizeof scheme - 1) != 0)
+        return;
+    dir = strndup(path, (size_t)(slash - path));
+    if ((real = realpath(path, NULL)) != NULL)
+        snprintf(out, cap, "%s%s", scheme, real);
+    else if (dir && (real = realpath(dir, NULL)) != NULL)
+        snprintf(out, cap, "%s%s%s", scheme, real, slash);
+    free(dir);
+    free(real);
+}
+
 /* A name of no file that the kernel takes back with the process. */
 static socklen_t owner_address(const struct state *s, const char *engine, struct sockaddr_un *a)
 {
-    char both[STATE_OWNER_BYTES + 320], hex[65];
-    int n = snprintf(both, sizeof both, "%s %s", s->owner, engine);
+    char real[PATH_MAX + 128], both[STATE_OWNER_BYTES + sizeof real], hex[65];
+    int n;
 
-    digest_sha256_hex((struct kg_str){both, (size_t)n < sizeof both ? (size_t)n : sizeof both - 1},
-                      hex);
+    real_engine(engine, real, sizeof real);
+    n = snprintf(both, sizeof both, "%s %s", s->owner, real);
+    digest_sha256_hex((struct kg_str){both, (size_t)n}, hex);
     *a = (struct sockaddr_un){.sun_family = AF_UNIX};
     n = snprintf(a->sun_path + 1, sizeof a->sun_path - 1, "kipgate-owner-%.32s", hex);
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);

@@ -381,6 +381,33 @@ START_TEST(test_an_owner_is_one_controls_on_an_engine)
 }
 END_TEST
 
+/* /var/run/docker.sock and /run/docker.sock are one on most machines. */
+START_TEST(test_an_engine_is_one_whatever_links_lead_there)
+{
+    struct state other = {.dir_fd = -1, .lock_fd = -1, .owner_fd = -1};
+    char real[160], link[160];
+
+    snprintf(other.owner, sizeof other.owner, "test-%d", (int)getpid());
+    open_state(other.owner);
+    ck_assert_int_eq(symlink(dir, in_dir("link")), 0);
+    snprintf(real, sizeof real, "unix://%s/engine.sock", dir);
+    snprintf(link, sizeof link, "unix://%s/engine.sock", in_dir("link"));
+    ck_assert_int_eq(state_claim_owner(&s, link, &err), 0);
+    ck_assert_int_eq(state_claim_owner(&other, real, &err), KG_ECONFLICT);
+    snprintf(real, sizeof real, "unix://%s/other.sock", dir);
+    ck_assert_int_eq(state_claim_owner(&other, real, &err), 0);
+    state_close(&other);
+    ck_assert_int_eq(state_claim_owner(&other, "unix:///engine.sock", &err), 0);
+    state_close(&other);
+    write_file("engine.sock", "");
+    ck_assert_int_eq(unlink(in_dir("link")), 0);
+    ck_assert_int_eq(symlink("engine.sock", in_dir("link")), 0);
+    snprintf(link, sizeof link, "unix://%s", in_dir("link"));
+    err = (struct kg_err){0};
+    ck_assert_int_eq(state_claim_owner(&other, link, &err), KG_ECONFLICT);
+}
+END_TEST
+
 /* Whoever is turned away leaves a connection behind, and a queue of them takes only so many. */
 START_TEST(test_an_owner_is_held_against_any_number_of_rivals)
 {
@@ -740,6 +767,7 @@ int main(void)
     tcase_add_test(t, test_a_front_that_accepts_nobody_is_given_up);
     tcase_add_test(t, test_what_a_dead_front_left_is_removed);
     tcase_add_test(t, test_an_owner_is_one_controls_on_an_engine);
+    tcase_add_test(t, test_an_engine_is_one_whatever_links_lead_there);
     tcase_add_test(t, test_an_owner_is_held_against_any_number_of_rivals);
     tcase_add_test(t, test_our_own_fronts_are_not_old_ones);
     tcase_add_test(t, test_fronts_of_a_killed_run_are_seen_until_they_end);
