@@ -791,7 +791,10 @@ int control_run(int argc, char **argv)
     kg_log_setup(c->config->log_level, c->config->log_format, "control");
     raise_descriptor_limit();
     if (control_open(c, &err) != 0) {
-        fprintf(stderr, "kipgate: %s\n", err.words);
+        if (c->config->log_format == KG_LOG_JSON) /* whoever reads its lines reads this one, too */
+            KG_LOG(KG_LOG_ERROR, "not-started", KG_F("why", err.words));
+        else
+            fprintf(stderr, "kipgate: %s\n", err.words);
         _exit(1); /* nothing was started that would need an orderly end */
     }
     uv_run(&c->loop, UV_RUN_DEFAULT);

@@ -62,6 +62,21 @@ def test_access_log_that_is_cut(kipgate, echo):
         os.truncate(path, 0)
 
 
+def test_a_start_that_fails_is_told_in_the_form_of_the_log(kipgate, echo):
+    """The line that says why it does not run is the one that its reader must not lose."""
+    gate = kipgate({"echo": echo()})
+    for form in ("json", "text"):
+        done = gate.cli("serve", "--log-format", form, timeout=20)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert "another Kipgate" in line
+        if form == "json":
+            said = json.loads(line)
+            assert (said["event"], said["level"]) == ("not-started", "error"), said
+        else:
+            assert line.startswith("kipgate: state_dir "), line
+
+
 def test_pipes_of_logs_do_not_block(kipgate, echo):
     """Several processes write into one: who finds no room where another one saw some goes on. For
     others that have it open it is as it was."""
