@@ -67,6 +67,7 @@ static const int heard_signals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR2};
 #define ENDING_SIGNALS 2 /* the first of them are to end us */
 
 static void control_close(struct control *c);
+static void on_settled_late(uv_timer_t *t);
 
 /* --- fleet's observer ---------------------------------------------------------------------- */
 
@@ -78,6 +79,8 @@ static void on_changed(void *self, const struct fleet_change *change)
            KG_F("instance", change->name), KG_F("from", change->from), KG_F("to", change->to),
            KG_F("why", change->why), KG_FN("ms", change->ms));
     admin_changed(c->admin, change);
+    if (c->stage == CONTROL_SETTLING) /* it goes on: many take their time */
+        uv_timer_start(&c->end, on_settled_late, SETTLE_MS, 0);
 }
 
 static void on_cold_start(void *self, uint32_t service, bool success, const char *result,
@@ -556,12 +559,6 @@ static void on_signal(uv_signal_t *s, int number)
 
 /* --- the beginning ------------------------------------------------------------------------- */
 
-static int open_access_log(struct control *c, struct kg_err *err)
-{
-    c->access_log_fd = logs_open_access(c->config->access_log, err);
-    return err->code;
-}
-
 /* Those who would have our owner are told who has it, and wait for no more. */
 static void on_rival(uv_poll_t *poll, int status, int events)
 {
@@ -721,8 +718,10 @@ static int control_open(struct control *c, struct kg_err *err)
         rc = state_claim_owner(&c->state, c->config->engine, err);
     if (rc == 0)
         rc = listeners_open(&c->listeners, c->config, &c->state, err);
-    if (rc == 0)
-        rc = open_access_log(c, err);
+    if (rc == 0) {
+        c->access_log_fd = logs_open_access(c->config->access_log, err);
+        rc = err->code;
+    }
     if (rc == 0 && open_loop(c) != 0)
         rc = kg_fail(err, KG_EIO, "event loop: %s", strerror(errno));
     if (rc == 0)

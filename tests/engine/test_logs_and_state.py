@@ -199,6 +199,24 @@ def test_a_second_signal_does_not_wait_for_the_engine(kipgate, echo, between):
     between.heal()
 
 
+def test_all_are_removed_however_long_it_takes(kipgate, echo, between):
+    """Ten on an engine that takes 8 s for each and does eight at a time: as long as it goes on, it is
+    waited for."""
+    service = echo(min_instances=10, max_instances=10)
+    gate = kipgate(
+        {"echo": service},
+        config={"remove_on_exit": True},
+        engine=between.host,
+        witness=settings.docker_host(),
+    )
+    wait_until(
+        lambda: sum(i["state"] == "ready" for i in gate.admin.instances("echo")) == 10, 60, "ten"
+    )
+    between.harm("remove", name="kipgate-echo-", times=None, delay=8)
+    gate.stop()
+    assert gate.witness.containers() == []
+
+
 def test_a_program_that_hangs_is_given_up(kipgate, echo):
     """SIGUSR2 where "check" never answers: the log says so, and the next SIGUSR2 is heard."""
     gate = kipgate({"echo": echo()})
