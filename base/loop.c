@@ -15,6 +15,16 @@
 
 /* --- room ---------------------------------------------------------------------------------- */
 
+void kg_loop_raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static void on_closed(uv_handle_t *poll)
 {
     free(poll);

@@ -6,6 +6,9 @@
 
 #include <uv.h>
 
+/* This process may have as many descriptors as its user may give it. */
+void kg_loop_raise_descriptors(void);
+
 /* Makes room in the loop for as many descriptors (or as the process may have, if that is less), so
  * that to watch one of them needs no memory later. 0, KG_ENOMEM or KG_EIO. */
 int kg_loop_reserve(uv_loop_t *loop, int descriptors);

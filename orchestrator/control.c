@@ -18,7 +18,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #define SAVE_DELAY_MS 100
@@ -700,16 +699,6 @@ static void hold_for_old_fronts(struct control *c)
     uv_timer_start(&c->old_fronts, on_old_fronts, OLD_FRONTS_LOOK_MS, OLD_FRONTS_LOOK_MS);
 }
 
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static int control_open(struct control *c, struct kg_err *err)
 {
     int rc = state_open(&c->state, c->config->state_dir, c->config->owner, err);
@@ -788,7 +777,7 @@ int control_run(int argc, char **argv)
     c->argv = argv;
     c->given_stderr = logs_take_standard_error();
     kg_log_setup(c->config->log_level, c->config->log_format, "control");
-    raise_descriptor_limit();
+    kg_loop_raise_descriptors();
     if (control_open(c, &err) != 0) {
         if (c->config->log_format == KG_LOG_JSON) /* whoever reads its lines reads this one, too */
             KG_LOG(KG_LOG_ERROR, "not-started", KG_F("why", err.words));
