@@ -45,6 +45,8 @@ static int head(struct downstream *d, const struct http1_head *h, struct rewrite
     c->framing = rewrite_response_framing(h, c->minor);
     c->keep =
         c->framing != HTTP1_UNTIL_CLOSE && d->body.done && client_can_keep(c, c->keep_alive, false);
+    if (c->framing == HTTP1_UNTIL_CLOSE) /* a front that is killed must not seem to have ended it */
+        wire_ends_by_reset(&c->wire, true);
     with->client_minor = c->minor;
     with->keep_alive = c->keep;
     c->head = rewrite_response(&d->exchange->arena, h, with);
@@ -121,6 +123,8 @@ static void over(struct downstream *d, enum exchange_end how)
     else if (how == EXCHANGE_BROKEN) /* where a missing end would not be seen, a reset says it */
         next =
             c->framing == HTTP1_LENGTH || c->framing == HTTP1_CHUNKED ? CLIENT_END : CLIENT_RESET;
+    if (c->framing == HTTP1_UNTIL_CLOSE && next != CLIENT_RESET)
+        wire_ends_by_reset(&c->wire, false);
     client_next(c, next);
 }
 

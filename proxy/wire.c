@@ -79,12 +79,17 @@ void wire_close(struct wire *w)
     uv_close(&w->uv.handle, on_handle_closed);
 }
 
-void wire_reset(struct wire *w)
+void wire_ends_by_reset(struct wire *w, bool on)
 {
-    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    struct linger at_once = {.l_onoff = on, .l_linger = 0};
 
     if (!w->closing && !w->unix_socket && wire_fd(w) >= 0)
         setsockopt(wire_fd(w), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+void wire_reset(struct wire *w)
+{
+    wire_ends_by_reset(w, true);
     wire_close(w);
 }
 

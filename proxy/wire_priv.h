@@ -86,6 +86,8 @@ bool wire_readable(const struct wire *w);
 void wire_probe_peer(int fd);
 void wire_close(struct wire *w); /* asynchronous; no callback but on_closed comes after */
 void wire_reset(struct wire *w); /* the same, by RST where the transport has one */
+/* From here on the kernel closes it by RST, also where this process is killed. */
+void wire_ends_by_reset(struct wire *w, bool on);
 
 /* --- between wire.c and tls.c -------------------------------------------------------------- */
 extern char wire_read_buffer[]; /* where every read of this process lands */

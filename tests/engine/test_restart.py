@@ -269,6 +269,26 @@ def test_drain_timeout_bounds_the_drain(kipgate, echo):
         assert 0.9 < time.monotonic() - began < 3
 
 
+@pytest.mark.parametrize("end", ["drain", "kill"])
+def test_what_only_the_connection_ends_is_reset(kipgate, echo, end):
+    """HTTP/1.0 knows no other end of such a body: one that is cut by `drain_timeout`, or with its
+    front, must not look whole; a whole one ends in order."""
+    gate = kipgate({"echo": echo()}, config={"drain_timeout": "1s"})
+    with gate.raw() as whole, gate.raw() as cut:
+        for client, count in ((whole, 50), (cut, 10000)):
+            target = worker.drip(count, 10, 10, chunked=True)
+            client.send(get(target).replace(b"HTTP/1.1", b"HTTP/1.0"))
+            assert client.final_head().one("Content-Length") is None
+        assert len(whole.rest()) == 50 and not whole.was_reset
+        if end == "drain":
+            gate.process.send_signal(signal.SIGTERM)
+        else:
+            for front in gate.fronts():
+                os.kill(front, signal.SIGKILL)
+        cut.rest()
+        assert cut.was_reset
+
+
 def test_second_sigterm_ends_at_once(kipgate, echo):
     """Whoever says it twice means it."""
     gate = kipgate({"echo": echo()})
