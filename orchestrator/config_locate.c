@@ -162,6 +162,8 @@ static bool scan_word(struct scan *s)
         }
     if (rest.n == 0)
         return scan_fail(s, "the text ends where a value is missing");
+    if (kg_str_has_prefix(rest, KG_STR("\xef\xbb\xbf")))
+        return scan_fail(s, "a byte order mark, which nobody sees: JSON begins without one");
     if (rest.p[0] == '/' || rest.p[0] == '#')
         return scan_fail(s, "JSON has no comments");
     return scan_fail(s, "not a JSON value");

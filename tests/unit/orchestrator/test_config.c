@@ -558,6 +558,13 @@ START_TEST(test_what_is_not_json)
 }
 END_TEST
 
+/* Some editors begin a file with a mark that nobody sees. */
+START_TEST(test_a_mark_in_front_is_named)
+{
+    bad_at("\xef\xbb\xbf{}", 1, 1, "(document): not valid JSON: a byte order mark");
+}
+END_TEST
+
 START_TEST(test_depth_is_capped)
 {
     struct kg_buf b;
@@ -695,6 +702,7 @@ int main(void)
         test_all_errors_are_told_with_their_places,
         test_thousands_of_errors_cost_little_each,
         test_what_is_not_json,
+        test_a_mark_in_front_is_named,
         test_depth_is_capped,
         test_what_is_no_object,
         test_what_comes_twice,
