@@ -55,13 +55,34 @@ static unsigned spares_of(const struct fleet_service *s)
     return s->config && !s->asleep ? (unsigned)s->config->spares : 0;
 }
 
+static bool is_warm(const struct fleet_instance *i)
+{
+    return i->state == INSTANCE_READY && i->unpausable && i->out == 0;
+}
+
+unsigned fleet_spares_there(const struct fleet_service *s)
+{
+    struct fleet_census c = fleet_count(s);
+    unsigned least = fleet_least(s), beyond = c.serving > least ? c.serving - least : 0;
+    unsigned warm = 0;
+
+    KG_LIST_EACH(it, &s->instances)
+    warm += is_warm(KG_LIST_ENTRY(it, struct fleet_instance, in_service));
+    return c.paused + (warm < beyond ? warm : beyond);
+}
+
+bool fleet_is_warm_spare(const struct fleet_instance *i)
+{
+    return is_warm(i) && fleet_spares_there(i->service) <= spares_of(i->service);
+}
+
 static bool must_stay(const struct fleet_instance *i)
 {
     struct fleet_census c = fleet_count(i->service);
 
     if (i->state == INSTANCE_READY) /* several go one at a time */
-        return c.serving <= fleet_least(i->service) || fleet_may_be_needed(i->service) ||
-               (c.serving > 1 && fleet_one_is_going(i->service));
+        return fleet_is_warm_spare(i) || c.serving <= fleet_least(i->service) ||
+               fleet_may_be_needed(i->service) || (c.serving > 1 && fleet_one_is_going(i->service));
     return i->state == INSTANCE_PAUSED && c.paused <= spares_of(i->service);
 }
 
@@ -122,7 +143,7 @@ bool fleet_keep_idle(struct fleet_instance *i, const char *why)
 {
     const struct fleet_service *s = i->service;
     bool freezes =
-        s->config->on_idle == CONFIG_ON_IDLE_PAUSE || fleet_count(s).paused < spares_of(s);
+        s->config->on_idle == CONFIG_ON_IDLE_PAUSE || fleet_spares_there(s) < spares_of(s);
 
     if (will_pause(i) && freezes)
         pause_it(i, why);
@@ -141,7 +162,8 @@ static struct fleet_instance *younger_idle(const struct fleet_instance *i)
 
     for (struct kg_list *it = end->prev; it != &i->in_service; it = it->prev) {
         struct fleet_instance *j = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-        if (j->state == INSTANCE_READY && j->out == 0 && !j->held && !j->spare)
+        if (j->state == INSTANCE_READY && j->out == 0 && !j->held && !j->spare &&
+            !fleet_is_warm_spare(j))
             return j;
     }
     return NULL;
@@ -163,7 +185,6 @@ bool fleet_expire(void *arg, struct reaper_entry *entry)
 {
     struct fleet_instance *i = KG_CONTAINER_OF(entry, struct fleet_instance, idle);
     const struct fleet_service *s = i->service;
-    struct fleet_census c = fleet_count(s);
     struct stages at = stages_of(s);
     int64_t idle_ms = i->fleet->now_ms - entry->used_ms;
 
@@ -178,7 +199,7 @@ bool fleet_expire(void *arg, struct reaper_entry *entry)
         keep(i);
     else if (will_pause(i) && at.pause_ms <= idle_ms && idle_ms < at.end_ms)
         pause_it(i, NULL);
-    else if (will_pause(i) && c.paused < spares_of(s))
+    else if (will_pause(i) && fleet_spares_there(s) < spares_of(s))
         pause_it(i, NULL);
     else if (at.end_ms <= idle_ms)
         return end_one(i);

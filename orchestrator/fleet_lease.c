@@ -76,6 +76,8 @@ void fleet_lend(struct fleet_instance *i, int front, unsigned slots)
         reaper_hold(&f->reaper, &i->idle);
         fleet_tell_clock(f);
     }
+    if (i->unpausable) /* it may have been there as a spare */
+        fleet_attend(f, i->service);
     i->unpausable = false; /* the next pause may be granted */
     if (i->spare)
         pass_on_spare(i);

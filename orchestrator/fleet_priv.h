@@ -322,6 +322,9 @@ void fleet_refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned re
 bool fleet_expire(void *arg, struct reaper_entry *entry); /* the reaper's verb */
 void fleet_retime(struct fleet_instance *i);              /* due when its next stage is */
 void fleet_retime_kept(struct fleet_service *s);
+/* As ready as a spare: frozen, or idle and not to be frozen by this engine. */
+unsigned fleet_spares_there(const struct fleet_service *s);
+bool fleet_is_warm_spare(const struct fleet_instance *i); /* the latter, and wanted as such */
 int64_t fleet_linger_ms(const struct fleet_service *s);
 /* It is idle and one too many: frozen or stopped, where that is what becomes of it, and kept.
  * False: it is not to be kept. */

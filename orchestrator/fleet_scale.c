@@ -303,7 +303,7 @@ static void keep_spares(struct fleet *f, struct fleet_service *s)
     for (;;) {
         struct fleet_census c = fleet_count(s);
         struct fleet_instance *i;
-        if (c.paused + spares_coming(s) >= spares || !has_room(s, c))
+        if (fleet_spares_there(s) + spares_coming(s) >= spares || !has_room(s, c))
             return;
         i = fleet_succeed(f, s);
         if (!i)
@@ -372,7 +372,7 @@ static struct fleet_instance *to_retire(const struct fleet_service *s)
 
     for (struct kg_list *it = s->instances.prev; it != &s->instances; it = it->prev) {
         struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-        if (i->state != INSTANCE_READY || i->held)
+        if (i->state != INSTANCE_READY || i->held || fleet_is_warm_spare(i))
             continue;
         if (i->out == 0)
             return i;
@@ -382,10 +382,19 @@ static struct fleet_instance *to_retire(const struct fleet_service *s)
     return youngest;
 }
 
+static unsigned warm_spares(const struct fleet_service *s)
+{
+    unsigned count = 0;
+
+    KG_LIST_EACH(it, &s->instances)
+    count += fleet_is_warm_spare(KG_LIST_ENTRY(it, struct fleet_instance, in_service));
+    return count;
+}
+
 static void retire(struct fleet *f, struct fleet_service *s)
 {
     static const char why[] = "more than was needed lately";
-    unsigned serving = fleet_count(s).serving;
+    unsigned serving = fleet_count(s).serving - warm_spares(s);
     struct fleet_instance *i;
 
     if (serving < 2 || serving <= fleet_least(s)) {

@@ -347,6 +347,38 @@ START_TEST(a_spare_is_made_frozen_used_and_replaced)
 }
 END_TEST
 
+/* Warm it is as ready: no other one is made in its place, now or when it was idle for long. */
+START_TEST(a_spare_that_cannot_be_frozen_is_kept_warm)
+{
+    struct rig *r = rig_new(1);
+    uint64_t spare;
+
+    r->service.spares = 1;
+    r->service.max_instances = 4;
+    configure(r);
+    spare = until_ready(r);
+    answer_code(r, PAUSE, KG_EIO);
+    pass(r, 100);
+    answer_look(r, ENGINE_RUNNING);
+    pass(r, 3600 * SECOND);
+    ck_assert_uint_eq(count_in(r, 0), 1);
+    ck_assert_uint_eq(count_calls(r, PAUSE), 1);
+    ask(r, 0);
+    ck_assert_uint_eq(hear(r, GRANT)->instance, spare);
+    until_ready(r); /* another one, beyond what is busy */
+    answer_code(r, PAUSE, KG_EIO);
+    pass(r, 100);
+    answer_look(r, ENGINE_RUNNING);
+    pass(r, 3600 * SECOND);
+    ck_assert_str_eq(state_of(r, 1), "ready");
+    ck_assert_uint_eq(count_in(r, 0), 2);
+    give_back(r, 0, spare, 1);
+    pass(r, 300 * SECOND);
+    ck_assert_uint_eq(count_calls(r, STOP), 1);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(the_least_valuable_goes_when_memory_is_short)
 {
     struct rig *r = rig_new(1);
@@ -503,6 +535,7 @@ int main(void)
                                   on_idle_stop_keeps_the_container,
                                   a_stop_without_an_answer_is_not_kept,
                                   a_spare_is_made_frozen_used_and_replaced,
+                                  a_spare_that_cannot_be_frozen_is_kept_warm,
                                   the_least_valuable_goes_when_memory_is_short,
                                   a_weighing_does_not_hold_up_a_request};
     Suite *suite = suite_create("fleet_sleep");
