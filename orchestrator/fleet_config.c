@@ -204,7 +204,7 @@ static void update(struct fleet *f, struct fleet_service *s, const struct config
 static void drop(struct fleet *f, struct fleet_service *s)
 {
     s->config = NULL;
-    s->renews = false;
+    s->renews = s->planned = s->foreseen = false;
     s->gone_ms = f->now_ms;
     s->failures = s->crashes = 0;
     s->backoff_until_ms = 0;

@@ -196,7 +196,7 @@ void fleet_sleep(struct fleet *f, uint32_t service, fleet_done *done, void *arg,
     c = caller_new(f, FLEET_SLEEPS, done, arg);
     if (c && s) {
         kg_list_push_back(&s->callers, &c->link);
-        s->renews = false;
+        s->renews = s->foreseen = false;
         s->asleep = s->waiting == s->waiting_quietly; /* else there is demand already */
         end_all(s, "sent to sleep");
         fleet_sleepers_look(f, s);

@@ -254,6 +254,21 @@ START_TEST(what_is_started_for_nobody_is_stopped_as_soon)
 }
 END_TEST
 
+/* What was expected does not wake it again, before somebody comes. */
+START_TEST(sent_to_sleep_it_sleeps)
+{
+    struct rig *r = rig_auto();
+
+    woken_for_nobody(r);
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    pass_served(r, 5 * MINUTE);
+    ck_assert_int_eq(r->done_count, 1);
+    ck_assert_uint_eq(count_in(r, 0), 0);
+    use(r);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(a_reload_lets_run_what_was_woken)
 {
     struct rig *r = rig_auto();
@@ -397,6 +412,7 @@ int main(void)
     tcase_add_test(t, what_was_learnt_goes_to_the_next_run);
     tcase_add_test(t, what_is_woken_after_a_boot_is_not_written_down_as_ending);
     tcase_add_test(t, what_is_started_for_nobody_is_stopped_as_soon);
+    tcase_add_test(t, sent_to_sleep_it_sleeps);
     tcase_add_test(t, a_reload_lets_run_what_was_woken);
     tcase_add_test(t, other_bounds_hold_at_once);
     tcase_add_test(t, other_bounds_hold_at_once_where_more_changes);
