@@ -305,8 +305,10 @@ static void keep_spares(struct fleet *f, struct fleet_service *s)
         struct fleet_instance *i;
         if (fleet_spares_there(s) + spares_coming(s) >= spares || !has_room(s, c))
             return;
-        i = fleet_succeed(f, s);
-        if (!i)
+        i = latest(s, INSTANCE_STOPPED);
+        if (i)
+            restart(i);
+        else if ((i = fleet_succeed(f, s)) == NULL)
             return;
         i->spare = true;
     }

@@ -347,6 +347,43 @@ START_TEST(a_spare_is_made_frozen_used_and_replaced)
 }
 END_TEST
 
+/* Rather than one that is made, which would take the place of what is kept. */
+START_TEST(what_was_stopped_is_the_next_spare)
+{
+    struct rig *r = rig_new(1);
+    uint64_t first;
+
+    r->service.spares = 1;
+    r->service.max_instances = 2;
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    configure(r);
+    first = until_ready(r);
+    answer_code(r, PAUSE, 0);
+    ask(r, 0);
+    hear(r, GRANT);
+    answer_code(r, UNPAUSE, 0);
+    until_ready(r);
+    answer_code(r, PAUSE, 0);
+    give_back(r, 0, first, 1);
+    pass(r, 300 * SECOND);
+    hear(r, GONE);
+    answer_code(r, STOP, 0);
+    ck_assert_str_eq(state_of(r, 0), "stopped");
+    ask(r, 0);
+    hear(r, GRANT);
+    answer_code(r, UNPAUSE, 0);
+    ck_assert_str_eq(expect(r, START)->target, "id-1");
+    answer_code(r, START, 0);
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    answer_code(r, PAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    ck_assert_str_eq(state_of(r, 1), "ready");
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    rig_free(r);
+}
+END_TEST
+
 /* Warm it is as ready: no other one is made in its place, now or when it was idle for long. */
 START_TEST(a_spare_that_cannot_be_frozen_is_kept_warm)
 {
@@ -536,6 +573,7 @@ int main(void)
                                   a_stop_without_an_answer_is_not_kept,
                                   a_spare_is_made_frozen_used_and_replaced,
                                   a_spare_that_cannot_be_frozen_is_kept_warm,
+                                  what_was_stopped_is_the_next_spare,
                                   the_least_valuable_goes_when_memory_is_short,
                                   a_weighing_does_not_hold_up_a_request};
     Suite *suite = suite_create("fleet_sleep");
