@@ -78,7 +78,7 @@ static bool adds(const struct config_service *s, const char *capability)
         struct kg_str item = kg_str_of(s->cap_add.items[i]), prefix = KG_STR("CAP_");
         if (item.n > prefix.n && kg_str_eq_nocase((struct kg_str){item.p, prefix.n}, prefix))
             item = (struct kg_str){item.p + prefix.n, item.n - prefix.n};
-        if (kg_str_eq_nocase(item, kg_str_of(capability)))
+        if (kg_str_eq_nocase(item, kg_str_of(capability)) || kg_str_eq_nocase(item, KG_STR("ALL")))
             return true;
     }
     return false;

@@ -99,6 +99,36 @@ START_TEST(the_profiles_tmp_gives_way_to_the_users)
 }
 END_TEST
 
+static const struct {
+    enum config_profile profile;
+    const char *add, *drops;
+} given[] = {
+    {CONFIG_PROFILE_DEFAULT, "CHOWN", "[\"NET_RAW\",\"MKNOD\",\"AUDIT_WRITE\",\"SETFCAP\"]"},
+    {CONFIG_PROFILE_DEFAULT, "MKNOD", "[\"NET_RAW\",\"AUDIT_WRITE\",\"SETFCAP\"]"},
+    {CONFIG_PROFILE_DEFAULT, "ALL", "[]"},
+    {CONFIG_PROFILE_DEFAULT, "CAP_ALL", "[]"},
+    {CONFIG_PROFILE_STRICT, "ALL", "[\"ALL\"]"}, /* the engine lets what is added win */
+};
+
+START_TEST(what_is_added_is_not_dropped)
+{
+    char *add = strdup(given[_i].add);
+    struct config_service s = service();
+    struct kg_buf text;
+    struct json *n;
+
+    s.profile = given[_i].profile;
+    s.cap_add = (struct config_strings){&add, 1};
+    n = body_of(&s);
+    kg_buf_init(&text, 1024);
+    ck_assert_int_eq(json_print(json_path(n, "HostConfig.CapDrop"), false, &text), 0);
+    ck_assert_str_eq(text.data, given[_i].drops);
+    kg_buf_fini(&text);
+    json_free(n);
+    free(add);
+}
+END_TEST
+
 /* --- what is listed --- */
 
 static const char *const names[][2] = {
@@ -136,6 +166,7 @@ int main(void)
     tcase_add_test(t, names_may_be_long);
     tcase_add_loop_test(t, the_profiles_tmp_gives_way_to_the_users, 0,
                         sizeof places / sizeof *places);
+    tcase_add_loop_test(t, what_is_added_is_not_dropped, 0, sizeof given / sizeof *given);
     tcase_add_loop_test(t, its_name_is_its_own, 0, sizeof names / sizeof *names);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
