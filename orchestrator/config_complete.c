@@ -17,6 +17,7 @@
 #define DEFAULT_ENGINE "unix:///var/run/docker.sock"
 #define DEFAULT_STATE_DIR "/var/lib/kipgate"
 #define MAX_STATE_DIR_BYTES 200 /* as of the key */
+#define MAX_CERTIFICATES_DIR_BYTES 480
 
 /* --- one service --------------------------------------------------------------------------- */
 
@@ -315,13 +316,37 @@ static const char *variable(const char *name)
     return value && *value ? value : NULL;
 }
 
+static bool has_certificates(const char *dir)
+{
+    static const char *const names[] = {"ca.pem", "cert.pem", "key.pem"};
+    char path[MAX_CERTIFICATES_DIR_BYTES + 16];
+    bool all = true;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        all &= access(path, F_OK) == 0;
+    }
+    return all;
+}
+
+/* Where docker's own client looks for them when it is not told; NULL: they are not there. */
+static char *usual_certificates(void)
+{
+    const char *config = variable("DOCKER_CONFIG"), *home = variable("HOME");
+    char dir[MAX_CERTIFICATES_DIR_BYTES];
+    int n = config ? snprintf(dir, sizeof dir, "%s", config)
+                   : snprintf(dir, sizeof dir, "%s/.docker", home ? home : "");
+
+    return n > 0 && (size_t)n < sizeof dir && has_certificates(dir) ? strdup(dir) : NULL;
+}
+
 static void default_engine(struct config_loading *l)
 {
     const char *host = variable("DOCKER_HOST"), *certs = variable("DOCKER_CERT_PATH");
     const char *words = host && !l->c->engine ? config_check_engine(host) : NULL;
 
     l->c->engine_tls = variable("DOCKER_TLS_VERIFY") != NULL;
-    l->c->engine_cert_path = certs ? strdup(certs) : NULL;
+    l->c->engine_cert_path = certs ? strdup(certs) : l->c->engine_tls ? usual_certificates() : NULL;
     if (words)
         config_fail_plain(l->errors, "environment:DOCKER_HOST: \"%.200s\" %s", host, words);
     else if (!l->c->engine)

@@ -18,7 +18,8 @@ static struct config_errors errors;
 static inline void clean_environment(void)
 {
     static const char *const others[] = {"DOCKER_HOST",     "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH",
-                                         "STATE_DIRECTORY", "KIPGATE_CONFIG",    "KIPGATE_NAME"};
+                                         "STATE_DIRECTORY", "KIPGATE_CONFIG",    "KIPGATE_NAME",
+                                         "DOCKER_CONFIG"};
     const struct config_key *const tables[] = {config_top_keys, config_service_keys};
     char name[64];
 

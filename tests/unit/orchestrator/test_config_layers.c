@@ -166,6 +166,47 @@ START_TEST(test_engine_of_the_environment)
 }
 END_TEST
 
+/* NULL: none. */
+static void certificates_are_in(const char *dir)
+{
+    struct config *c = good("{}", NULL);
+
+    ck_assert_str_eq(c->engine_cert_path ? c->engine_cert_path : "", dir ? dir : "");
+    config_free(c);
+}
+
+/* As docker's own client finds them, and as its manual has them made. */
+START_TEST(test_certificates_for_the_engine_in_their_usual_place)
+{
+    static const char *const names[] = {"ca.pem", "cert.pem", "key.pem"};
+    char home[] = "/tmp/kgcertsXXXXXX", dir[64], path[3][80];
+    char *before = strdup(getenv("HOME") ? getenv("HOME") : "");
+
+    ck_assert_ptr_nonnull(mkdtemp(home));
+    snprintf(dir, sizeof dir, "%s/.docker", home);
+    ck_assert_int_eq(mkdir(dir, 0700), 0);
+    setenv("HOME", home, 1);
+    setenv("DOCKER_HOST", "tcp://e:2376", 1);
+    setenv("DOCKER_TLS_VERIFY", "1", 1);
+    for (int i = 0; i < 3; i++) {
+        certificates_are_in(NULL); /* not all of them are there */
+        snprintf(path[i], sizeof path[i], "%s/%s", dir, names[i]);
+        fclose(fopen(path[i], "w"));
+    }
+    certificates_are_in(dir);
+    setenv("HOME", before, 1);
+    setenv("DOCKER_CONFIG", dir, 1);
+    certificates_are_in(dir);
+    unsetenv("DOCKER_TLS_VERIFY");
+    certificates_are_in(NULL); /* TLS was not asked for */
+    for (int i = 0; i < 3; i++)
+        unlink(path[i]);
+    rmdir(dir);
+    rmdir(home);
+    free(before);
+}
+END_TEST
+
 START_TEST(test_state_dir_of_the_environment)
 {
     struct config *c;
@@ -544,6 +585,7 @@ int main(void)
         test_one_service_needs_no_file,
         test_d11_any_image_gives_its_service_a_name,
         test_engine_of_the_environment,
+        test_certificates_for_the_engine_in_their_usual_place,
         test_state_dir_of_the_environment,
         test_admin_address_alone,
         test_d4_defaults_are_the_documented_ones_and_shown,
