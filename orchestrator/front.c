@@ -160,6 +160,7 @@ static void on_door(uv_poll_t *poll, int status, int events)
     f->orphan = f->ready_told = false;
     uv_poll_stop(&f->door);
     uv_timer_stop(&f->alone);
+    front_tls_forget(f->tls);
     gate_client_attached(f->gate);
 }
 

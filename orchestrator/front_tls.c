@@ -36,6 +36,12 @@ static void forget_all(struct front_tls *t)
     forget(&t->client_ca);
 }
 
+void front_tls_forget(struct front_tls *t)
+{
+    forget_all(t);
+    t->out_of_memory = false;
+}
+
 void front_tls_free(struct front_tls *t)
 {
     if (!t)

@@ -157,6 +157,18 @@ START_TEST(a_missing_piece_changes_nothing)
 }
 END_TEST
 
+/* It was killed before it came to the end; the next one has another configuration. */
+START_TEST(what_a_control_left_half_told)
+{
+    tell(TLS_CLIENT_CA, ca.chain);
+    front_tls_forget(tls);
+    tell(TLS_CHAIN, made.chain);
+    tell(TLS_KEY, made.key);
+    commit();
+    ck_assert_int_eq(get_through(), 1);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("front_tls");
@@ -168,6 +180,7 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, pieces_become_certificates);
     tcase_add_test(t, a_missing_piece_changes_nothing);
+    tcase_add_test(t, what_a_control_left_half_told);
     suite_add_tcase(s, t);
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
