@@ -165,7 +165,8 @@ static void take_inspect(struct op *op, const struct json *n)
         engine_parse_ip(n, e->reach.network, c);
     if (op->socket && engine_socket_place(e, c, op->socket, path, sizeof path))
         where.socket_path = path;
-    if (where.socket_path && (c->state == ENGINE_RUNNING || c->state == ENGINE_EXITED))
+    if (where.socket_path &&
+        (c->state == ENGINE_RUNNING || c->state == ENGINE_PAUSED || c->state == ENGINE_EXITED))
         engine_socket_watch(e, c->name, c->id, op->socket);
     if (op->known && (where.socket_path || !op->socket))
         engine_parse_address(n, &where, c);

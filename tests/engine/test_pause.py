@@ -208,23 +208,41 @@ while (my $client = $server->accept) {
 """
 
 
-def test_stopped_worker_that_left_its_socket_starts_again(kipgate, echo):
-    """The directory is ours: what a former life left there does not keep the next from listening."""
+def leaves_its_socket(echo, **keys):
+    """A service of that worker, which is stopped when it is idle."""
     service = echo(
         image="debian:bookworm-slim",
         entrypoint=["perl", "-MIO::Socket::UNIX", "-e", LEAVES_ITS_SOCKET],
         socket="/run/worker/s",
         on_idle="stop",
-        idle_timeout="400ms",
+        **keys,
     )
     del service["port"]
-    gate = kipgate({"echo": service})
+    return service
+
+
+def test_stopped_worker_that_left_its_socket_starts_again(kipgate, echo):
+    """The directory is ours: what a former life left there does not keep the next from listening."""
+    gate = kipgate({"echo": leaves_its_socket(echo, idle_timeout="400ms")})
     for _ in range(3):
         assert stage(gate.get("/", timeout=20)) == "cold"
         gate.witness.wait_states(10, "echo", "exited")
         assert gate.witness.made("echo") == 1, "always the same one"
     gate.stop()
     gate.start()
+    assert stage(gate.get("/", timeout=20)) == "cold"
+    assert gate.witness.made("echo") == 1
+
+
+def test_found_paused_it_left_its_socket_and_starts_again(kipgate, echo):
+    """The same, where Kipgate was started anew while it was paused, before it was stopped."""
+    gate = kipgate({"echo": leaves_its_socket(echo, pause_after="300ms", idle_timeout="6s")})
+    assert gate.get("/", timeout=20).status == 200
+    frozen(gate)
+    gate.kill9()
+    gate.start()
+    wait_until(lambda: shown(gate, "paused") == 1, 10, "it is found paused")
+    gate.witness.wait_states(15, "echo", "exited")
     assert stage(gate.get("/", timeout=20)) == "cold"
     assert gate.witness.made("echo") == 1
 
