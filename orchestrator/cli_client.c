@@ -172,7 +172,7 @@ static int call(const struct client *c, const char *method, const char *path, in
 /* --- ps ------------------------------------------------------------------------------------ */
 
 struct row {
-    char cells[COLUMNS][104];
+    char cells[COLUMNS][128];
 };
 struct table {
     struct row *rows;

@@ -170,7 +170,7 @@ void fleet_tick(struct fleet *f, int64_t now_ms);
 struct fleet_view {
     uint64_t instance;
     const char *name, *container_id, *state;
-    char address[64];
+    char address[sizeof "unix:" + KG_MAX_SOCKET_PATH_BYTES];
     unsigned slots_out; /* held by fronts; exchanges are fewer or as many */
     int64_t idle_ms;    /* 0 while in use */
     int64_t reap_in_ms; /* until it is paused, stopped or removed; -1: not due */

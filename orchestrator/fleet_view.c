@@ -20,7 +20,7 @@ static void print_address(const struct engine_container *c, char *out, size_t ca
         snprintf(out, cap, "[%s]:%u", host, ntohs(a->sin6_port));
     } else if (c->address.ss_family == AF_UNIX) {
         const struct sockaddr_un *a = (const struct sockaddr_un *)&c->address;
-        snprintf(out, cap, "unix:%.58s", a->sun_path);
+        snprintf(out, cap, "unix:%.*s", KG_MAX_SOCKET_PATH_BYTES, a->sun_path);
     }
 }
 

@@ -2,6 +2,7 @@
 /* Numbers of services, and containers whose service comes later than they. The difficulty: fronts
  * may still ask by a number whose service is gone, so one is given again only in need. */
 #include "fleet_rig.h"
+#include <sys/un.h>
 
 static int numbers_used;
 
@@ -162,6 +163,27 @@ START_TEST(an_address_of_ipv6_is_shown_in_brackets)
 }
 END_TEST
 
+START_TEST(a_path_is_shown_whole)
+{
+    struct rig *r = rig_new(1);
+    struct engine_answer a = {0};
+    struct sockaddr_un *at = (void *)&a.container.address;
+    struct fleet_view v;
+
+    ask(r, 0);
+    answer_created(r);
+    answer_code(r, START, 0);
+    a.container = box(r, r->boxes, r->name, ENGINE_RUNNING);
+    a.container.address = (struct sockaddr_storage){.ss_family = AF_UNIX};
+    memset(at->sun_path, 'x', KG_MAX_SOCKET_PATH_BYTES);
+    a.container.address_length = sizeof *at;
+    answer(expect(r, LOOK), &a);
+    ck_assert_uint_eq(fleet_view(r->f, 0, &v, 1, r->now_ms), 1);
+    ck_assert_uint_eq(strlen(v.address), strlen("unix:") + KG_MAX_SOCKET_PATH_BYTES);
+    rig_free(r);
+}
+END_TEST
+
 /* The one that starts holds what the one before it waits for; both are too many now. */
 START_TEST(what_a_change_ends_is_not_made_in_its_course)
 {
@@ -241,6 +263,7 @@ int main(void)
     tcase_add_test(t, containers_found_before_their_service_is_known);
     tcase_add_test(t, what_is_held_when_its_service_comes_back);
     tcase_add_test(t, an_address_of_ipv6_is_shown_in_brackets);
+    tcase_add_test(t, a_path_is_shown_whole);
     tcase_add_test(t, what_a_change_ends_is_not_made_in_its_course);
     tcase_add_test(t, a_shorter_idle_timeout_holds_for_scale_in);
     suite_add_tcase(s, t);
