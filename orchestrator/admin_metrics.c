@@ -66,7 +66,7 @@ static void put_requests(struct admin *a, struct kg_buf *out, const char *name, 
     for (unsigned code = 0; code < PROXY_STATUS_COUNT; code++) {
         uint64_t sum = 0;
         for (size_t i = 0; (p = page(a, i)) != NULL; i++)
-            sum += __atomic_load_n(&p->services[id].requests[code], __ATOMIC_RELAXED);
+            sum += load(&p->services[id].requests[code]);
         if (sum > 0)
             put(out, NAME("requests_total"), sum, "service=\"%s\",code=\"%u\"", name,
                 code + PROXY_STATUS_MIN);

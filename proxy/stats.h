@@ -14,9 +14,9 @@
 #define PROXY_STATUS_COUNT 500
 
 struct proxy_service_stats {
-    uint32_t requests[PROXY_STATUS_COUNT];
-    uint64_t broken;             /* exchanges that ended after the head, before the end */
-    uint64_t exchanges, waiting; /* now */
+    uint64_t requests[PROXY_STATUS_COUNT]; /* a busy worker's pass 2^32 within days */
+    uint64_t broken;                       /* exchanges that ended after the head, before the end */
+    uint64_t exchanges, waiting;           /* now */
     uint64_t refused[PROXY_REASON_MAX];
     struct kg_histogram duration;
 };

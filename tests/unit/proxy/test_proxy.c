@@ -20,6 +20,22 @@ START_TEST(kept_connections_on_both_sides)
 }
 END_TEST
 
+/* What goes back looks like a new start to who sums it up, and all of it like new requests. */
+START_TEST(counters_of_answers_do_not_start_anew)
+{
+    struct peer c, w;
+    uint64_t counted;
+
+    world.stats.services[1].requests[200 - PROXY_STATUS_MIN] = UINT32_MAX;
+    w = begin(&c);
+    again(&c, &w);
+    counted = world.stats.services[1].requests[200 - PROXY_STATUS_MIN];
+    ck_assert_uint_gt(counted, UINT32_MAX);
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 START_TEST(pipelined_requests_are_answered_in_order)
 {
     struct peer c = client(), w;
@@ -526,6 +542,7 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {kept_connections_on_both_sides,
+                                  counters_of_answers_do_not_start_anew,
                                   pipelined_requests_are_answered_in_order,
                                   http_1_0_ends_with_the_connection,
                                   half_closed_client_gets_its_answer,
