@@ -206,6 +206,7 @@ static void drop(struct fleet *f, struct fleet_service *s)
     s->config = NULL;
     s->renews = s->planned = s->foreseen = false;
     s->gone_ms = f->now_ms;
+    s->asleep = false;
     s->failures = s->crashes = 0;
     s->backoff_until_ms = 0;
     drain_all(s, "its service is gone");

@@ -249,6 +249,28 @@ START_TEST(a_shorter_idle_timeout_holds_for_scale_in)
 }
 END_TEST
 
+/* Taken out and put in again it is another service, of which nobody has said that it may sleep. */
+START_TEST(what_was_sent_to_sleep_does_not_come_back_asleep)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.min_instances = 1;
+    configure(r);
+    until_ready(r);
+    fleet_sleep(r->f, 0, on_done, r, r->now_ms);
+    hear(r, GONE);
+    answer_code(r, STOP, 0);
+    answer_code(r, REMOVE, 0);
+    ck_assert_uint_eq(count_in(r, 0), 0);
+    r->config.service_count = 0;
+    configure(r);
+    r->config.service_count = 1;
+    configure(r);
+    ck_assert_str_eq(state_of(r, 0), "creating");
+    rig_free(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("fleet config");
@@ -266,6 +288,7 @@ int main(void)
     tcase_add_test(t, a_path_is_shown_whole);
     tcase_add_test(t, what_a_change_ends_is_not_made_in_its_course);
     tcase_add_test(t, a_shorter_idle_timeout_holds_for_scale_in);
+    tcase_add_test(t, what_was_sent_to_sleep_does_not_come_back_asleep);
     suite_add_tcase(s, t);
     kg_log_setup(KG_LOG_ERROR + 1, KG_LOG_TEXT, "test");
     srunner_run_all(r, CK_NORMAL);
