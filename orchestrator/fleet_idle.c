@@ -76,7 +76,7 @@ bool fleet_is_warm_spare(const struct fleet_instance *i)
     return is_warm(i) && fleet_spares_there(i->service) <= spares_of(i->service);
 }
 
-static bool must_stay(const struct fleet_instance *i)
+bool fleet_must_stay(const struct fleet_instance *i)
 {
     struct fleet_census c = fleet_count(i->service);
 
@@ -101,7 +101,7 @@ void fleet_retime_kept(struct fleet_service *s)
     KG_LIST_EACH(it, &s->instances)
     {
         struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
-        if (i->idle.idle_timeout_ms == KG_NEVER && must_stay(i))
+        if (i->idle.idle_timeout_ms == KG_NEVER && fleet_must_stay(i))
             s->kept = true;
         else if (i->state == INSTANCE_READY || i->state == INSTANCE_PAUSED)
             fleet_retime(i);
@@ -195,7 +195,7 @@ bool fleet_expire(void *arg, struct reaper_entry *entry)
         fleet_use_missed(i->fleet, i->service);
         at = stages_of(s);
     }
-    if (must_stay(i))
+    if (fleet_must_stay(i))
         keep(i);
     else if (will_pause(i) && at.pause_ms <= idle_ms && idle_ms < at.end_ms)
         pause_it(i, NULL);

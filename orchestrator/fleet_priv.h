@@ -325,6 +325,8 @@ void fleet_retime_kept(struct fleet_service *s);
 /* As ready as a spare: frozen, or idle and not to be frozen by this engine. */
 unsigned fleet_spares_there(const struct fleet_service *s);
 bool fleet_is_warm_spare(const struct fleet_instance *i); /* the latter, and wanted as such */
+/* Whether it is kept by now, however idle. */
+bool fleet_must_stay(const struct fleet_instance *i);
 int64_t fleet_linger_ms(const struct fleet_service *s);
 /* It is idle and one too many: frozen or stopped, where that is what becomes of it, and kept.
  * False: it is not to be kept. */

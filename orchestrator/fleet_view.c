@@ -24,22 +24,34 @@ static void print_address(const struct engine_container *c, char *out, size_t ca
     }
 }
 
+/* One that is needed idles from when it is needed no more. Of what was found stopped the last use
+ * is not known. */
+static int64_t idle_ms(const struct fleet_instance *i, bool stays, int64_t now_ms)
+{
+    bool idles = i->state == INSTANCE_READY || instance_is_asleep(i->state);
+    bool needed = i->state == INSTANCE_READY && stays && i->service->needed > 0;
+
+    if (!idles || needed || i->held || i->out > 0 || i->idle.used_ms <= 0)
+        return 0;
+    return i->idle.used_ms < now_ms ? now_ms - i->idle.used_ms : 0;
+}
+
 static void view(const struct fleet_instance *i, struct fleet_view *v, int64_t now_ms)
 {
     const struct config_service *config = i->service->config;
     bool idles = i->state == INSTANCE_READY || i->state == INSTANCE_PAUSED;
-    int64_t due_ms = idles ? reaper_entry_due_ms(&i->idle) : KG_NEVER;
+    bool stays = idles && i->out == 0 && fleet_must_stay(i);
+    int64_t due_ms = idles && !stays ? reaper_entry_due_ms(&i->idle) : KG_NEVER;
 
     *v = (struct fleet_view){.instance = i->id,
                              .name = i->name,
                              .container_id = i->container.id,
                              .state = instance_state_name(i->state),
                              .slots_out = i->out,
+                             .idle_ms = idle_ms(i, stays, now_ms),
                              .reap_in_ms = -1,
                              .current_spec = config && strcmp(i->spec, config->spec) == 0};
     print_address(&i->container, v->address, sizeof v->address);
-    if (idles && i->out == 0 && i->idle.used_ms < now_ms)
-        v->idle_ms = now_ms - i->idle.used_ms;
     if (due_ms != KG_NEVER)
         v->reap_in_ms = due_ms > now_ms ? due_ms - now_ms : 0;
 }

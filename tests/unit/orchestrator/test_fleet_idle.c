@@ -123,6 +123,7 @@ START_TEST(a_stopped_one_is_started_again_with_its_container)
     ck_assert_str_eq(view_of(r, 0).state, "stopped");
     ck_assert_str_eq(view_of(r, 0).container_id, "id-1");
     ck_assert_int_eq(view_of(r, 0).reap_in_ms, -1);
+    ck_assert_int_eq(view_of(r, 0).idle_ms, (300 + 24 * 3600) * SECOND);
     ask(r, 0);
     ck_assert_str_eq(expect(r, START)->target, "id-1");
     answer_code(r, START, 0);
@@ -257,6 +258,24 @@ START_TEST(the_least_stay_warm)
     ck_assert_int_eq(view_of(r, 0).reap_in_ms, 0); /* long due */
     pass(r, 1);
     ck_assert_str_eq(state_of(r, 0), "stopping");
+    rig_free(r);
+}
+END_TEST
+
+/* Its clock runs, but nothing comes of it. */
+START_TEST(what_is_kept_ready_is_told_no_end)
+{
+    struct rig *r = rig_new(1);
+
+    r->service.min_instances = 1;
+    configure(r);
+    until_ready(r);
+    pass(r, 10 * SECOND);
+    ck_assert_int_eq(view_of(r, 0).idle_ms, 10 * SECOND);
+    ck_assert_int_eq(view_of(r, 0).reap_in_ms, -1);
+    r->service.min_instances = 0;
+    configure(r);
+    ck_assert_int_eq(view_of(r, 0).reap_in_ms, 290 * SECOND);
     rig_free(r);
 }
 END_TEST
@@ -452,11 +471,11 @@ START_TEST(spares_are_made_and_kept)
     hear_nothing(r);
     ck_assert_str_eq(state_of(r, 0), "paused");
     ck_assert_str_eq(state_of(r, 1), "paused");
-    ck_assert_int_eq(view_of(r, 0).reap_in_ms, 300 * SECOND);
+    ck_assert_int_eq(view_of(r, 0).reap_in_ms, -1); /* kept */
     pass(r, 24 * 3600 * SECOND);
     ck_assert_str_eq(state_of(r, 0), "paused");
     ck_assert_str_eq(state_of(r, 1), "paused");
-    ck_assert_int_eq(view_of(r, 0).reap_in_ms, -1); /* kept */
+    ck_assert_int_eq(view_of(r, 0).reap_in_ms, -1);
     ck_assert_uint_eq(count_in(r, 0), 2);
     ck_assert_int_eq(r->reaped, 0);
     rig_free(r);
@@ -746,6 +765,7 @@ int main(void)
         a_stopped_one_that_is_gone_is_made_anew,
         a_stopped_one_that_somebody_removes_is_no_more,
         the_least_stay_warm,
+        what_is_kept_ready_is_told_no_end,
         of_several_that_are_due_the_youngest_goes,
         what_was_used_last_is_woken_first,
         a_late_resume_holds_up_nobody_else,

@@ -54,6 +54,32 @@ START_TEST(needs_of_needs_come_first)
 }
 END_TEST
 
+/* It is in use as long as what needs it is there, and has no end until then. */
+START_TEST(what_is_needed_is_told_neither_idle_nor_due)
+{
+    struct rig *r = rig_needing(false);
+    struct fleet_view b;
+    uint64_t instance;
+
+    ask(r, 0);
+    until_ready(r);
+    instance = until_ready(r);
+    hear(r, GRANT);
+    pass(r, 100 * SECOND);
+    give_back(r, 0, instance, 1);
+    pass(r, 100 * SECOND);
+    ck_assert_uint_eq(fleet_view(r->f, 1, &b, 1, r->now_ms), 1);
+    ck_assert_int_eq(b.idle_ms, 0);
+    ck_assert_int_eq(b.reap_in_ms, -1);
+    pass(r, 200 * SECOND);
+    pass(r, SECOND);
+    fleet_view(r->f, 1, &b, 1, r->now_ms);
+    ck_assert_int_eq(b.idle_ms, SECOND);
+    ck_assert_int_eq(b.reap_in_ms, 299 * SECOND);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(the_failure_of_a_need_names_all_between)
 {
     struct rig *r = rig_needing(true);
@@ -556,6 +582,7 @@ int main(void)
 {
     const TTest *const tests[] = {
         needs_of_needs_come_first,
+        what_is_needed_is_told_neither_idle_nor_due,
         the_failure_of_a_need_names_all_between,
         who_comes_while_a_need_rests_is_told_at_once,
         who_leaves_needs_nothing_any_more,
