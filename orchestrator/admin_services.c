@@ -47,21 +47,41 @@ static void set_idle(struct json *n, const struct admin *a, uint32_t id, int64_t
     json_set(n, "idle", idle);
 }
 
-/* A front counts exchanges per service. With one instance they are its own; with several each has
- * as many as slots of it are out, or fewer. */
-static uint64_t exchanges_of(const struct fleet_view *v, const struct config_service *s,
-                             uint64_t all)
+static uint64_t least(uint64_t a, uint64_t b)
 {
-    if (v->slots_out == 0 || !v->current_spec)
-        return 0;
-    return s->max_instances > 1 && v->slots_out < all ? v->slots_out : all;
+    return a < b ? a : b;
+}
+
+/* A front counts exchanges per service. One that drains has as many as slots of it are out; those
+ * that are left are the other one's, or, where there may be several, each has as many as slots of
+ * it are out, or fewer. */
+static uint64_t exchanges_of(const struct fleet_view *v, const struct config_service *s,
+                             uint64_t all, uint64_t draining)
+{
+    if (v->drains)
+        return least(v->slots_out, all);
+    all -= least(draining, all);
+    return v->slots_out == 0 ? 0 : s->max_instances > 1 ? least(v->slots_out, all) : all;
+}
+
+static struct json *instances_json(const struct config_service *s, const struct fleet_view *views,
+                                   size_t count, uint64_t all)
+{
+    struct json *instances = json_new_array();
+    uint64_t draining = 0;
+
+    for (size_t i = 0; i < count; i++)
+        draining += views[i].drains ? views[i].slots_out : 0;
+    for (size_t i = 0; i < count; i++)
+        json_push(instances, instance_json(&views[i], exchanges_of(&views[i], s, all, draining)));
+    return instances;
 }
 
 static struct json *service_json(const struct admin *a, const struct config_service *s,
                                  int64_t now_ms)
 {
     struct fleet_view views[ADMIN_MAX_VIEWS];
-    struct json *n = json_new_object(), *instances = json_new_array();
+    struct json *n = json_new_object();
     int id = fleet_service_id(a->params.fleet, s->name);
     uint64_t exchanges = id >= 0 ? admin_exchanges(a, (uint32_t)id) : 0;
     size_t count =
@@ -69,9 +89,7 @@ static struct json *service_json(const struct admin *a, const struct config_serv
 
     json_set_string(n, "name", s->name);
     json_set(n, "config", config_service_json(s));
-    for (size_t i = 0; i < count && i < ADMIN_MAX_VIEWS; i++)
-        json_push(instances, instance_json(&views[i], exchanges_of(&views[i], s, exchanges)));
-    json_set(n, "instances", instances);
+    json_set(n, "instances", instances_json(s, views, least(count, ADMIN_MAX_VIEWS), exchanges));
     if (id >= 0)
         set_idle(n, a, (uint32_t)id, now_ms);
     json_set_number(n, "waiting",

@@ -172,6 +172,7 @@ struct fleet_view {
     const char *name, *container_id, *state;
     char address[sizeof "unix:" + KG_MAX_SOCKET_PATH_BYTES];
     unsigned slots_out; /* held by fronts; exchanges are fewer or as many */
+    bool drains;        /* slots that are not in use were asked back */
     int64_t idle_ms;    /* 0 while in use, or needed */
     int64_t reap_in_ms; /* until it is paused, stopped or removed; -1: not due, or kept */
     bool current_spec;

@@ -48,6 +48,7 @@ static void view(const struct fleet_instance *i, struct fleet_view *v, int64_t n
                              .container_id = i->container.id,
                              .state = instance_state_name(i->state),
                              .slots_out = i->out,
+                             .drains = i->state == INSTANCE_DRAINING,
                              .idle_ms = idle_ms(i, stays, now_ms),
                              .reap_in_ms = -1,
                              .current_spec = config && strcmp(i->spec, config->spec) == 0};

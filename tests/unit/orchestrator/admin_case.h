@@ -12,7 +12,8 @@
 #include <stdlib.h>
 
 #define MAX_REPLIES 64
-#define MAX_PENDING 64
+#define MAX_PENDING 128
+#define MAX_MADE 128
 
 /* --- an engine that does what it is told --------------------------------------------------- */
 
@@ -46,6 +47,21 @@ static struct pending {
 } pending[MAX_PENDING];
 static size_t pending_count;
 static bool exists, dies; /* the container; an engine whose containers end at once */
+static char made[MAX_MADE][ENGINE_NAME_BYTES];
+static size_t made_count;
+
+/* Each container has an id of its own. */
+static void set_id(struct engine_container *c, const char *name_or_id)
+{
+    char id[32] = "c0ffee";
+
+    for (size_t n = 0; n < made_count; n++) {
+        if (n > 0)
+            snprintf(id, sizeof id, "c0ffee%zu", n);
+        if (strcmp(made[n], name_or_id) == 0 || strcmp(id, name_or_id) == 0)
+            snprintf(c->id, sizeof c->id, "%s", id);
+    }
+}
 
 static uint64_t later(engine_done *done, void *arg, int code, const char *words)
 {
@@ -69,11 +85,15 @@ static uint64_t op_image(void *self, const struct config_service *s, engine_done
 static uint64_t op_create(void *self, const struct config_service *s, const char *name,
                           engine_done *done, void *arg)
 {
+    uint64_t number = later(done, arg, 0, "");
+
     (void)self;
     (void)s;
-    (void)name;
     exists = true;
-    return later(done, arg, 0, "");
+    ck_assert_uint_lt(made_count, MAX_MADE);
+    snprintf(made[made_count++], sizeof made[0], "%s", name);
+    set_id(&pending[pending_count - 1].answer.container, name);
+    return number;
 }
 
 static uint64_t op_start(void *self, const char *id, engine_done *done, void *arg)
@@ -91,6 +111,7 @@ static uint64_t op_inspect(void *self, const struct config_service *s, const cha
     struct sockaddr_in *in = (void *)&c->address;
 
     (void)self;
+    set_id(c, name);
     snprintf(c->name, sizeof c->name, "%s", name);
     if (s) {
         snprintf(c->service, sizeof c->service, "%s", s->name);
@@ -397,7 +418,7 @@ static inline void setup(void)
     engine_up = listening = true;
     exists = dies = draining = reload_fails = false;
     probing = request_number = gone_request = 0;
-    pending_count = 0;
+    pending_count = made_count = 0;
     ping_times = (struct kg_histogram){.count = 0};
     open_fleet();
     open_admin();

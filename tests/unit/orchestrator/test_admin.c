@@ -114,6 +114,68 @@ START_TEST(test_in_use_is_not_due)
 }
 END_TEST
 
+static int exchanges_in(const char *state)
+{
+    struct json *n = parsed(ask("GET", "/v1/services/a", ""));
+    int found = -1;
+
+    for (const struct json *i = json_first(json_get(n, "instances")); i; i = json_next(i))
+        if (strcmp(json_string(json_get(i, "state"), ""), state) == 0)
+            found = (int)json_number(json_get(i, "exchanges"), -1);
+    json_free(n);
+    return found;
+}
+
+#define A_IS(more)                                                                                 \
+    "{\"image\": \"x\", \"routes\": [\"/a\"], \"idle_timeout\": \"2s\", \"pull\": \"never\"" more  \
+    "}"
+
+/* A request that comes to `a`, and what its front does once its other slots are asked back. */
+static void use(bool recalled)
+{
+    uint32_t id = (uint32_t)fleet_service_id(fleet, "a");
+    struct fleet_view v;
+
+    if (!recalled) {
+        fleet_acquire(fleet, 0, ++request_number << 32 | id, id, false, now_ms);
+        pages[0]->services[id].exchanges++;
+        return;
+    }
+    ck_assert_uint_ge(fleet_view(fleet, id, &v, 1, now_ms), 1);
+    fleet_return(fleet, 0, v.instance, v.slots_out - 1, 0, true, now_ms);
+}
+
+static void check_exchanges_of_two(void)
+{
+    use(true);
+    ck_assert_int_eq(exchanges_in("draining"), 1);
+    ck_assert_int_eq(wake("/v1/services/a/wake"), 200);
+    ck_assert_int_eq(exchanges_in("draining"), 1);
+    ck_assert_int_eq(exchanges_in("ready"), 0);
+    use(false);
+    use(false);
+    ck_assert_int_eq(exchanges_in("draining"), 1);
+    ck_assert_int_eq(exchanges_in("ready"), 2);
+}
+
+START_TEST(test_what_is_replaced_shows_its_exchanges)
+{
+    ck_assert_int_eq(wake("/v1/services/a/wake"), 200);
+    use(false);
+    ck_assert_int_eq(ask("PUT", "/v1/services/a", A_IS(", \"env\": [\"A=b\"]"))->status, 200);
+    check_exchanges_of_two();
+}
+END_TEST
+
+START_TEST(test_what_is_sent_to_sleep_shows_its_exchanges)
+{
+    ck_assert_int_eq(wake("/v1/services/a/wake"), 200);
+    use(false);
+    ask_for("POST", "/v1/services/a/sleep", "");
+    check_exchanges_of_two();
+}
+END_TEST
+
 START_TEST(test_a_wake_that_fails)
 {
     uint64_t request;
@@ -348,6 +410,8 @@ int main(void)
         test_d4_services_show_their_effective_configuration,
         test_a_life_by_hand,
         test_in_use_is_not_due,
+        test_what_is_replaced_shows_its_exchanges,
+        test_what_is_sent_to_sleep_shows_its_exchanges,
         test_a_wake_that_fails,
         test_an_asker_may_leave,
         test_askers_have_a_cap,
