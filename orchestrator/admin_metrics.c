@@ -142,13 +142,13 @@ static void put_phases(struct admin *a, struct kg_buf *out, const char *name, ui
 
 static void put_instances(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
-    struct admin_tally states[ADMIN_MAX_VIEWS] = {{.word = "ready"}};
-    struct fleet_view views[ADMIN_MAX_VIEWS];
-    size_t n = fleet_view(a->params.fleet, id, views, ADMIN_MAX_VIEWS, 0);
+    size_t counts[INSTANCE_STATE_COUNT];
 
-    for (size_t i = 0; i < n && i < ADMIN_MAX_VIEWS; i++)
-        admin_tally_add(states, ADMIN_MAX_VIEWS, views[i].state);
-    put_tallies(out, NAME("instances"), name, "state", states, ADMIN_MAX_VIEWS);
+    fleet_count_states(a->params.fleet, id, counts);
+    for (int state = 0; state < INSTANCE_STATE_COUNT; state++)
+        if (counts[state] > 0 || state == INSTANCE_READY)
+            put(out, NAME("instances"), counts[state], "service=\"%s\",state=\"%s\"", name,
+                instance_state_name((enum instance_state)state));
 }
 
 static void put_exchanges(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)

@@ -15,7 +15,6 @@ struct admin_asker { /* waits for a wake or sleep, or follows events */
     char service[KG_MAX_NAME_BYTES + 1];
 };
 
-#define ADMIN_MAX_VIEWS 64 /* instances of one service that are shown */
 #define ADMIN_MAX_RESULTS 24
 #define ADMIN_MAX_ACTIONS 4
 

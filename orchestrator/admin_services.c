@@ -64,8 +64,8 @@ static uint64_t exchanges_of(const struct fleet_view *v, const struct config_ser
     return v->slots_out == 0 ? 0 : s->max_instances > 1 ? least(v->slots_out, all) : all;
 }
 
-static struct json *instances_json(const struct config_service *s, const struct fleet_view *views,
-                                   size_t count, uint64_t all)
+static struct json *views_json(const struct config_service *s, const struct fleet_view *views,
+                               size_t count, uint64_t all)
 {
     struct json *instances = json_new_array();
     uint64_t draining = 0;
@@ -77,23 +77,33 @@ static struct json *instances_json(const struct config_service *s, const struct 
     return instances;
 }
 
+/* NULL: there was no memory for them. */
+static struct json *instances_json(const struct admin *a, const struct config_service *s,
+                                   uint32_t id, int64_t now_ms)
+{
+    size_t count = fleet_view(a->params.fleet, id, NULL, 0, now_ms);
+    struct fleet_view *views = calloc(count + 1, sizeof *views);
+    struct json *instances = NULL;
+
+    if (views) {
+        fleet_view(a->params.fleet, id, views, count, now_ms);
+        instances = views_json(s, views, count, count > 0 ? admin_exchanges(a, id) : 0);
+    }
+    free(views);
+    return instances;
+}
+
 static struct json *service_json(const struct admin *a, const struct config_service *s,
                                  int64_t now_ms)
 {
-    struct fleet_view views[ADMIN_MAX_VIEWS];
+    uint32_t id = (uint32_t)fleet_service_id(a->params.fleet, s->name);
     struct json *n = json_new_object();
-    int id = fleet_service_id(a->params.fleet, s->name);
-    uint64_t exchanges = id >= 0 ? admin_exchanges(a, (uint32_t)id) : 0;
-    size_t count =
-        id >= 0 ? fleet_view(a->params.fleet, (uint32_t)id, views, ADMIN_MAX_VIEWS, now_ms) : 0;
 
     json_set_string(n, "name", s->name);
     json_set(n, "config", config_service_json(s));
-    json_set(n, "instances", instances_json(s, views, least(count, ADMIN_MAX_VIEWS), exchanges));
-    if (id >= 0)
-        set_idle(n, a, (uint32_t)id, now_ms);
-    json_set_number(n, "waiting",
-                    id >= 0 ? (double)fleet_waiting(a->params.fleet, (uint32_t)id) : 0);
+    json_set(n, "instances", instances_json(a, s, id, now_ms));
+    set_idle(n, a, id, now_ms);
+    json_set_number(n, "waiting", (double)fleet_waiting(a->params.fleet, id));
     return n;
 }
 

@@ -6,6 +6,7 @@
 #define ORCHESTRATOR_FLEET_H
 
 #include "orchestrator/engine.h"
+#include "orchestrator/instance.h"
 #include "orchestrator/reasons.h"
 #include "reaper/habit.h"
 #include "reaper/reaper.h"
@@ -180,6 +181,9 @@ struct fleet_view {
 /* Fills up to `cap` views of the service's instances, returns how many there are. */
 size_t fleet_view(const struct fleet *f, uint32_t service, struct fleet_view *views, size_t cap,
                   int64_t now_ms);
+/* How many instances of the service are in each state. */
+void fleet_count_states(const struct fleet *f, uint32_t service,
+                        size_t counts[INSTANCE_STATE_COUNT]);
 struct fleet_habit_view {
     unsigned known;            /* idle times seen */
     int64_t keep_ms, pause_ms; /* of idleness; KG_NEVER: does not come */

@@ -76,6 +76,19 @@ size_t fleet_view(const struct fleet *f, uint32_t service, struct fleet_view *vi
     return count;
 }
 
+void fleet_count_states(const struct fleet *f, uint32_t service,
+                        size_t counts[INSTANCE_STATE_COUNT])
+{
+    memset(counts, 0, INSTANCE_STATE_COUNT * sizeof *counts);
+    if (service >= f->service_count)
+        return;
+    KG_LIST_EACH(it, &f->services[service]->instances)
+    {
+        const struct fleet_instance *i = KG_LIST_ENTRY(it, struct fleet_instance, in_service);
+        counts[i->state] += !i->stray;
+    }
+}
+
 size_t fleet_waiting(const struct fleet *f, uint32_t service)
 {
     return service < f->service_count ? f->services[service]->waiting : 0;

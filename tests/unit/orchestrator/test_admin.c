@@ -176,6 +176,24 @@ START_TEST(test_what_is_sent_to_sleep_shows_its_exchanges)
 }
 END_TEST
 
+/* However many: what is left out would be taken for what there is not. */
+START_TEST(test_every_instance_is_told)
+{
+    struct json *n;
+
+    ck_assert_int_eq(ask("PUT", "/v1/services/c",
+                         "{\"image\": \"y\", \"routes\": [\"/c\"], \"max_instances\": 100,"
+                         "\"min_instances\": 70}")
+                         ->status,
+                     201);
+    n = parsed(ask("GET", "/v1/services/c", ""));
+    ck_assert_uint_eq(json_count(json_get(n, "instances")), 70);
+    json_free(n);
+    ck_assert_ptr_nonnull(strstr(ask("GET", "/metrics", "")->body.data,
+                                 "\nkipgate_instances{service=\"c\",state=\"creating\"} 70\n"));
+}
+END_TEST
+
 START_TEST(test_a_wake_that_fails)
 {
     uint64_t request;
@@ -412,6 +430,7 @@ int main(void)
         test_in_use_is_not_due,
         test_what_is_replaced_shows_its_exchanges,
         test_what_is_sent_to_sleep_shows_its_exchanges,
+        test_every_instance_is_told,
         test_a_wake_that_fails,
         test_an_asker_may_leave,
         test_askers_have_a_cap,
