@@ -85,12 +85,19 @@ static void put_duration(struct admin *a, struct kg_buf *out, const char *name, 
     kg_metrics_histogram(out, NAME("request_duration_seconds"), labels, &sum);
 }
 
-/* The names of a service are labels as they are: no byte of them needs escaping. */
+/* The names of a service are labels as they are: no byte of them needs escaping. `first` is there
+ * from the start, so that a rate can be told from its first change. */
 static void put_tallies(struct kg_buf *out, const char *metric, const char *name, const char *label,
-                        const struct admin_tally *t, size_t cap)
+                        const char *first, const struct admin_tally *t, size_t cap)
 {
-    for (size_t i = 0; i < cap && t[i].word[0]; i++)
+    bool told = false;
+
+    for (size_t i = 0; i < cap && t[i].word[0]; i++) {
         put(out, metric, t[i].count, "service=\"%s\",%s=\"%s\"", name, label, t[i].word);
+        told |= strcmp(t[i].word, first) == 0;
+    }
+    if (!told)
+        put(out, metric, 0, "service=\"%s\",%s=\"%s\"", name, label, first);
 }
 
 void admin_tally_add(struct admin_tally *tallies, size_t cap, const char *word)
@@ -112,18 +119,12 @@ static const struct admin_service_counts *counts(const struct admin *a, const ch
     return strcmp(a->counts[id].name, name) == 0 ? &a->counts[id] : NULL;
 }
 
-/* The good result is there from the start, so that a rate can be told from its first change. */
 static void put_cold(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
     const struct admin_service_counts *c = counts(a, name, id);
-    bool good = false;
 
-    for (size_t i = 0; c && i < ADMIN_MAX_RESULTS; i++)
-        good |= strcmp(c->results[i].word, "ok") == 0;
-    if (!good)
-        put(out, NAME("cold_starts_total"), 0, "service=\"%s\",result=\"ok\"", name);
-    if (c)
-        put_tallies(out, NAME("cold_starts_total"), name, "result", c->results, ADMIN_MAX_RESULTS);
+    put_tallies(out, NAME("cold_starts_total"), name, "result", "ok", c ? c->results : NULL,
+                c ? ADMIN_MAX_RESULTS : 0);
 }
 
 static void put_phases(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
@@ -194,10 +195,8 @@ static void put_reaped(struct admin *a, struct kg_buf *out, const char *name, ui
 {
     const struct admin_service_counts *c = counts(a, name, id);
 
-    if (c && c->actions[0].word[0])
-        put_tallies(out, NAME("reaped_total"), name, "action", c->actions, ADMIN_MAX_ACTIONS);
-    else
-        put(out, NAME("reaped_total"), 0, "service=\"%s\",action=\"remove\"", name);
+    put_tallies(out, NAME("reaped_total"), name, "action", "remove", c ? c->actions : NULL,
+                c ? ADMIN_MAX_ACTIONS : 0);
 }
 
 static void put_resumes(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)

@@ -88,7 +88,7 @@ static void sample(const char *text, const char *line)
     char whole[256];
 
     snprintf(whole, sizeof whole, "\n%s\n", line);
-    ck_assert_msg(strstr(text, whole) != NULL, "%s not in %s", line, text);
+    ck_assert_msg(strstr(text, whole) != NULL, "%s is not there", line);
 }
 
 static void count_some(void)
@@ -152,6 +152,23 @@ START_TEST(test_metrics_of_a_life)
 }
 END_TEST
 
+/* What has been shown once is shown from then on: a rate is told from its changes. */
+START_TEST(test_no_counter_goes_when_another_comes)
+{
+    uint32_t id = (uint32_t)fleet_service_id(fleet, "a");
+    const char *text;
+
+    admin_reaped(admin, id, "pause");
+    text = metrics();
+    sample(text, "kipgate_reaped_total{service=\"a\",action=\"pause\"} 1");
+    sample(text, "kipgate_reaped_total{service=\"a\",action=\"remove\"} 0");
+    admin_reaped(admin, id, "remove");
+    text = metrics();
+    sample(text, "kipgate_reaped_total{service=\"a\",action=\"remove\"} 1");
+    ck_assert_ptr_null(strstr(text, "action=\"remove\"} 0\nkipgate_reaped_total{service=\"a\""));
+}
+END_TEST
+
 /* Every line is a comment of a family, or a sample of the family named last; none comes twice. */
 START_TEST(test_metrics_are_prometheus_text)
 {
@@ -198,9 +215,13 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        test_events_tell_a_whole_life,         test_followers_leave,
-        test_metrics_are_sums_over_all_fronts, test_metrics_of_a_life,
-        test_metrics_are_prometheus_text,      test_words_beyond_the_last_place_are_other,
+        test_events_tell_a_whole_life,
+        test_followers_leave,
+        test_metrics_are_sums_over_all_fronts,
+        test_metrics_of_a_life,
+        test_no_counter_goes_when_another_comes,
+        test_metrics_are_prometheus_text,
+        test_words_beyond_the_last_place_are_other,
     };
 
     return run_cases("admin_metrics", tests, sizeof tests / sizeof *tests);
