@@ -47,6 +47,14 @@ void kg_histogram_merge(struct kg_histogram *into, const struct kg_histogram *fr
     into->sum_us += load(&from->sum_us);
 }
 
+void kg_histogram_less(struct kg_histogram *h, const struct kg_histogram *part)
+{
+    for (size_t i = 0; i < KG_HISTOGRAM_BUCKETS; i++)
+        h->buckets[i] -= part->buckets[i];
+    h->count -= part->count;
+    h->sum_us -= part->sum_us;
+}
+
 void kg_metrics_help(struct kg_buf *out, const char *name, const char *type, const char *help)
 {
     kg_buf_printf(out, "# HELP %s ", name);

@@ -18,6 +18,8 @@ struct kg_histogram {
 };
 void kg_histogram_add_us(struct kg_histogram *h, int64_t us);
 void kg_histogram_merge(struct kg_histogram *into, const struct kg_histogram *from);
+/* Takes out again what was merged: `part` is an earlier state of it. */
+void kg_histogram_less(struct kg_histogram *h, const struct kg_histogram *part);
 
 /* Prometheus text. `labels` is ready text such as `service="a",code="200"` or "". */
 void kg_metrics_help(struct kg_buf *out, const char *name, const char *type, const char *help);

@@ -230,10 +230,23 @@ static struct admin_service_counts *counts_of(struct admin *a, uint32_t service)
     KG_ASSERT(service < KG_MAX_SERVICES);
     c = &a->counts[service];
     if (s && strcmp(s->name, c->name) != 0) {
-        *c = (struct admin_service_counts){.name = ""};
+        struct proxy_service_stats *before = c->name[0] ? admin_counted(a, service) : NULL;
+        free(c->before);
+        *c = (struct admin_service_counts){.before = before};
         kg_str_copy(c->name, sizeof c->name, kg_str_of(s->name));
     }
     return c;
+}
+
+void admin_configured(struct admin *a)
+{
+    const struct config *c = a->params.config(a->params.self);
+
+    for (size_t i = 0; i < c->service_count; i++) {
+        int id = fleet_service_id(a->params.fleet, c->services[i]->name);
+        if (id >= 0)
+            counts_of(a, (uint32_t)id);
+    }
 }
 
 void admin_cold_start(struct admin *a, uint32_t service, bool success, const char *result,
@@ -337,6 +350,8 @@ void admin_free(struct admin *a)
 {
     drop(&a->askers, 0, a->params.fleet);
     drop(&a->followers, 0, a->params.fleet);
+    for (size_t i = 0; i < KG_MAX_SERVICES; i++)
+        free(a->counts[i].before);
     free(a->counts);
     free(a);
 }

@@ -36,6 +36,9 @@ struct admin *admin_new(const struct admin_params *params);
 void admin_free(struct admin *a);
 void admin_request(struct admin *a, const struct admin_request *r, int64_t now_ms);
 void admin_gone(struct admin *a, uint64_t request); /* its asker hung up */
+/* The fleet has another configuration, and fronts do not know of it yet: what they count under a
+ * number from now on may be another service's. */
+void admin_configured(struct admin *a);
 /* From the fleet's observer and from control: told to followers of /v1/events and counted. */
 void admin_changed(struct admin *a, const struct fleet_change *change);
 void admin_cold_start(struct admin *a, uint32_t service, bool success, const char *result,

@@ -35,6 +35,34 @@ static uint64_t load(const uint64_t *counter)
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+struct proxy_service_stats *admin_counted(const struct admin *a, uint32_t service)
+{
+    struct proxy_service_stats *sum = calloc(1, sizeof *sum);
+    const struct proxy_stats *p;
+
+    for (size_t i = 0; sum && (p = page(a, i)) != NULL; i++) {
+        const struct proxy_service_stats *s = &p->services[service];
+        for (size_t n = 0; n < PROXY_STATUS_COUNT; n++)
+            sum->requests[n] += load(&s->requests[n]);
+        for (size_t n = 0; n < PROXY_REASON_MAX; n++)
+            sum->refused[n] += load(&s->refused[n]);
+        kg_histogram_merge(&sum->duration, &s->duration);
+    }
+    return sum;
+}
+
+/* By all fronts, since the id is this service's. `at`: the counter's place. */
+static uint64_t counted(const struct admin *a, uint32_t id, size_t at)
+{
+    const char *before = (const char *)a->counts[id].before;
+    const struct proxy_stats *p;
+    uint64_t sum = 0;
+
+    for (size_t i = 0; (p = page(a, i)) != NULL; i++)
+        sum += load((const uint64_t *)(const void *)((const char *)&p->services[id] + at));
+    return before ? sum - *(const uint64_t *)(const void *)(before + at) : sum;
+}
+
 uint64_t admin_exchanges(const struct admin *a, uint32_t service)
 {
     const struct proxy_stats *p;
@@ -61,12 +89,10 @@ static void put(struct kg_buf *out, const char *metric, uint64_t value, const ch
 
 static void put_requests(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
-    const struct proxy_stats *p;
+    const size_t at = offsetof(struct proxy_service_stats, requests);
 
     for (unsigned code = 0; code < PROXY_STATUS_COUNT; code++) {
-        uint64_t sum = 0;
-        for (size_t i = 0; (p = page(a, i)) != NULL; i++)
-            sum += load(&p->services[id].requests[code]);
+        uint64_t sum = counted(a, id, at + code * sizeof sum);
         if (sum > 0)
             put(out, NAME("requests_total"), sum, "service=\"%s\",code=\"%u\"", name,
                 code + PROXY_STATUS_MIN);
@@ -81,6 +107,8 @@ static void put_duration(struct admin *a, struct kg_buf *out, const char *name, 
 
     for (size_t i = 0; (p = page(a, i)) != NULL; i++)
         kg_histogram_merge(&sum, &p->services[id].duration);
+    if (a->counts[id].before)
+        kg_histogram_less(&sum, &a->counts[id].before->duration);
     snprintf(labels, sizeof labels, "service=\"%s\"", name);
     kg_metrics_histogram(out, NAME("request_duration_seconds"), labels, &sum);
 }
@@ -164,13 +192,11 @@ static void put_waiting(struct admin *a, struct kg_buf *out, const char *name, u
 
 static void put_refused(struct admin *a, struct kg_buf *out, const char *name, uint32_t id)
 {
-    const struct proxy_stats *p;
+    const size_t at = offsetof(struct proxy_service_stats, refused);
 
     for (unsigned reason = 1; reason < PROXY_REASON_MAX; reason++) {
         const struct proxy_reason_row *row = orch_reason_row(reason);
-        uint64_t sum = 0;
-        for (size_t i = 0; row && (p = page(a, i)) != NULL; i++)
-            sum += load(&p->services[id].refused[reason]);
+        uint64_t sum = row ? counted(a, id, at + reason * sizeof sum) : 0;
         if (sum > 0)
             put(out, NAME("refused_total"), sum, "service=\"%s\",reason=\"%s\"", name, row->name);
     }

@@ -27,6 +27,8 @@ struct admin_service_counts {
     struct admin_tally results[ADMIN_MAX_RESULTS], actions[ADMIN_MAX_ACTIONS];
     uint64_t resumes;
     struct kg_histogram phases[FLEET_PHASES];
+    /* By fronts, of the service that had this id before; NULL: none had it. */
+    struct proxy_service_stats *before;
 };
 
 struct admin {
@@ -48,6 +50,8 @@ void admin_not_allowed(struct admin *a, uint64_t request, const char *allowed);
 /* admin_metrics.c */
 void admin_metrics(struct admin *a, struct kg_buf *out, int64_t now_ms);
 void admin_tally_add(struct admin_tally *tallies, size_t cap, const char *word);
+/* All that fronts have counted under that id; NULL: no memory. The caller frees it. */
+struct proxy_service_stats *admin_counted(const struct admin *a, uint32_t service);
 /* Sum of a service's exchanges over all fronts. */
 uint64_t admin_exchanges(const struct admin *a, uint32_t service);
 

@@ -287,6 +287,7 @@ static int put_in_force(struct control *c, struct config *next, struct config_er
         return KG_ENOMEM;
     }
     c->config = next;
+    admin_configured(c->admin);
     state_save_services(&c->state, c->fleet);
     fronts_configure(c->fronts, next);
     images_configure(c->images, next);
@@ -727,6 +728,7 @@ static int control_open(struct control *c, struct kg_err *err)
         rc = fleet_configure(c->fleet, c->config, kg_clock_mono_ms());
     if (rc != 0)
         return kg_fail(err, rc, "out of memory");
+    admin_configured(c->admin);
     state_save_services(&c->state, c->fleet);
     images_configure(c->images, c->config);
     parking_configure(c->parking, c->config);

@@ -278,6 +278,7 @@ static int apply(void *self, struct config *next, struct config_errors *errors)
     ck_assert_int_eq(fleet_configure(fleet, next, now_ms), 0);
     config = next;
     config_free(old);
+    admin_configured(admin);
     return 0;
 }
 
@@ -392,6 +393,7 @@ static void open_admin(void)
 
     admin = admin_new(&params);
     ck_assert_ptr_nonnull(admin);
+    admin_configured(admin);
 }
 
 static inline void add(const char *name, const char *json)

@@ -169,6 +169,36 @@ START_TEST(test_no_counter_goes_when_another_comes)
 }
 END_TEST
 
+/* When all numbers are used up the longest gone is given again. What another service counted
+ * under it is not the new one's. */
+START_TEST(test_a_number_that_is_given_again_counts_anew)
+{
+    static const char c_is[] = "{\"image\": \"y\", \"routes\": [\"/c\"]}";
+    int id;
+    const char *text;
+
+    ck_assert_int_eq(ask("PUT", "/v1/services/c", c_is)->status, 201);
+    id = fleet_service_id(fleet, "c");
+    ck_assert_int_eq(fleet_reserve_service(fleet, "last", KG_MAX_SERVICES - 1), 0);
+    pages[0]->services[id].requests[200 - PROXY_STATUS_MIN] = 7;
+    pages[1]->services[id].refused[ORCH_QUEUE_FULL] = 3;
+    kg_histogram_add_us(&pages[1]->services[id].duration, 700000);
+    sample(metrics(), "kipgate_requests_total{service=\"c\",code=\"200\"} 7");
+    ck_assert_int_eq(ask("DELETE", "/v1/services/c", "")->status, 200);
+    ck_assert_int_eq(ask("PUT", "/v1/services/d", c_is)->status, 201);
+    ck_assert_int_eq(fleet_service_id(fleet, "d"), id);
+    text = metrics();
+    ck_assert_ptr_null(strstr(text, "kipgate_requests_total{service=\"d\""));
+    ck_assert_ptr_null(strstr(text, "kipgate_refused_total{service=\"d\""));
+    sample(text, "kipgate_request_duration_seconds_count{service=\"d\"} 0");
+    pages[0]->services[id].requests[200 - PROXY_STATUS_MIN]++;
+    kg_histogram_add_us(&pages[0]->services[id].duration, 1000);
+    text = metrics();
+    sample(text, "kipgate_requests_total{service=\"d\",code=\"200\"} 1");
+    sample(text, "kipgate_request_duration_seconds_sum{service=\"d\"} 0.001000");
+}
+END_TEST
+
 /* Every line is a comment of a family, or a sample of the family named last; none comes twice. */
 START_TEST(test_metrics_are_prometheus_text)
 {
@@ -215,13 +245,10 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        test_events_tell_a_whole_life,
-        test_followers_leave,
-        test_metrics_are_sums_over_all_fronts,
-        test_metrics_of_a_life,
-        test_no_counter_goes_when_another_comes,
-        test_metrics_are_prometheus_text,
-        test_words_beyond_the_last_place_are_other,
+        test_events_tell_a_whole_life,           test_followers_leave,
+        test_metrics_are_sums_over_all_fronts,   test_metrics_of_a_life,
+        test_no_counter_goes_when_another_comes, test_a_number_that_is_given_again_counts_anew,
+        test_metrics_are_prometheus_text,        test_words_beyond_the_last_place_are_other,
     };
 
     return run_cases("admin_metrics", tests, sizeof tests / sizeof *tests);
