@@ -10,10 +10,13 @@
 #define JSON_TYPE "application/json"
 #define MAX_DETAIL_BYTES (256 * 1024) /* thousands of errors of a configuration */
 
-static void reply_buf(struct admin *a, uint64_t request, int status, const char *type,
-                      const struct kg_buf *b)
+void admin_answer_text(struct admin *a, uint64_t request, int status, const char *type,
+                       struct kg_str text)
 {
-    a->params.reply(a->params.self, request, status, type, kg_buf_str(b).p, b->len, true);
+    const struct proxy_local_answer answer = {
+        .status = status, .type = type, .body = text, .last = true};
+
+    a->params.reply(a->params.self, request, &answer);
 }
 
 void admin_answer_json(struct admin *a, uint64_t request, int status, struct json *n)
@@ -27,44 +30,86 @@ void admin_answer_json(struct admin *a, uint64_t request, int status, struct jso
     if (b.error)
         admin_problem(a, request, 500, "out-of-memory", "Out of memory", "");
     else
-        reply_buf(a, request, status, JSON_TYPE, &b);
+        admin_answer_text(a, request, status, JSON_TYPE, kg_buf_str(&b));
     kg_buf_fini(&b);
 }
 
-static void reply_text(struct admin *a, uint64_t request, int status, const char *type,
-                       const char *text)
+/* --- problems ------------------------------------------------------------------------------ */
+
+struct refusal {
+    int status;
+    const char *name, *title, *detail; /* detail "": the title */
+    const char *allow;                 /* NULL: it is no 405 */
+    int64_t retry_after_ms;
+};
+
+static void put_problem(struct kg_buf *b, uint64_t request, const struct refusal *p)
 {
-    a->params.reply(a->params.self, request, status, type, text, strlen(text), true);
+    struct kg_str words = kg_str_of(p->detail && *p->detail ? p->detail : p->title);
+
+    if (words.n > MAX_DETAIL_BYTES)
+        words.n = MAX_DETAIL_BYTES;
+    kg_buf_printf(b, "{\"type\":\"urn:kipgate:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"",
+                  p->name, p->title, p->status);
+    kg_json_escape(b, words);
+    kg_buf_printf(b, "\",\"instance\":\"%llu\"}\n", (unsigned long long)request);
+}
+
+/* Every asker gets an answer, also where there is no memory for its words. */
+static void tell(struct admin *a, uint64_t request, const struct refusal *p)
+{
+    const struct kg_str exhausted =
+        KG_STR("{\"type\":\"urn:kipgate:out-of-memory\",\"title\":\"Out of memory\","
+               "\"status\":500,\"detail\":\"Out of memory\"}\n");
+    struct proxy_local_answer answer = {.status = p->status,
+                                        .type = PROBLEM_TYPE,
+                                        .allow = p->allow,
+                                        .retry_after_ms = p->retry_after_ms,
+                                        .last = true};
+    struct kg_buf b;
+
+    kg_buf_init(&b, KG_MAX_CONFIG_BYTES);
+    put_problem(&b, request, p);
+    answer.body = kg_buf_str(&b);
+    if (b.error)
+        answer = (struct proxy_local_answer){
+            .status = 500, .type = PROBLEM_TYPE, .body = exhausted, .last = true};
+    a->params.reply(a->params.self, request, &answer);
+    kg_buf_fini(&b);
 }
 
 void admin_problem(struct admin *a, uint64_t request, int status, const char *name,
                    const char *title, const char *detail)
 {
-    struct kg_str words = kg_str_of(detail && *detail ? detail : title);
-    struct kg_buf b;
+    const struct refusal p = {.status = status, .name = name, .title = title, .detail = detail};
 
-    if (words.n > MAX_DETAIL_BYTES)
-        words.n = MAX_DETAIL_BYTES;
-    kg_buf_init(&b, KG_MAX_CONFIG_BYTES);
-    kg_buf_printf(&b, "{\"type\":\"urn:kipgate:%s\",\"title\":\"%s\",\"status\":%d,\"detail\":\"",
-                  name, title, status);
-    kg_json_escape(&b, words);
-    kg_buf_printf(&b, "\",\"instance\":\"%llu\"}\n", (unsigned long long)request);
-    if (b.error) /* every asker gets an answer */
-        reply_text(a, request, 500, PROBLEM_TYPE,
-                   "{\"type\":\"urn:kipgate:out-of-memory\",\"title\":\"Out of memory\","
-                   "\"status\":500,\"detail\":\"Out of memory\"}\n");
-    else
-        reply_buf(a, request, status, PROBLEM_TYPE, &b);
-    kg_buf_fini(&b);
+    tell(a, request, &p);
+}
+
+void admin_refuse(struct admin *a, uint64_t request, unsigned reason, int64_t retry_after_ms,
+                  const char *detail)
+{
+    const struct proxy_reason_row *row = orch_reason_row(reason);
+    const struct refusal p = {.status = row->status,
+                              .name = row->name,
+                              .title = row->title,
+                              .detail = detail,
+                              .retry_after_ms = retry_after_ms};
+
+    tell(a, request, &p);
 }
 
 void admin_not_allowed(struct admin *a, uint64_t request, const char *allowed)
 {
     char detail[64];
+    const struct refusal p = {.status = 405,
+                              .name = "method-not-allowed",
+                              .title = "The method is not allowed here",
+                              .detail = detail,
+                              .allow = allowed};
 
     snprintf(detail, sizeof detail, "allowed: %s", allowed);
-    admin_problem(a, request, 405, "method-not-allowed", "The method is not allowed here", detail);
+    tell(a, request, &p);
 }
 
 static bool is(struct kg_str s, const char *word)
@@ -77,7 +122,7 @@ static bool is(struct kg_str s, const char *word)
 static void get_healthz(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {
     (void)now_ms;
-    reply_text(a, r->id, 200, JSON_TYPE, "{\"status\":\"ok\"}\n");
+    admin_answer_text(a, r->id, 200, JSON_TYPE, KG_STR("{\"status\":\"ok\"}\n"));
 }
 
 static void get_readyz(struct admin *a, const struct admin_request *r, int64_t now_ms)
@@ -91,7 +136,7 @@ static void get_readyz(struct admin *a, const struct admin_request *r, int64_t n
     else if (!a->params.listening(a->params.self))
         admin_problem(a, r->id, 503, "not-listening", "Not all fronts are up", "");
     else
-        reply_text(a, r->id, 200, JSON_TYPE, "{\"status\":\"ready\"}\n");
+        admin_answer_text(a, r->id, 200, JSON_TYPE, KG_STR("{\"status\":\"ready\"}\n"));
 }
 
 static void get_metrics(struct admin *a, const struct admin_request *r, int64_t now_ms)
@@ -103,7 +148,7 @@ static void get_metrics(struct admin *a, const struct admin_request *r, int64_t 
     if (b.error)
         admin_problem(a, r->id, 500, "out-of-memory", "Out of memory", "");
     else
-        reply_buf(a, r->id, 200, "text/plain; version=0.0.4", &b);
+        admin_answer_text(a, r->id, 200, "text/plain; version=0.0.4", kg_buf_str(&b));
     kg_buf_fini(&b);
 }
 
@@ -114,7 +159,7 @@ static void post_reload(struct admin *a, const struct admin_request *r, int64_t 
     (void)now_ms;
     kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
     if (a->params.reload(a->params.self, &errors) == 0)
-        reply_text(a, r->id, 200, JSON_TYPE, "{}\n");
+        admin_answer_text(a, r->id, 200, JSON_TYPE, KG_STR("{}\n"));
     else
         admin_problem(a, r->id, 400, "bad-configuration", "The configuration is not valid",
                       errors.text.data ? errors.text.data : "");
@@ -151,14 +196,20 @@ void admin_asker_free(struct admin_asker *k)
 
 /* --- events -------------------------------------------------------------------------------- */
 
+/* False: it has left. */
+static bool tell_follower(struct admin *a, uint64_t request, struct kg_str text)
+{
+    const struct proxy_local_answer piece = {
+        .status = 200, .type = "text/event-stream", .body = text};
+
+    return a->params.reply(a->params.self, request, &piece);
+}
+
 static void get_events(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {
-    static const char hello[] = ": following\n\n";
-
     (void)now_ms;
     if (admin_asker_new(a, r->id, &a->followers))
-        a->params.reply(a->params.self, r->id, 200, "text/event-stream", hello, sizeof hello - 1,
-                        false);
+        tell_follower(a, r->id, KG_STR(": following\n\n"));
 }
 
 static void tell_followers(struct admin *a, const char *event, struct json *data)
@@ -173,10 +224,8 @@ static void tell_followers(struct admin *a, const char *event, struct json *data
     KG_LIST_EACH_SAFE(it, &a->followers)
     {
         struct admin_asker *f = KG_LIST_ENTRY(it, struct admin_asker, link);
-        if (b.error || a->params.reply(a->params.self, f->request, 200, "text/event-stream", b.data,
-                                       b.len, false))
-            continue;
-        admin_asker_free(f);
+        if (!b.error && !tell_follower(a, f->request, kg_buf_str(&b)))
+            admin_asker_free(f);
     }
     kg_buf_fini(&b);
 }
@@ -291,23 +340,22 @@ void admin_resumed(struct admin *a, uint32_t service)
 void admin_request(struct admin *a, const struct admin_request *r, int64_t now_ms)
 {
     static const struct {
-        const char *path, *method;
+        const char *path, *method, *allowed;
         void (*handle)(struct admin *a, const struct admin_request *r, int64_t now_ms);
     } routes[] = {
-        {"/healthz", "GET", get_healthz},    {"/readyz", "GET", get_readyz},
-        {"/metrics", "GET", get_metrics},    {"/v1/events", "GET", get_events},
-        {"/v1/reload", "POST", post_reload},
+        {"/healthz", "GET", "GET, HEAD", get_healthz}, {"/readyz", "GET", "GET, HEAD", get_readyz},
+        {"/metrics", "GET", "GET, HEAD", get_metrics}, {"/v1/events", "GET", "GET", get_events},
+        {"/v1/reload", "POST", "POST", post_reload},
     };
 
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
         if (!is(r->path, routes[i].path))
             continue;
         if (is(r->method, routes[i].method) ||
-            (is(r->method, "HEAD") && strcmp(routes[i].method, "GET") == 0 &&
-             routes[i].handle != get_events))
+            (is(r->method, "HEAD") && strstr(routes[i].allowed, "HEAD")))
             routes[i].handle(a, r, now_ms);
         else
-            admin_not_allowed(a, r->id, routes[i].method);
+            admin_not_allowed(a, r->id, routes[i].allowed);
         return;
     }
     if (!admin_services(a, r, now_ms))

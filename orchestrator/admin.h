@@ -6,7 +6,7 @@
 #define ORCHESTRATOR_ADMIN_H
 
 #include "orchestrator/fleet.h"
-#include "proxy/stats.h"
+#include "proxy/proxy.h"
 
 struct admin;
 struct admin_params {
@@ -25,8 +25,7 @@ struct admin_params {
     bool (*listening)(void *self); /* all fronts are up and accept */
     bool (*draining)(void *self);
     /* One piece of an answer: the first carries status and type. False: that asker is gone. */
-    bool (*reply)(void *self, uint64_t request, int status, const char *content_type,
-                  const void *body, size_t n, bool last);
+    bool (*reply)(void *self, uint64_t request, const struct proxy_local_answer *piece);
 };
 struct admin_request { /* slices are valid during the call */
     uint64_t id;       /* unique among all fronts */

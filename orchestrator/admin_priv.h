@@ -42,8 +42,13 @@ struct admin {
 struct admin_asker *admin_asker_new(struct admin *a, uint64_t request, struct kg_list *list);
 void admin_asker_free(struct admin_asker *k);
 void admin_answer_json(struct admin *a, uint64_t request, int status, struct json *n);
+void admin_answer_text(struct admin *a, uint64_t request, int status, const char *type,
+                       struct kg_str text);
 void admin_problem(struct admin *a, uint64_t request, int status, const char *name,
                    const char *title, const char *detail);
+/* The same, of a row of the reason table. retry_after_ms: 0 where nothing is known. */
+void admin_refuse(struct admin *a, uint64_t request, unsigned reason, int64_t retry_after_ms,
+                  const char *detail);
 /* admin_services.c: false when the path is none of its own. */
 bool admin_services(struct admin *a, const struct admin_request *r, int64_t now_ms);
 void admin_not_allowed(struct admin *a, uint64_t request, const char *allowed);

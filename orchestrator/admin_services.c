@@ -192,17 +192,15 @@ static void delete_one(struct admin *a, const struct admin_request *r, const cha
 
 /* --- wake and sleep ------------------------------------------------------------------------ */
 
-static void on_done(void *arg, unsigned reason, const char *detail)
+static void on_done(void *arg, unsigned reason, int64_t retry_after_ms, const char *detail)
 {
     struct admin_asker *k = arg;
     struct admin *a = k->admin;
-    const struct proxy_reason_row *row = orch_reason_row(reason);
 
     if (reason == 0)
-        a->params.reply(a->params.self, k->request, 200, "application/json", "{}\n", 3, true);
+        admin_answer_text(a, k->request, 200, "application/json", KG_STR("{}\n"));
     else
-        admin_problem(a, k->request, row ? row->status : 500, row ? row->name : "failed",
-                      row ? row->title : "Failed", detail);
+        admin_refuse(a, k->request, reason, retry_after_ms, detail);
     admin_asker_free(k);
 }
 
@@ -239,7 +237,7 @@ static void one_service(struct admin *a, const struct admin_request *r, const ch
     else if (is(r->method, "DELETE"))
         delete_one(a, r, name, now_ms);
     else if (!is(r->method, "GET") && !is(r->method, "HEAD"))
-        admin_not_allowed(a, r->id, "GET, PUT, DELETE");
+        admin_not_allowed(a, r->id, "GET, HEAD, PUT, DELETE");
     else if (!s)
         no_service(a, r->id, name);
     else
@@ -259,7 +257,7 @@ bool admin_services(struct admin *a, const struct admin_request *r, int64_t now_
         if (is(r->method, "GET") || is(r->method, "HEAD"))
             get_all(a, r, now_ms);
         else
-            admin_not_allowed(a, r->id, "GET");
+            admin_not_allowed(a, r->id, "GET, HEAD");
         return true;
     }
     if (rest.p[0] != '/')

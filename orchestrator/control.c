@@ -346,11 +346,9 @@ static bool admin_draining(void *self)
     return ((struct control *)self)->stage >= CONTROL_DRAINING;
 }
 
-static bool admin_reply(void *self, uint64_t request, int status, const char *content_type,
-                        const void *body, size_t n, bool last)
+static bool admin_reply(void *self, uint64_t request, const struct proxy_local_answer *a)
 {
-    return fronts_admin_reply(((struct control *)self)->fronts, request, status, content_type, body,
-                              n, last);
+    return fronts_admin_reply(((struct control *)self)->fronts, request, a);
 }
 
 static void on_admin_request(void *arg, const struct admin_request *r)

@@ -150,7 +150,8 @@ int fleet_recall_habit(struct fleet *f, const char *service, int64_t idle_ms, st
 
 /* --- by hand ------------------------------------------------------------------------------------
  */
-typedef void fleet_done(void *arg, unsigned reason, const char *detail); /* reason 0: done */
+/* reason 0: done. retry_after_ms: 0 where nothing is known of when it may go better. */
+typedef void fleet_done(void *arg, unsigned reason, int64_t retry_after_ms, const char *detail);
 /* `done` is only ever called from fleet_tick, which is due at once then. */
 void fleet_wake(struct fleet *f, uint32_t service, fleet_done *done, void *arg, int64_t now_ms);
 void fleet_sleep(struct fleet *f, uint32_t service, fleet_done *done, void *arg, int64_t now_ms);

@@ -10,9 +10,11 @@ static struct fleet_caller *caller_of(struct kg_list *link)
     return KG_LIST_ENTRY(link, struct fleet_caller, link);
 }
 
-static void finish(struct fleet *f, struct fleet_caller *c, unsigned reason, const char *detail)
+static void finish(struct fleet *f, struct fleet_caller *c, unsigned reason, int64_t retry_after_ms,
+                   const char *detail)
 {
     c->reason = reason;
+    c->retry_after_ms = retry_after_ms;
     snprintf(c->detail, sizeof c->detail, "%s", detail);
     kg_list_remove(&c->link);
     kg_list_push_back(&f->finished, &c->link);
@@ -24,7 +26,7 @@ static struct fleet_caller *caller_new(struct fleet *f, enum fleet_caller_kind k
     struct fleet_caller *c = calloc(1, sizeof *c);
 
     if (!c) { /* the one answer that cannot wait: there is nothing to keep it in */
-        done(arg, PROXY_OVERLOADED, "out of memory");
+        done(arg, PROXY_OVERLOADED, 0, "out of memory");
         return NULL;
     }
     c->kind = kind;
@@ -44,11 +46,11 @@ bool fleet_has_waker(const struct fleet_service *s)
 }
 
 void fleet_wakers_done(struct fleet *f, struct fleet_service *s, unsigned reason,
-                       const char *detail)
+                       int64_t retry_after_ms, const char *detail)
 {
     KG_LIST_EACH_SAFE(it, &s->callers)
     if (caller_of(it)->kind == FLEET_WAKES)
-        finish(f, caller_of(it), reason, detail);
+        finish(f, caller_of(it), reason, retry_after_ms, detail);
 }
 
 static bool is_gone(const struct fleet_service *s, uint64_t last)
@@ -67,7 +69,7 @@ void fleet_sleepers_look(struct fleet *f, struct fleet_service *s)
     {
         struct fleet_caller *c = caller_of(it);
         if (c->kind == FLEET_SLEEPS && is_gone(s, c->last))
-            finish(f, c, 0, "");
+            finish(f, c, 0, 0, "");
     }
 }
 
@@ -95,7 +97,7 @@ void fleet_tell_finished(struct fleet *f)
     while ((first = kg_list_first(&f->finished)) != NULL) {
         struct fleet_caller *c = caller_of(first);
         kg_list_remove(&c->link);
-        c->done(c->arg, c->reason, c->detail);
+        c->done(c->arg, c->reason, c->retry_after_ms, c->detail);
         free(c);
     }
 }
@@ -155,9 +157,9 @@ static void wake(struct fleet *f, struct fleet_service *s, struct fleet_caller *
         fleet_used_by_hand(i);
     }
     if (f->stopping) {
-        finish(f, c, PROXY_DRAINING, "Kipgate is going down");
+        finish(f, c, PROXY_DRAINING, 0, "Kipgate is going down");
     } else if (ready) {
-        finish(f, c, 0, "");
+        finish(f, c, 0, 0, "");
     } else {
         kg_list_push_back(&s->callers, &c->link);
         fleet_attend(f, s);
@@ -174,7 +176,7 @@ void fleet_wake(struct fleet *f, uint32_t service, fleet_done *done, void *arg, 
     if (c && s)
         wake(f, s, c);
     else if (c)
-        finish(f, c, PROXY_NO_ROUTE, "there is no such service");
+        finish(f, c, PROXY_NO_ROUTE, 0, "there is no such service");
     fleet_leave(f);
 }
 
@@ -201,7 +203,7 @@ void fleet_sleep(struct fleet *f, uint32_t service, fleet_done *done, void *arg,
         end_all(s, "sent to sleep");
         fleet_sleepers_look(f, s);
     } else if (c) {
-        finish(f, c, PROXY_NO_ROUTE, "there is no such service");
+        finish(f, c, PROXY_NO_ROUTE, 0, "there is no such service");
     }
     fleet_leave(f);
 }

@@ -66,6 +66,7 @@ struct fleet_caller {    /* of wake or sleep */
     fleet_done *done;
     void *arg;
     unsigned reason;
+    int64_t retry_after_ms;
     char detail[FLEET_DETAIL_BYTES];
 };
 
@@ -375,7 +376,7 @@ void fleet_lease_void(struct fleet_instance *i, int front);
 /* --- fleet_hand.c --- */
 bool fleet_has_waker(const struct fleet_service *s);
 void fleet_wakers_done(struct fleet *f, struct fleet_service *s, unsigned reason,
-                       const char *detail);
+                       int64_t retry_after_ms, const char *detail);
 void fleet_sleepers_look(struct fleet *f, struct fleet_service *s);
 /* Found while somebody waits for the service to be asleep? Then its end is waited for as well. */
 bool fleet_sleepers_claim(struct fleet_service *s, uint64_t found);

@@ -134,7 +134,7 @@ static void refuse_hopeless(struct fleet *f, struct fleet_service *s, unsigned r
     s->walk = walk;
     s->renews = false;
     fleet_refuse_waiting(s, reason, retry_after_ms, detail);
-    fleet_wakers_done(f, s, reason, detail);
+    fleet_wakers_done(f, s, reason, retry_after_ms, detail);
     fleet_attend(f, s);
     for (size_t n = 0; n < s->needed_by_count; n++) {
         snprintf(words, sizeof words, "service %s needs %s: %.100s", s->needed_by[n]->name, s->name,

@@ -153,7 +153,7 @@ static void serve(struct fleet_instance *i)
     s->backoff_until_ms = 0;
     if (fleet_has_waker(s))
         fleet_used_by_hand(i);
-    fleet_wakers_done(f, s, 0, "");
+    fleet_wakers_done(f, s, 0, 0, "");
     fleet_serve(s);
 }
 

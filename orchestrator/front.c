@@ -249,9 +249,15 @@ static void on_commit(struct front *f)
 
 static void on_admin_reply(struct front *f, const struct message_admin_reply *m)
 {
+    const struct proxy_local_answer answer = {.status = m->status,
+                                              .type = m->type,
+                                              .allow = m->allow,
+                                              .retry_after_ms = m->retry_after_ms,
+                                              .body = {m->bytes, m->n},
+                                              .last = m->last};
     struct message_ticket gone;
 
-    if (proxy_local_reply(f->proxy, m->request, m->status, m->type, m->bytes, m->n, m->last) == 0)
+    if (proxy_local_reply(f->proxy, m->request, &answer) == 0)
         return;
     MESSAGE_INIT(&gone, ADMIN_GONE);
     gone.ticket = m->request;
@@ -369,7 +375,11 @@ static void refuse_local(struct front *f, uint64_t id, int status, const char *n
                      "\"detail\":\"%s\",\"instance\":\"%llu\"}\n",
                      name, title, status, title, (unsigned long long)id);
 
-    proxy_local_reply(f->proxy, id, status, "application/problem+json", body, (size_t)n, true);
+    proxy_local_reply(f->proxy, id,
+                      &(struct proxy_local_answer){.status = status,
+                                                   .type = "application/problem+json",
+                                                   .body = {body, (size_t)n},
+                                                   .last = true});
 }
 
 /* Whether it was done is not known; the next control can be asked. */

@@ -40,8 +40,7 @@ void fronts_tell_due(struct fronts *f);
 /* Tells them the certificates of their configuration, which have changed. */
 void fronts_certify(struct fronts *f);
 void fronts_set_tickets(struct fronts *f, const struct tls_ticket_key *keys, unsigned count);
-bool fronts_admin_reply(struct fronts *f, uint64_t request, int status, const char *content_type,
-                        const void *body, size_t n, bool last);
+bool fronts_admin_reply(struct fronts *f, uint64_t request, const struct proxy_local_answer *a);
 const struct proxy_stats *fronts_stats(const struct fronts *f,
                                        size_t front); /* NULL past the end */
 bool fronts_listening(const struct fronts *f);        /* all are up and have their configuration */

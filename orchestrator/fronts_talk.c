@@ -283,31 +283,37 @@ static void on_admin_body(struct front_session *s, const struct message_admin_bo
         admin_whole(s);
 }
 
-bool fronts_admin_reply(struct fronts *f, uint64_t request, int status, const char *content_type,
-                        const void *body, size_t n, bool last)
+static void fill_reply(struct message_admin_reply *m, uint64_t request,
+                       const struct proxy_local_answer *a)
+{
+    m->request = request & ((1ull << RUN_SHIFT) - 1);
+    m->status = a->status;
+    m->retry_after_ms = a->retry_after_ms;
+    kg_str_copy(m->type, sizeof m->type, kg_str_of(a->type ? a->type : ""));
+    kg_str_copy(m->allow, sizeof m->allow, kg_str_of(a->allow ? a->allow : ""));
+}
+
+bool fronts_admin_reply(struct fronts *f, uint64_t request, const struct proxy_local_answer *a)
 {
     _Alignas(8) char bytes[KG_MAX_MESSAGE_BYTES];
     struct message_admin_reply *m = (void *)bytes;
     struct front_session *s = &f->sessions[0];
-    const char *from = body;
+    struct kg_str left = a->body;
 
     if (request >> RUN_SHIFT != s->run || !s->channel)
         return false;
     do {
-        size_t piece = n < MESSAGE_MAX_PIECE ? n : MESSAGE_MAX_PIECE;
+        size_t piece = left.n < MESSAGE_MAX_PIECE ? left.n : MESSAGE_MAX_PIECE;
         message_init(m, MESSAGE_ADMIN_REPLY, sizeof *m + piece);
-        m->request = request & ((1ull << RUN_SHIFT) - 1);
-        m->status = status;
-        m->last = last && piece == n;
+        fill_reply(m, request, a);
+        m->last = a->last && piece == left.n;
         m->n = (uint32_t)piece;
-        kg_str_copy(m->type, sizeof m->type, kg_str_of(content_type ? content_type : ""));
         if (piece > 0) {
-            memcpy(m->bytes, from, piece);
-            from += piece;
-            n -= piece;
+            memcpy(m->bytes, left.p, piece);
+            left = (struct kg_str){left.p + piece, left.n - piece};
         }
         fronts_send(s, m);
-    } while (n > 0);
+    } while (left.n > 0);
     return true;
 }
 

@@ -135,7 +135,7 @@ static bool content_ok(const struct message_head *head)
         return TERMINATED(((const struct message_claim *)m)->name);
     case MESSAGE_ADMIN_REPLY: {
         const struct message_admin_reply *r = m;
-        return TERMINATED(r->type) && r->n == head->size - sizeof *r;
+        return TERMINATED(r->type) && TERMINATED(r->allow) && r->n == head->size - sizeof *r;
     }
     case MESSAGE_ADMIN_REQUEST:
         return admin_request_ok(m);

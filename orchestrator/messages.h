@@ -12,7 +12,7 @@
 #include "proxy/tls.h"
 #include <sys/socket.h>
 
-#define MESSAGE_VERSION 2
+#define MESSAGE_VERSION 3
 #define MESSAGE_MAX_PIECE 1536 /* bytes of an admin body in one message */
 #define MESSAGE_DETAIL_BYTES 256
 
@@ -196,9 +196,10 @@ struct message_admin_body {
 struct message_admin_reply {
     struct message_head head;
     uint64_t request;
+    int64_t retry_after_ms;
     int32_t status;
     uint8_t last;
-    char type[64];
+    char type[64], allow[32];
     uint32_t n;
     char bytes[];
 };

@@ -220,41 +220,50 @@ static struct local *local_find(struct proxy *p, uint64_t id)
 }
 
 /* One piece: Content-Length. More to come: chunks, or for HTTP/1.0 until the close. */
-static void write_head(struct local *l, struct kg_buf *out, int status, const char *type, size_t n,
-                       bool last)
+static void write_framing(struct local *l, struct kg_buf *out, int status,
+                          const struct proxy_local_answer *a)
 {
-    struct kg_str date = rewrite_date(proxy_wall_ms(l->client->wire.proxy));
     bool keep = client_can_keep(l->client, l->keep_alive, false);
 
-    l->chunked = !last && l->minor > 0;
-    l->keep_alive = keep && (last || l->chunked);
-    kg_buf_printf(out, "HTTP/1.1 %d %s\r\nDate: ", status, problem_phrase(status));
-    kg_buf_append(out, date.p, date.n);
-    kg_buf_puts(out, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
-    if (type && *type)
-        kg_buf_printf(out, "Content-Type: %s\r\n", type);
-    if (status == 429 || status == 503)
-        kg_buf_puts(out, "Retry-After: 1\r\n");
+    l->chunked = !a->last && l->minor > 0;
+    l->keep_alive = keep && (a->last || l->chunked);
     if (l->chunked)
         kg_buf_puts(out, "Transfer-Encoding: chunked\r\n");
-    else if (last && status != 204)
-        kg_buf_printf(out, "Content-Length: %zu\r\n", n);
+    else if (a->last && status != 204)
+        kg_buf_printf(out, "Content-Length: %zu\r\n", a->body.n);
     if (!l->keep_alive)
         kg_buf_puts(out, "Connection: close\r\n");
     else if (l->minor == 0)
         kg_buf_puts(out, "Connection: keep-alive\r\n");
+}
+
+static void write_head(struct local *l, struct kg_buf *out, const struct proxy_local_answer *a)
+{
+    struct kg_str date = rewrite_date(proxy_wall_ms(l->client->wire.proxy));
+    int status = a->status ? a->status : OK_STATUS;
+
+    kg_buf_printf(out, "HTTP/1.1 %d %s\r\nDate: ", status, problem_phrase(status));
+    kg_buf_append(out, date.p, date.n);
+    kg_buf_puts(out, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+    if (a->type && *a->type)
+        kg_buf_printf(out, "Content-Type: %s\r\n", a->type);
+    if (a->allow && *a->allow)
+        kg_buf_printf(out, "Allow: %s\r\n", a->allow);
+    if (status == 429 || status == 503)
+        kg_buf_printf(out, "Retry-After: %lld\r\n", problem_retry_after_s(a->retry_after_ms));
+    write_framing(l, out, status, a);
     kg_buf_puts(out, "\r\n");
 }
 
-static int send_reply(struct local *l, int status, const char *type, struct kg_str body, bool last)
+static int send_reply(struct local *l, const struct proxy_local_answer *a)
 {
-    struct body_piece piece = {.payload = body, .last = last};
+    struct body_piece piece = {.payload = a->body, .last = a->last};
     struct kg_buf head;
     int rc;
 
     kg_buf_init(&head, KG_MAX_HEAD_BYTES);
     if (!l->replied)
-        write_head(l, &head, status, type, body.n, last);
+        write_head(l, &head, a);
     l->replied = true;
     piece.head = kg_buf_str(&head);
     piece.chunked = l->chunked && !l->is_head;
@@ -290,8 +299,7 @@ static int may_reply(const struct local *l, size_t n)
     return w->eof && l->follows && !l->replied ? KG_EIO : 0; /* who has ended its half has left */
 }
 
-int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *content_type,
-                      const void *body, size_t n, bool last)
+int proxy_local_reply(struct proxy *p, uint64_t id, const struct proxy_local_answer *a)
 {
     struct local *l = local_find(p, id);
     struct client *c;
@@ -302,12 +310,11 @@ int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *cont
         return KG_ENOTFOUND;
     c = l->client;
     if (!l->replied)
-        l->follows = content_type && strcmp(content_type, "text/event-stream") == 0;
-    rc = may_reply(l, n);
+        l->follows = a->type && strcmp(a->type, "text/event-stream") == 0;
+    rc = may_reply(l, a->body.n);
     if (rc == 0)
-        rc = send_reply(l, status ? status : OK_STATUS, content_type, (struct kg_str){body, n},
-                        last);
-    if (rc == 0 && !last)
+        rc = send_reply(l, a);
+    if (rc == 0 && !a->last)
         return 0;
     next = rc != 0 ? CLIENT_RESET : l->keep_alive ? CLIENT_KEEP : CLIENT_END;
     local_free(l);

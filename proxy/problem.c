@@ -78,8 +78,7 @@ int problem_body(struct kg_buf *out, const struct problem *p)
     return kg_buf_puts(out, "\"}\n");
 }
 
-/* Whole seconds, rounded up, at least one. */
-static long long retry_after_s(int64_t ms)
+long long problem_retry_after_s(int64_t ms)
 {
     return ms <= MS_PER_S ? 1 : (ms - 1) / MS_PER_S + 1;
 }
@@ -107,7 +106,7 @@ static void put_head(struct kg_buf *out, const struct problem *p, size_t body_by
     if (p->wall_ms > 0)
         put_line(out, "Date: ", rewrite_date(p->wall_ms));
     if (status == 429 || status == 503)
-        kg_buf_printf(out, "Retry-After: %lld\r\n", retry_after_s(p->retry_after_ms));
+        kg_buf_printf(out, "Retry-After: %lld\r\n", problem_retry_after_s(p->retry_after_ms));
     if (status == 405 || status == 204)
         kg_buf_puts(out, "Allow: " HTTP1_ALLOW "\r\n");
     if (rewrite_timing(timing, p->warmth, p->waited_us))

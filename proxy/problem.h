@@ -26,6 +26,8 @@ struct problem {
 int problem_write(struct kg_buf *out, const struct problem *p, bool *keep_alive);
 /* The body alone: for a local reply. */
 int problem_body(struct kg_buf *out, const struct problem *p);
+/* Retry-After: whole seconds, rounded up, at least one. */
+long long problem_retry_after_s(int64_t ms);
 /* The phrase of a status line: "Not Found"; "Unknown" for what has no name. */
 const char *problem_phrase(int status);
 

@@ -109,10 +109,17 @@ void proxy_worker_set_user(struct proxy_worker *w, void *user); /* the gate's ow
 void *proxy_worker_user(const struct proxy_worker *w);
 
 /* --- local replies --- */
-/* First call gives status and type; body is copied; `last` ends it. Later calls give more body (as
- * chunks). 0; KG_ENOTFOUND: that client is gone; KG_ELIMIT: it does not read, and was cut off. */
-int proxy_local_reply(struct proxy *p, uint64_t id, int status, const char *content_type,
-                      const void *body, size_t n, bool last);
+/* One piece of an answer: the first one is its head, too. The body is copied. */
+struct proxy_local_answer {
+    int status;             /* 0: 200 */
+    const char *type;       /* of the body; NULL or "": none */
+    const char *allow;      /* the methods that there are, with a 405; NULL or "": not said */
+    int64_t retry_after_ms; /* with a 429 or 503 */
+    struct kg_str body;
+    bool last; /* else more comes, as chunks */
+};
+/* 0; KG_ENOTFOUND: that client is gone; KG_ELIMIT: it does not read, and was cut off. */
+int proxy_local_reply(struct proxy *p, uint64_t id, const struct proxy_local_answer *a);
 
 size_t proxy_connections(const struct proxy *p);
 

@@ -203,10 +203,11 @@ def metrics(source):
 
 
 def calls(entrance, services):
-    """Of the admin API: "METHOD PATH"."""
+    """Of the admin API: "METHOD PATH". Whatever can be got answers HEAD, too."""
     found = re.findall(r'\{"(/[\w/]+)", "([A-Z]+)",', entrance)
     prefix = re.search(r'KG_STR\("(/[\w/]+)"\)', services)[1]
-    allowed = sorted(re.findall(r'admin_not_allowed\(a, r->id, "([A-Z, ]+)"\)', services), key=len)
+    allowed = re.findall(r'admin_not_allowed\(a, r->id, "([A-Z, ]+)"\)', services)
+    allowed = sorted((methods.replace("GET, HEAD", "GET") for methods in allowed), key=len)
     found += [(prefix, method) for method in allowed[0].split(", ")]
     found += [(f"{prefix}/NAME", method) for method in allowed[-1].split(", ")]
     verbs = re.findall(r'!is\(verb, "(\w+)"\)', services)
@@ -216,7 +217,7 @@ def calls(entrance, services):
 
 def problems(*sources):
     """Of the admin API's own: name -> status."""
-    form = r'admin_problem\([^;]*?(\d{3}),\s*"([a-z-]+)"'
+    form = r'(?:admin_problem\([^;]*?|\.status = )(\d{3}),\s*(?:\.name = )?"([a-z-]+)"'
     return {name: status for source in sources for status, name in re.findall(form, source)}
 
 

@@ -75,6 +75,11 @@ def test_unknown_calls(gate, method, path, status):
     response = gate.admin.call(method, path)
     assert response.status == status, response.body
     assert response.one("Content-Type").startswith("application/problem+json")
+    allowed = response.all("Allow")
+    assert len(allowed) == (status == 405), allowed
+    if allowed:
+        assert json.loads(response.body)["detail"] == f"allowed: {allowed[0]}"
+        assert method not in allowed[0].split(", ")
 
 
 def test_wake_and_sleep(gate):

@@ -143,8 +143,12 @@ static inline void local_reply(uint8_t how)
 {
     static const char body[4096] = "body";
 
-    if (local.open && proxy_local_reply(world.proxy, local.id, 200, "text/plain", body,
-                                        (size_t)(how >> 1) * 32, how & 1) != 0)
+    const struct proxy_local_answer answer = {.status = 200,
+                                              .type = "text/plain",
+                                              .body = {body, (size_t)(how >> 1) * 32},
+                                              .last = how & 1};
+
+    if (local.open && proxy_local_reply(world.proxy, local.id, &answer) != 0)
         local.open = false;
     local.open &= !(how & 1);
 }

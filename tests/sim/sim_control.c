@@ -177,10 +177,11 @@ void reconfigure_soon(struct world *w, int service)
 
 static int caller; /* its address is the argument of wake and sleep */
 
-static void on_done(void *arg, unsigned reason, const char *detail)
+static void on_done(void *arg, unsigned reason, int64_t retry_after_ms, const char *detail)
 {
     SIM_ASSERT(sim_playing, arg == &caller && sim_playing->open_callers > 0);
     SIM_ASSERT(sim_playing, reason == 0 || (orch_reason_row(reason) && detail[0]));
+    SIM_ASSERT(sim_playing, retry_after_ms >= 0);
     sim_playing->open_callers--;
 }
 

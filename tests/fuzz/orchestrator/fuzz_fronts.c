@@ -311,7 +311,11 @@ static void happen(struct fuzz *f, uint8_t order)
             fleet_engine_state(fleet, how & 1, "it", fuzz_now_ms);
         break;
     case 6:
-        fronts_admin_reply(fronts, admin_last, 200, "text/plain", "xyz", 3, fuzz_byte(f) & 1);
+        fronts_admin_reply(fronts, admin_last,
+                           &(struct proxy_local_answer){.status = 200,
+                                                        .type = "text/plain",
+                                                        .body = KG_STR("xyz"),
+                                                        .last = fuzz_byte(f) & 1});
         break;
     default:
         config.service_count = 1 + (fuzz_byte(f) & 1);

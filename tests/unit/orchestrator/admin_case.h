@@ -169,7 +169,8 @@ static const struct engine_ops ops = {
 static struct reply {
     uint64_t request;
     int status;
-    char type[64];
+    int64_t retry_after_ms;
+    char type[64], allow[32];
     struct kg_buf body;
     bool last;
 } replies[MAX_REPLIES];
@@ -308,8 +309,7 @@ static struct reply *reply_to(uint64_t request)
     return NULL;
 }
 
-static bool on_reply(void *self, uint64_t request, int status, const char *type, const void *body,
-                     size_t n, bool last)
+static bool on_reply(void *self, uint64_t request, const struct proxy_local_answer *a)
 {
     struct reply *r = reply_to(request);
 
@@ -319,13 +319,15 @@ static bool on_reply(void *self, uint64_t request, int status, const char *type,
     if (!r) {
         ck_assert_uint_lt(reply_count, MAX_REPLIES);
         r = &replies[reply_count++];
-        *r = (struct reply){.request = request, .status = status};
-        snprintf(r->type, sizeof r->type, "%s", type);
+        *r = (struct reply){
+            .request = request, .status = a->status, .retry_after_ms = a->retry_after_ms};
+        snprintf(r->type, sizeof r->type, "%s", a->type);
+        snprintf(r->allow, sizeof r->allow, "%s", a->allow ? a->allow : "");
         kg_buf_init(&r->body, KG_MAX_CONFIG_BYTES);
     }
     ck_assert(!r->last);
-    kg_buf_append(&r->body, body, n);
-    r->last = last;
+    kg_buf_append(&r->body, a->body.p, a->body.n);
+    r->last = a->last;
     return true;
 }
 

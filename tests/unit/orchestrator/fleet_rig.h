@@ -46,6 +46,7 @@ struct rig {
     char last_why[FLEET_DETAIL_BYTES];
     int reaped, paused, stopped, resumed, cold_ok, cold_failed, done_count;
     unsigned done_reason;
+    int64_t done_retry_ms;
     unsigned boxes;                  /* containers made */
     unsigned ends, asked_before_end; /* told of before the engine is */
     unsigned clock_changes;
@@ -356,13 +357,14 @@ RIG void pass(struct rig *r, int64_t ms)
     }
     r->now_ms = end_ms;
 }
-RIG void on_done(void *arg, unsigned reason, const char *detail)
+RIG void on_done(void *arg, unsigned reason, int64_t retry_after_ms, const char *detail)
 {
     struct rig *r = arg;
 
     (void)detail;
     r->done_count++;
     r->done_reason = reason;
+    r->done_retry_ms = retry_after_ms;
 }
 
 /* --- setting up --- */

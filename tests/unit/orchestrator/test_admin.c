@@ -48,9 +48,39 @@ START_TEST(test_unknown_calls)
         {"HEAD", "/v1/events", 405},
     };
 
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        is_problem(ask(cases[i].method, cases[i].path, ""), cases[i].status,
-                   cases[i].status == 404 ? "not-found" : "method-not-allowed", "");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct reply *r = ask(cases[i].method, cases[i].path, "");
+        is_problem(r, cases[i].status, cases[i].status == 404 ? "not-found" : "method-not-allowed",
+                   r->allow);
+        ck_assert_int_eq(r->allow[0] != '\0', cases[i].status == 405);
+        ck_assert_ptr_null(strstr(r->allow, cases[i].method));
+    }
+    ck_assert_str_eq(ask("POST", "/metrics", "")->allow, "GET, HEAD");
+    ck_assert_str_eq(ask("POST", "/v1/services/a", "")->allow, "GET, HEAD, PUT, DELETE");
+}
+END_TEST
+
+/* When what it needs may be tried again is known, and said. */
+START_TEST(test_a_wake_that_is_refused_says_when_to_come_again)
+{
+    uint64_t request;
+    const struct reply *r;
+
+    ck_assert_int_eq(
+        ask("PUT", "/v1/services/c", "{\"image\": \"y\", \"routes\": [\"/c\"], \"needs\": [\"a\"]}")
+            ->status,
+        201);
+    dies = true;
+    for (int n = 0; n < 3; n++) { /* its rest is longer each time */
+        ask_for("POST", "/v1/services/a/wake", "");
+        loop(n < 2 ? 5000 : 500);
+    }
+    request = ask_for("POST", "/v1/services/c/wake", "");
+    loop(2);
+    r = reply_to(request);
+    ck_assert_ptr_nonnull(r);
+    is_problem(r, 503, "backing-off", "service c: needs a");
+    ck_assert_int_gt(r->retry_after_ms, 1000);
 }
 END_TEST
 
@@ -425,6 +455,7 @@ int main(void)
     const TTest *const tests[] = {
         test_d13_readiness_tells_the_truth,
         test_unknown_calls,
+        test_a_wake_that_is_refused_says_when_to_come_again,
         test_d4_services_show_their_effective_configuration,
         test_a_life_by_hand,
         test_in_use_is_not_due,

@@ -449,19 +449,17 @@ START_TEST(local_requests)
     ck_assert_str_eq(local.query, "y=z");
     ck_assert_str_eq(local.body, "body");
     first = local.id;
-    ck_assert_int_eq(
-        proxy_local_reply(world.proxy, first, 201, "application/json", "{}\n", 3, true), 0);
-    ck_assert_int_eq(proxy_local_reply(world.proxy, first, 200, "", "", 0, true), KG_ENOTFOUND);
+    ck_assert_int_eq(local_answer(first, 201, "application/json", "{}\n", 3, true), 0);
+    ck_assert_int_eq(local_answer(first, 200, "", "", 0, true), KG_ENOTFOUND);
     until(local.requests == 2);
     hear(&c, "{}\n");
     ck_assert(has(&c, "HTTP/1.1 201 ") && has(&c, "Content-Length: 3\r\n"));
-    proxy_local_reply(world.proxy, local.id, 200, "text/event-stream", "data: 1\n\n", 9, false);
+    local_answer(local.id, 200, "text/event-stream", "data: 1\n\n", 9, false);
     hear(&c, "Transfer-Encoding: chunked\r\n");
     hear(&c, "9\r\ndata: 1\n\n\r\n");
     bye(&c);
     until(local.gone == 1);
-    ck_assert_int_eq(proxy_local_reply(world.proxy, local.id, 200, "", "x", 1, false),
-                     KG_ENOTFOUND);
+    ck_assert_int_eq(local_answer(local.id, 200, "", "x", 1, false), KG_ENOTFOUND);
 }
 END_TEST
 
@@ -486,10 +484,33 @@ START_TEST(local_refusals_say_when_to_come_again)
         forget(&c);
         say(&c, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         until(local.requests == 1);
-        proxy_local_reply(world.proxy, local.id, i == 0 ? 503 : 502, "x/y", "no", 2, true);
+        local_answer(local.id, i == 0 ? 503 : 502, "x/y", "no", 2, true);
         hear(&c, "\r\n\r\nno");
         ck_assert(has(&c, "Retry-After: 1\r\n") == (i == 0));
     }
+    bye(&c);
+}
+END_TEST
+
+START_TEST(local_refusals_say_what_is_known)
+{
+    struct proxy_local_answer answer = {
+        .status = 503, .retry_after_ms = 2001, .body = KG_STR("no"), .last = true};
+    struct peer c = dial(world.local_port);
+
+    say(&c, "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    until(local.requests == 1);
+    proxy_local_reply(world.proxy, local.id, &answer);
+    hear(&c, "\r\n\r\nno");
+    ck_assert(has(&c, "Retry-After: 3\r\n") && !has(&c, "Allow:"));
+    answer = (struct proxy_local_answer){
+        .status = 405, .allow = "GET, HEAD", .retry_after_ms = 2001, .last = true};
+    forget(&c);
+    say(&c, "POST /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    until(local.requests == 2);
+    proxy_local_reply(world.proxy, local.id, &answer);
+    hear(&c, "Content-Length: 0\r\n\r\n");
+    ck_assert(has(&c, "Allow: GET, HEAD\r\n") && !has(&c, "Retry-After"));
     bye(&c);
 }
 END_TEST
@@ -500,7 +521,7 @@ START_TEST(local_bodies_have_a_limit)
 
     put(&c, "Content-Length: 262144\r\n", KG_LOCAL_BODY_BYTES);
     until(local.requests == 1);
-    proxy_local_reply(world.proxy, local.id, 200, "x/y", "ok", 2, true);
+    local_answer(local.id, 200, "x/y", "ok", 2, true);
     hear(&c, "\r\n\r\nok");
     put(&c, "Content-Length: 262145\r\n", 0);
     hear_end(&c);
@@ -542,7 +563,7 @@ static size_t give_blocks(const char *type, size_t most)
     int rc = 0;
 
     for (; n < most && rc == 0; n++)
-        rc = proxy_local_reply(world.proxy, local.id, 200, type, block, sizeof block, false);
+        rc = local_answer(local.id, 200, type, block, sizeof block, false);
     ck_assert_int_eq(rc, n < most ? KG_ELIMIT : 0);
     return n;
 }
@@ -586,7 +607,7 @@ START_TEST(local_client_that_reads_late_gets_all)
         for (int n = 0; n < 10; n++)
             turn();
         ck_assert_uint_eq(give_blocks("x/y", 900), 900);
-        proxy_local_reply(world.proxy, local.id, 200, "x/y", "", 0, true);
+        local_answer(local.id, 200, "x/y", "", 0, true);
         if (!early)
             shutdown(c.fd, SHUT_WR);
         hear_end(&c);
@@ -708,6 +729,7 @@ int main(void)
                                   local_requests,
                                   local_bodies_have_a_limit,
                                   local_refusals_say_when_to_come_again,
+                                  local_refusals_say_what_is_known,
                                   local_requests_from_elsewhere_are_refused,
                                   local_client_that_does_not_read_is_cut_off,
                                   local_client_that_reads_late_gets_all,

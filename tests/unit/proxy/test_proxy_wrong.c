@@ -485,7 +485,7 @@ START_TEST(local_requests_in_other_forms)
 
     say(&c, "HEAD /v1 HTTP/1.1\r\nHost: localhost\r\nOrigin: https://127.0.0.1:9090\r\n\r\n");
     until(local.requests == 1);
-    proxy_local_reply(world.proxy, local.id, 200, "x/y", "abc", 3, true);
+    local_answer(local.id, 200, "x/y", "abc", 3, true);
     hear(&c, "Content-Length: 3\r\n");
     hear(&c, "\r\n\r\n");
     ck_assert(!has(&c, "abc"));
@@ -496,12 +496,12 @@ START_TEST(local_requests_in_other_forms)
     say(&c, "body");
     until(local.requests == 2);
     ck_assert_str_eq(local.body, "body");
-    proxy_local_reply(world.proxy, local.id, 200, "x/y", "abc", 3, true);
+    local_answer(local.id, 200, "x/y", "abc", 3, true);
     hear(&c, "\r\n\r\nabc");
     forget(&c);
     say(&c, "GET /v1 HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
     until(local.requests == 3);
-    proxy_local_reply(world.proxy, local.id, 200, "x/y", "abc", 3, true);
+    local_answer(local.id, 200, "x/y", "abc", 3, true);
     hear(&c, "\r\n\r\nabc");
     ck_assert(has(&c, "Connection: keep-alive\r\n"));
     bye(&c);

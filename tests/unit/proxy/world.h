@@ -381,6 +381,16 @@ static inline void set_up(void)
     add_worker();
 }
 
+/* One piece of an answer on the local listener. */
+static inline int local_answer(uint64_t id, int status, const char *type, const void *body,
+                               size_t n, bool last)
+{
+    const struct proxy_local_answer answer = {
+        .status = status, .type = type, .body = {body, n}, .last = last};
+
+    return proxy_local_reply(world.proxy, id, &answer);
+}
+
 static inline void on_closed(void *arg)
 {
     *(bool *)arg = true;
