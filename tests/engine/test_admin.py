@@ -467,8 +467,8 @@ def test_an_admin_address_that_is_taken_is_told_as_such(kipgate, echo):
     with socket.create_server(gate.admin_address):
         assert gate.spawn().process.wait(10) == 1
         host, port = gate.admin_address
-        words = f"kipgate: admin {host}:{port}: Address already in use"
-        wait_until(lambda: gate.stderr and gate.stderr[-1] == words, 5, words)
+        why = gate.wait_log(5, event="not-started")["why"]
+    assert why == f"admin {host}:{port}: Address already in use"
 
 
 def test_admin_off(kipgate, echo):
