@@ -287,6 +287,8 @@ def test_what_only_the_connection_ends_is_reset(kipgate, echo, end):
                 os.kill(front, signal.SIGKILL)
         cut.rest()
         assert cut.was_reset
+    if end == "drain":  # a second signal would meet it at its end
+        assert gate.process.wait(10) == 0
 
 
 def test_second_sigterm_ends_at_once(kipgate, echo):
