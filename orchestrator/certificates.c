@@ -114,28 +114,47 @@ static bool read_files(struct certificates *into, const struct config *c, bool *
 
 /* --- judging -------------------------------------------------------------------------------- */
 
+static bool same(const struct tls_certificate *a, const struct tls_certificate *b)
+{
+    return kg_str_eq(a->chain, b->chain) && kg_str_eq(a->key, b->key) &&
+           kg_str_eq(a->ocsp, b->ocsp);
+}
+
+/* What is known of that one, as it is held already; NULL: it is not. */
+static const struct tls_facts *known(const struct certificates *held,
+                                     const struct tls_certificate *one)
+{
+    for (size_t i = 0; held && i < held->material.count; i++)
+        if (same(&held->list[i], one))
+            return &held->facts[i];
+    return NULL;
+}
+
 /* Those whose files could be read (`good`) are judged too when others could not. */
-static bool judge(struct certificates *c, const bool *good, certificates_fault *fault, void *arg)
+static bool judge(struct certificates *c, const struct certificates *held, const bool *good,
+                  certificates_fault *fault, void *arg)
 {
     int64_t now_s = kg_clock_wall_ms() / 1000;
     enum tls_part part = TLS_CHAIN;
+    struct kg_err err = {0};
     bool all = true;
 
     for (size_t i = 0; i < c->material.count; i++) {
-        struct kg_err err = {0};
-        if (!good[i] || tls_check_certificate(&c->list[i], now_s, &c->facts[i], &part, &err) == 0)
-            continue;
-        fault(arg, i, part, err.words);
-        all = false;
-    }
-    if (c->material.client_ca.p) {
-        struct kg_err err = {0};
-        if (tls_check_client_ca(c->material.client_ca, now_s, &err) != 0) {
-            fault(arg, 0, TLS_CLIENT_CA, err.words);
+        const struct tls_facts *facts = known(held, &c->list[i]);
+        if (facts)
+            c->facts[i] = *facts;
+        else if (good[i] &&
+                 tls_check_certificate(&c->list[i], now_s, &c->facts[i], &part, &err) != 0) {
+            fault(arg, i, part, err.words);
             all = false;
         }
     }
-    return all;
+    if (!c->material.client_ca.p ||
+        (held && kg_str_eq(held->material.client_ca, c->material.client_ca)) ||
+        tls_check_client_ca(c->material.client_ca, now_s, &err) == 0)
+        return all;
+    fault(arg, 0, TLS_CLIENT_CA, err.words);
+    return false;
 }
 
 static struct certificates *certificates_new(void)
@@ -149,7 +168,8 @@ static struct certificates *certificates_new(void)
     return c;
 }
 
-struct certificates *certificates_load(const struct config *c, certificates_fault *fault, void *arg)
+struct certificates *certificates_load(const struct config *c, const struct certificates *held,
+                                       certificates_fault *fault, void *arg)
 {
     struct certificates *loaded = certificates_new();
     bool good[KG_MAX_CERTIFICATES] = {false}, all;
@@ -159,7 +179,7 @@ struct certificates *certificates_load(const struct config *c, certificates_faul
         return NULL;
     }
     all = read_files(loaded, c, good, fault, arg);
-    all &= judge(loaded, good, fault, arg);
+    all &= judge(loaded, held, good, fault, arg);
     if (all)
         return loaded;
     certificates_unref(loaded);
@@ -203,20 +223,19 @@ bool certificates_equal(const struct certificates *a, const struct certificates 
                             kg_str_eq(a->material.client_ca, b->material.client_ca));
 
     for (size_t i = 0; equal && a != b && i < a->material.count; i++)
-        equal = kg_str_eq(a->list[i].chain, b->list[i].chain) &&
-                kg_str_eq(a->list[i].key, b->list[i].key) &&
-                kg_str_eq(a->list[i].ocsp, b->list[i].ocsp);
+        equal = same(&a->list[i], &b->list[i]);
     return equal;
 }
 
 bool certificates_unchanged(const struct certificates *c, const struct config *config)
 {
     struct certificates *files = certificates_new();
-    bool good[KG_MAX_CERTIFICATES], same;
+    bool good[KG_MAX_CERTIFICATES], unchanged;
 
-    same = files && read_files(files, config, good, NULL, NULL) && certificates_equal(c, files);
+    unchanged =
+        files && read_files(files, config, good, NULL, NULL) && certificates_equal(c, files);
     certificates_unref(files);
-    return same;
+    return unchanged;
 }
 
 const struct tls_material *certificates_material(const struct certificates *c)

@@ -13,9 +13,11 @@ struct config;
 /* Told for each fault: of which certificate of the list (0 for TLS_CLIENT_CA), which of its files,
  * and what is wrong with it. */
 typedef void certificates_fault(void *arg, size_t index, enum tls_part part, const char *words);
-/* Reads what the configuration names. NULL: each fault was told. */
-struct certificates *certificates_load(const struct config *c, certificates_fault *fault,
-                                       void *arg);
+/* Reads what the configuration names. What `held` (those in use; NULL: none) has too is no fault
+ * for its age: it was good when it came, and must not keep others from being renewed. NULL: each
+ * fault was told. */
+struct certificates *certificates_load(const struct config *c, const struct certificates *held,
+                                       certificates_fault *fault, void *arg);
 struct certificates *certificates_ref(struct certificates *c); /* NULL is fine */
 void certificates_unref(struct certificates *c);               /* wipes the last; NULL is fine */
 /* Whether the files are what `c` holds, byte by byte; they are not judged. */

@@ -78,7 +78,7 @@ static int run_version(const struct cli_command *command, int argc, char **argv)
 static int check_configuration(int argc, char **argv)
 {
     struct config_errors errors = {0};
-    struct config *c = config_load(argc, argv, &errors);
+    struct config *c = config_load(argc, argv, NULL, &errors);
     struct kg_buf out;
     int status = CLI_USAGE;
 

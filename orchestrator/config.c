@@ -199,9 +199,10 @@ static struct config *finish(struct config_loading *l)
     return c;
 }
 
-struct config *config_load(int argc, char **argv, struct config_errors *errors)
+struct config *config_load(int argc, char **argv, const struct config *running,
+                           struct config_errors *errors)
 {
-    struct config_loading l = {.c = config_new(), .errors = errors};
+    struct config_loading l = {.c = config_new(), .running = running, .errors = errors};
     struct config_options o = {.file = NULL};
     struct kg_buf text;
 

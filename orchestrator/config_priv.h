@@ -138,6 +138,7 @@ struct config_draft { /* a service while it is made */
 #define CONFIG_LAYERS 3 /* file, environment, flags: a later one wins */
 struct config_loading {
     struct config *c;
+    const struct config *running; /* what is in force meanwhile; NULL: nothing */
     const struct config_source *layers[CONFIG_LAYERS]; /* of top keys; NULL: none */
     struct config_errors *errors;
     struct config_draft *drafts;

@@ -222,7 +222,7 @@ void config_complete_tls(struct config_loading *l)
         return; /* what is wrong with it was told */
     need_certificates(l);
     if (c->certificates.count > 0)
-        c->loaded = certificates_load(c, on_fault, l);
+        c->loaded = certificates_load(c, l->running ? l->running->loaded : NULL, on_fault, l);
     else if (c->client_ca)
         config_fail_top(l, "client_ca", -1, NULL, "is of no use without certificates");
 }

@@ -241,7 +241,7 @@ static void watch_files(void *arg)
         return;
     }
     kg_buf_init(&faults.text, MAX_FAULTS_BYTES);
-    next = certificates_load(c->config, on_bad_certificate, &faults);
+    next = certificates_load(c->config, c->config->loaded, on_bad_certificate, &faults);
     if (next) {
         certificates_unref(c->config->loaded);
         c->config->loaded = next;
@@ -308,7 +308,7 @@ static int admin_apply(void *self, struct config *next, struct config_errors *er
 static int admin_reload(void *self, struct config_errors *errors)
 {
     struct control *c = self;
-    struct config *next = config_load(c->argc, c->argv, errors);
+    struct config *next = config_load(c->argc, c->argv, c->config, errors);
     int rc = next ? put_in_force(c, next, errors) : KG_EINVAL;
 
     if (rc == 0)
@@ -426,6 +426,17 @@ static void on_engine_closed(void *arg)
     fronts_free(c->fronts, on_fronts_closed, c);
 }
 
+/* SIG_BLOCK: from `first` on they wait, across the start of another program, for SIG_UNBLOCK. */
+static void hold_signals(int how, size_t first)
+{
+    sigset_t held;
+
+    sigemptyset(&held);
+    for (size_t i = first; i < sizeof heard_signals / sizeof *heard_signals; i++)
+        sigaddset(&held, heard_signals[i]);
+    sigprocmask(how, &held, NULL);
+}
+
 static void control_close(struct control *c)
 {
     uv_timer_t *timers[] = {&c->tick, &c->save, &c->old_fronts, &c->end};
@@ -433,6 +444,8 @@ static void control_close(struct control *c)
     if (c->stage == CONTROL_CLOSING)
         return;
     c->stage = CONTROL_CLOSING;
+    hold_signals(SIG_BLOCK,
+                 0); /* one that comes now would end it by that signal: it ends already */
     state_save(&c->state, c->fleet);
     state_save_habits(&c->state, c->fleet, true);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
@@ -487,17 +500,6 @@ static void control_drain(struct control *c)
     listeners_close_public(&c->listeners); /* else new connections would wait for nobody */
     uv_timer_start(&c->end, on_drained_late, (uint64_t)c->config->drain_timeout_ms, 0);
     fronts_drain(c->fronts);
-}
-
-/* SIG_BLOCK: from `first` on they wait, across the start of another program, for SIG_UNBLOCK. */
-static void hold_signals(int how, size_t first)
-{
-    sigset_t held;
-
-    sigemptyset(&held);
-    for (size_t i = first; i < sizeof heard_signals / sizeof *heard_signals; i++)
-        sigaddset(&held, heard_signals[i]);
-    sigprocmask(how, &held, NULL);
 }
 
 /* Another control in our place, of whatever the program's file is now: fronts go on, and attach to
@@ -765,7 +767,7 @@ int control_run(int argc, char **argv)
     confine_memory();
     kg_loop_end_exhausted();
     kg_buf_init(&errors.text, KG_MAX_CONFIG_BYTES);
-    if (!c || !(c->config = config_load(argc, argv, &errors))) {
+    if (!c || !(c->config = config_load(argc, argv, NULL, &errors))) {
         fputs(errors.text.data ? errors.text.data : "out of memory\n", stderr);
         config_errors_fini(&errors);
         free(c);

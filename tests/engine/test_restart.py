@@ -287,8 +287,6 @@ def test_what_only_the_connection_ends_is_reset(kipgate, echo, end):
                 os.kill(front, signal.SIGKILL)
         cut.rest()
         assert cut.was_reset
-    if end == "drain":  # a second signal would meet it at its end
-        assert gate.process.wait(10) == 0
 
 
 def test_second_sigterm_ends_at_once(kipgate, echo):
@@ -303,6 +301,16 @@ def test_second_sigterm_ends_at_once(kipgate, echo):
         gate.process.send_signal(signal.SIGTERM)
         gate.process.wait(10)
         assert time.monotonic() - began < 5  # the exchange would last for 100 s
+
+
+@pytest.mark.parametrize("remove", [False, True])
+def test_signals_until_the_end_change_nothing_of_it(kipgate, remove):
+    """Who says it over and over, to the last instant, still reads of an orderly end."""
+    gate = kipgate({}, flags=["--remove-on-exit"] if remove else [])
+    deadline = time.monotonic() + 10
+    while gate.process.poll() is None and time.monotonic() < deadline:
+        gate.process.send_signal(signal.SIGTERM)
+    assert gate.process.returncode == 0
 
 
 def test_remove_on_exit(kipgate, echo):

@@ -14,12 +14,13 @@ import time
 
 import pytest
 import websocket
+from cryptography import x509
 
 from harness import echo as worker
 from harness import proc
 from harness.echo import Dump
 from harness.kipgate import problem
-from harness.tls import Certificate, TlsClient, common_name, secure, trusting
+from harness.tls import Certificate, TlsClient, common_name, now, secure, trusting
 from harness.waiting import wait_until
 
 MIB = 1 << 20
@@ -343,6 +344,33 @@ def test_a_link_is_swapped(gate, authority, tmp_path, level):
     wait_until(
         lambda: serial_of(gate, authority) == new.x.serial_number, 10, "the new one is served"
     )
+
+
+def test_one_that_has_expired_holds_up_no_other(gate, authority, tmp_path):
+    """It is served as before, others are renewed, and the configuration can be changed."""
+    short = Certificate("a.test", issuer=authority, days=(-1, 6 / 86400))
+    short.write(tmp_path)
+    other = [Certificate("b.test", issuer=authority) for _ in range(2)]
+    gate.config["certificates"].append(other[0].write(tmp_path, "other"))
+    gate.start()
+
+    def serial(name):
+        said = s_client(gate, name=name)
+        pem = said[said.index("-----BEGIN CERT") :]
+        return x509.load_pem_x509_certificate(pem.encode()).serial_number
+
+    wait_until(lambda: now() > short.x.not_valid_after, 10, "it has expired")
+    other[1].write(tmp_path, "other")
+    wait_until(lambda: serial("b.test") == other[1].x.serial_number, 10, "the other is served")
+    assert serial("a.test") == short.x.serial_number
+    assert gate.reload(lambda c: c.update(drain_timeout="29s")).status == 200
+    assert serial("a.test") == short.x.serial_number
+    new = Certificate("a.test", issuer=authority)
+    new.write(tmp_path)
+    wait_until(lambda: serial("a.test") == new.x.serial_number, 10, "it is renewed")
+    short.write(tmp_path)
+    told = gate.wait_log(event="certificates-refused")
+    assert "server.pem: expired on " in told["why"], "it is in use no more"
 
 
 def test_files_that_change_while_it_starts(gate, authority, tmp_path):

@@ -38,7 +38,7 @@ static struct config *load_file(void)
 {
     char option[] = "--config", *argv[] = {option, file_name};
     struct config_errors errors = {.count = 0};
-    struct config *c = config_load(2, argv, &errors);
+    struct config *c = config_load(2, argv, NULL, &errors);
 
     check_errors(c, &errors);
     return c;
@@ -110,7 +110,7 @@ static struct config *load_words(struct fuzz *f)
     argv[argc++] = file_name;
     while (argc < MAX_WORDS && fuzz_line(f, &line))
         argv[argc++] = strndup(line.p, line.n);
-    c = config_load(argc, argv, &errors);
+    c = config_load(argc, argv, NULL, &errors);
     check_errors(c, &errors);
     while (argc > 2)
         free(argv[--argc]);

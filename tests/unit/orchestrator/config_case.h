@@ -55,6 +55,8 @@ static inline void write_file(const char *text, size_t n)
     fclose(f);
 }
 
+static const struct config *running; /* beside which it is loaded */
+
 /* Loads this text as the file (NULL: no file) with these flags, ended by NULL. */
 static inline struct config *load(const char *text, char **flags)
 {
@@ -69,7 +71,7 @@ static inline struct config *load(const char *text, char **flags)
     }
     for (; flags && *flags; flags++)
         argv[argc++] = *flags;
-    return config_load(argc, argv, &errors);
+    return config_load(argc, argv, running, &errors);
 }
 #define FLAGS(...)                                                                                 \
     (char **)(uintptr_t)(const char *const[])                                                      \

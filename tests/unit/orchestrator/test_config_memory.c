@@ -56,7 +56,7 @@ START_TEST(test_it_is_loaded_whole_or_refused)
         write_file(text, strlen(text));
         config_errors_fini(&errors);
         allocations_left = refusals;
-        c = config_load(2, (char *[]){(char *)(uintptr_t) "--config", file}, &errors);
+        c = config_load(2, (char *[]){(char *)(uintptr_t) "--config", file}, NULL, &errors);
         enough = memory_was_enough();
         if (c)
             ck_assert_str_eq(printed(c), whole);
@@ -120,7 +120,7 @@ START_TEST(test_certificates_are_loaded_or_refused_with_words)
         struct certificates *loaded;
         faults = 0;
         allocations_left = refusals;
-        loaded = certificates_load(&c, on_fault, NULL);
+        loaded = certificates_load(&c, NULL, on_fault, NULL);
         enough = memory_was_enough();
         ck_assert(!loaded == (faults > 0));
         ck_assert(loaded || !enough);

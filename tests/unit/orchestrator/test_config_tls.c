@@ -221,6 +221,40 @@ START_TEST(test_dates_and_strength)
 }
 END_TEST
 
+/* It was good when it came: what else changes is taken, in whatever order they are named. */
+START_TEST(test_one_in_use_that_has_expired)
+{
+    static const char beside[] = "{\"certificate\": \"@/old.pem\", \"key\": \"@/old.key\"}";
+    char text[600];
+    struct tls_made old;
+    struct config *first, *next;
+
+    write_files();
+    tls_case_make(&old, &(struct tls_case){.names = "DNS:old.test", .issuer = &ca, .to_s = 2});
+    put("old.pem", old.chain);
+    put("old.key", old.key);
+    snprintf(text, sizeof text, "{\"certificates\": [%s, %s], " REST, beside, PAIR);
+    first = good(text_of(text), NULL);
+    while ((next = load(text_of(text), NULL)) != NULL) { /* until it has expired */
+        config_free(next);
+        usleep(50000);
+    }
+    ck_assert_ptr_nonnull(strstr(told(), "old.pem: expired on 20"));
+    running = first;
+    snprintf(text, sizeof text, "{\"certificates\": [%s, %s], " REST, PAIR, beside);
+    next = good(text_of(text), NULL);
+    ck_assert_str_eq(certificates_facts(next->loaded, 1)->name, "old.test");
+    ck_assert_int_eq(certificates_facts(next->loaded, 1)->not_after_s,
+                     certificates_facts(first->loaded, 0)->not_after_s);
+    put("old.key", one.key);
+    bad(text_of(text), NULL, "old.key: is not the key of the certificate");
+    running = NULL;
+    config_free(first);
+    config_free(next);
+    tls_case_free(&old);
+}
+END_TEST
+
 /* Such an authority lets nobody in. Of several one is enough. */
 START_TEST(test_a_weak_authority)
 {
@@ -310,13 +344,15 @@ int main(void)
         test_the_size_of_files,
         test_limit_of_certificates,
         test_dates_and_strength,
+        test_one_in_use_that_has_expired,
         test_a_weak_authority,
         test_an_encrypted_key,
         test_responses_to_staple,
         test_all_faults_are_told,
         test_flags_and_variables,
     };
-    static const char *const names[] = {"ca.pem", "one.pem", "one.key", "one.ocsp"};
+    static const char *const names[] = {"ca.pem",   "one.pem", "one.key",
+                                        "one.ocsp", "old.pem", "old.key"};
     int failed;
 
     if (!mkdtemp(dir))
