@@ -137,10 +137,20 @@ int exchange_begin(struct downstream *d, const struct http1_head *h)
 
 /* --- the gate ------------------------------------------------------------------------------ */
 
+/* Slots are of workers as the services are when they are given, which may speak otherwise than
+ * those that the request came under, or that come before it goes on. */
+static bool speaks_h2c(const struct exchange *ex, const struct proxy_worker *worker)
+{
+    const struct proxy_service *now = generation_service(proxy_of(ex)->current, worker->service);
+
+    return now ? now->h2c : ex->service->h2c;
+}
+
 static void slot_taken(struct exchange *ex, struct proxy_worker *worker)
 {
     KG_ASSERT(!ex->worker && !worker->removed);
     ex->worker = worker;
+    ex->h2c = speaks_h2c(ex, worker);
     worker_ref(worker);
     stats_of(ex)->exchanges++;
 }

@@ -83,16 +83,6 @@ static struct upstream *take_kept(struct exchange *ex)
                    : upstream_http1_take(ex->worker, ex, repeatable);
 }
 
-/* Slots are of workers as the services are now, which may speak otherwise than those that the
- * request came under. */
-static bool worker_speaks_h2c(const struct exchange *ex)
-{
-    const struct proxy_service *now =
-        generation_service(proxy_of(ex)->current, ex->worker->service);
-
-    return now ? now->h2c : ex->service->h2c;
-}
-
 /* Counted from the last of the request: what is still being asked cannot be answered yet. */
 static void await_head(struct exchange *ex)
 {
@@ -110,7 +100,6 @@ void forward_begin(struct exchange *ex)
         ask_again(ex);
         return;
     }
-    ex->h2c = worker_speaks_h2c(ex);
     u = take_kept(ex);
     await_head(ex);
     if (!u) {

@@ -147,6 +147,26 @@ START_TEST(a_worker_that_speaks_otherwise_serves_who_waited)
 }
 END_TEST
 
+/* A reload takes the worker away, but the last slot of it was given a moment before. */
+START_TEST(a_slot_from_before_a_reload_is_of_a_worker_from_before_it)
+{
+    struct peer c = client(), w;
+
+    gate.mode = HOLD;
+    configure();
+    say(&c, GET "\r\n");
+    until(gate.waiting == 1);
+    gate_grant();
+    speak_h2c();
+    w = worker();
+    hear(&w, "GET / HTTP/1.1\r\n");
+    say(&w, OK2);
+    hear(&c, "\r\n\r\nok");
+    bye(&c);
+    bye(&w);
+}
+END_TEST
+
 START_TEST(worker_of_http1)
 {
     struct peer c = client(), w;
@@ -384,6 +404,7 @@ int main(void)
                                   malformed_responses,
                                   malformed_trailers,
                                   a_worker_that_speaks_otherwise_serves_who_waited,
+                                  a_slot_from_before_a_reload_is_of_a_worker_from_before_it,
                                   worker_of_http1,
                                   floods_end_the_session,
                                   no_head_in_time,
