@@ -69,10 +69,12 @@ static void linger(struct client *c)
     c->dropped = 0;
     c->state = CLIENT_LINGER;
     wire_fin(&c->wire);
-    if (wire_pending(&c->wire) == 0)
-        arm(c, KG_LINGER_CLOSE_MS);
-    if (wire_pending(&c->wire) == 0 && (c->wire.eof || c->wire.unwritable))
+    if (wire_pending(&c->wire) > 0) /* what it takes yet has the wire's own time */
+        kg_timer_disarm(&c->wire.proxy->wheel, &c->deadline);
+    else if (c->wire.eof || c->wire.unwritable)
         client_close(c);
+    else
+        arm(c, KG_LINGER_CLOSE_MS);
 }
 
 void client_part(struct client *c)

@@ -4,7 +4,22 @@
 #include "proxy/proxy_priv.h"
 #include "world.h"
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+
+/* So much later than it is: the loop's library asks for the time here, too. */
+static int64_t later_ms;
+
+int later_clock(clockid_t clock, struct timespec *now) __asm__("clock_gettime")
+    __attribute__((visibility("default"), used));
+
+int later_clock(clockid_t clock, struct timespec *now)
+{
+    int rc = (int)syscall(SYS_clock_gettime, clock, now);
+
+    now->tv_sec += later_ms / 1000;
+    return rc;
+}
 
 /* --- waiting ------------------------------------------------------------------------------- */
 
@@ -618,6 +633,25 @@ START_TEST(local_client_that_reads_late_gets_all)
 }
 END_TEST
 
+/* Its answer is whole, and it takes it: how long ago it connected is of no matter. */
+START_TEST(local_client_that_reads_slowly_gets_all)
+{
+    struct peer c = dial(world.local_port);
+
+    say(&c, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    until(local.requests == 1);
+    ck_assert_uint_eq(give_blocks("x/y", 900), 900);
+    local_answer(local.id, 200, "x/y", "", 0, true);
+    later_ms = KG_FIRST_BYTE_TIMEOUT_MS + 1000;
+    for (int i = 0; i < 100; i++)
+        turn();
+    hear_end(&c);
+    ck_assert_uint_ge(c.got.len, 900 * BLOCK_BYTES);
+    ck_assert_mem_eq(c.got.data + c.got.len - 5, "0\r\n\r\n", 5);
+    bye(&c);
+}
+END_TEST
+
 /* --- drain and close ----------------------------------------------------------------------- */
 
 START_TEST(drain_lets_exchanges_finish)
@@ -733,6 +767,7 @@ int main(void)
                                   local_requests_from_elsewhere_are_refused,
                                   local_client_that_does_not_read_is_cut_off,
                                   local_client_that_reads_late_gets_all,
+                                  local_client_that_reads_slowly_gets_all,
                                   drain_lets_exchanges_finish,
                                   drain_serves_who_has_connected,
                                   close_breaks_what_is_open};
