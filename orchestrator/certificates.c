@@ -130,17 +130,30 @@ static const struct tls_facts *known(const struct certificates *held,
     return NULL;
 }
 
+static bool judge_client_ca(const struct certificates *c, const struct certificates *held,
+                            int64_t now_s, certificates_fault *fault, void *arg)
+{
+    const struct kg_str pem = c->material.client_ca;
+    struct kg_err err = {0};
+
+    if (!pem.p || (held && kg_str_eq(held->material.client_ca, pem)) ||
+        tls_check_client_ca(pem, now_s, &err) == 0)
+        return true;
+    fault(arg, 0, TLS_CLIENT_CA, err.words);
+    return false;
+}
+
 /* Those whose files could be read (`good`) are judged too when others could not. */
 static bool judge(struct certificates *c, const struct certificates *held, const bool *good,
                   certificates_fault *fault, void *arg)
 {
     int64_t now_s = kg_clock_wall_ms() / 1000;
     enum tls_part part = TLS_CHAIN;
-    struct kg_err err = {0};
     bool all = true;
 
     for (size_t i = 0; i < c->material.count; i++) {
         const struct tls_facts *facts = known(held, &c->list[i]);
+        struct kg_err err = {0};
         if (facts)
             c->facts[i] = *facts;
         else if (good[i] &&
@@ -149,12 +162,7 @@ static bool judge(struct certificates *c, const struct certificates *held, const
             all = false;
         }
     }
-    if (!c->material.client_ca.p ||
-        (held && kg_str_eq(held->material.client_ca, c->material.client_ca)) ||
-        tls_check_client_ca(c->material.client_ca, now_s, &err) == 0)
-        return all;
-    fault(arg, 0, TLS_CLIENT_CA, err.words);
-    return false;
+    return judge_client_ca(c, held, now_s, fault, arg) && all;
 }
 
 static struct certificates *certificates_new(void)

@@ -309,6 +309,22 @@ START_TEST(test_all_faults_are_told)
 }
 END_TEST
 
+START_TEST(test_each_fault_has_its_own_words)
+{
+    write_files();
+    put("old.pem", one.chain);
+    put("old.key", ca.key);
+    put("one.key", "none");
+    put("ca.pem", "none");
+    bad(text_of(
+            "{\"certificates\": [{\"certificate\": \"@/old.pem\", \"key\": \"@/old.key\"}, " PAIR
+            "], \"client_ca\": \"@/ca.pem\", " REST),
+        NULL, "old.key: is not the key of the certificate");
+    ck_assert_ptr_nonnull(strstr(told(), "one.key: has no private key in PEM form in it"));
+    ck_assert_ptr_nonnull(strstr(told(), "ca.pem: has no certificate in PEM form in it"));
+}
+END_TEST
+
 START_TEST(test_flags_and_variables)
 {
     struct config *c;
@@ -349,6 +365,7 @@ int main(void)
         test_an_encrypted_key,
         test_responses_to_staple,
         test_all_faults_are_told,
+        test_each_fault_has_its_own_words,
         test_flags_and_variables,
     };
     static const char *const names[] = {"ca.pem",   "one.pem", "one.key",
