@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -277,11 +278,25 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         end(e, good, good ? "" : "the engine's host name cannot be resolved");
 }
 
+/* It starts libuv's threads, which stay. Signals are none of theirs: those that the loop's thread
+ * blocks at its end, and over the start of another program, are to wait. */
+static bool resolve(struct engine *e)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    sigset_t all, before;
+    int rc;
+
+    e->reach.resolve.data = e;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    rc = uv_getaddrinfo(e->loop, &e->reach.resolve, on_resolved, e->host, NULL, &hints);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc == 0;
+}
+
 /* Ports are bound to the address at which we know the engine, and to no other. */
 static void publish(struct engine *e)
 {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-
     e->reach.kind = REACH_PUBLISHED;
     if (!e->host[0] || strcmp(e->host, "localhost") == 0) {
         kg_str_copy(e->reach.published_ip, sizeof e->reach.published_ip, KG_STR("127.0.0.1"));
@@ -290,9 +305,7 @@ static void publish(struct engine *e)
     }
     if (e->reach.resolving)
         return; /* an earlier search's: it ends this one too */
-    e->reach.resolve.data = e;
-    e->reach.resolving =
-        uv_getaddrinfo(e->loop, &e->reach.resolve, on_resolved, e->host, NULL, &hints) == 0;
+    e->reach.resolving = resolve(e);
     if (!e->reach.resolving)
         end(e, false, "the engine's host name cannot be resolved");
 }

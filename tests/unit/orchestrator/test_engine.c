@@ -308,6 +308,7 @@ START_TEST(the_streams_end_is_told_at_once_and_mended)
 END_TEST
 
 static const char *engine_is_at; /* the address of its name */
+static bool deaf;                /* whoever asked for it hears no signal */
 
 /* For libuv too: a program's own comes before the library's. */
 __attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
@@ -315,10 +316,13 @@ __attribute__((visibility("default"))) int getaddrinfo(const char *node, const c
                                                        struct addrinfo **found)
 {
     int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    sigset_t held;
 
     *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
-    if (node && strcmp(node, "engine.test") == 0)
+    if (node && strcmp(node, "engine.test") == 0) {
         node = engine_is_at;
+        deaf = pthread_sigmask(SIG_BLOCK, NULL, &held) == 0 && sigismember(&held, SIGTERM) == 1;
+    }
     return real(node, service, hints, found);
 }
 
@@ -334,6 +338,17 @@ START_TEST(workers_of_an_engine_that_moves_are_where_it_is)
     fake_peer_hang_up(&peer);
     until(&lists, 2);
     ck_assert_str_eq(engine->reach.published_ip, "127.0.0.3");
+}
+END_TEST
+
+/* What the loop's thread blocks waits, whatever other threads there are. */
+START_TEST(signals_are_for_the_loop_alone)
+{
+    engine_is_at = "127.0.0.2";
+    connect_engine();
+    kg_str_copy(engine->host, sizeof engine->host, KG_STR("engine.test"));
+    until(&lists, 1);
+    ck_assert(deaf);
 }
 END_TEST
 
@@ -746,6 +761,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, bad_lines_between_events);
     tcase_add_test(t, the_streams_end_is_told_at_once_and_mended);
     tcase_add_test(t, workers_of_an_engine_that_moves_are_where_it_is);
+    tcase_add_test(t, signals_are_for_the_loop_alone);
     tcase_add_loop_test(t, a_bad_list_is_asked_for_again, 0, sizeof bad_lists / sizeof *bad_lists);
     tcase_add_loop_test(t, bad_answers_to_a_verb, 0, sizeof bad_inspects / sizeof *bad_inspects);
     tcase_add_loop_test(t, what_a_pause_and_an_unpause_may_answer, 0,
