@@ -175,8 +175,8 @@ static void emit_line(void)
     struct pollfd ready = {STDERR_FILENO, POLLOUT, 0};
     ssize_t n;
 
-    /* Standard error may be shared with a shell, so it is not ours to make non-blocking; asking
-     * first has the same effect. Where asking fails, writing is still worth the try. */
+    /* Standard error may be shared with a shell: then it is not ours to make non-blocking, and
+     * asking first is the next best. Where asking fails, writing is still worth the try. */
     if (line.error || poll(&ready, 1, 0) == 0)
         return;
     n = write(STDERR_FILENO, line.data, line.len);

@@ -444,8 +444,7 @@ static void control_close(struct control *c)
     if (c->stage == CONTROL_CLOSING)
         return;
     c->stage = CONTROL_CLOSING;
-    hold_signals(SIG_BLOCK,
-                 0); /* one that comes now would end it by that signal: it ends already */
+    hold_signals(SIG_BLOCK, 0); /* it ends already: another one must not make it end by that */
     state_save(&c->state, c->fleet);
     state_save_habits(&c->state, c->fleet, true);
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)

@@ -232,8 +232,7 @@ static int spawn(struct front_session *s, int channel)
                                     .stdio_count = gather_fds(s, channel, fds)};
     int rc;
 
-    (void)state_make_sockets(s->fronts->params.state,
-                             NULL); /* where it is missing, the front says so */
+    (void)state_make_sockets(s->fronts->params.state, NULL); /* missing: the front says so */
     confine_close_on_exec();
     rc = uv_spawn(s->fronts->params.loop, &s->process, &options);
     s->process.data = s;
