@@ -308,14 +308,19 @@ static void answer_joined(struct errand *r, struct sandbox *sb)
 }
 
 /* Somebody disconnected it: the worker has no address either. One that has just been started there
- * will never have one. */
+ * will never have one; and who did that did it to the others, too, as before a network is removed.
+ */
 static void unplugged(struct errand *r, struct sandbox *sb)
 {
+    struct parking *p = r->parking;
+
     if (!sb || !sb->joins) {
         end(r, &r->answer);
         return;
     }
     parking_end(sb);
+    KG_LIST_EACH_SAFE(it, &p->stages[SANDBOX_PARKED])
+    parking_look(KG_LIST_ENTRY(it, struct sandbox, link));
     remove_stranded(r, r->answer.container.id);
 }
 

@@ -168,6 +168,28 @@ def test_one_that_was_taken_off_its_network_serves_nobody(kipgate, echo, network
     assert gate.get("/", timeout=40).status == 200
 
 
+@pytest.mark.parametrize("network", ["stays", "removed"])
+def test_all_that_were_taken_off_their_network_serve_nobody(kipgate, echo, network):
+    """Whoever takes one off takes them all: the next request does not try one after the other."""
+    names = [f"s{i}" for i in range(3)]
+    gate = kipgate({n: echo(routes=[f"/{n}"], idle_timeout="10m") for n in names})
+    wait_parked(gate)
+    answers = together([lambda n=n: gate.get(f"/{n}", timeout=30) for n in names], 60)
+    assert [a.status for a in answers] == [200] * 3
+    assert all(gate.admin.sleep(n).status == 200 for n in names)
+    ready = {c["Id"]: c for c in wait_parked(gate, 3)}
+    api = gate.witness.client.api
+    for container in ready.values():
+        for name, end in container["NetworkSettings"]["Networks"].items():
+            api.disconnect_container_from_network(container["Id"], name, force=True)
+            common = end["NetworkID"]
+    if network == "removed":
+        api.remove_network(common)
+    response = gate.get("/s0", timeout=40)
+    assert response.status == 200, response.body
+    assert home(gate.witness.wait_one(5, "s0")) not in ready
+
+
 def test_one_that_goes_while_its_worker_boots_is_no_mystery(kipgate, echo):
     """The worker could never be reached there: the request that waits is answered long before it
     would have been given up, and the service works on."""

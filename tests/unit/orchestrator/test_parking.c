@@ -81,6 +81,28 @@ START_TEST(a_start_finds_that_it_was_disconnected)
 }
 END_TEST
 
+/* Whoever disconnected it did so with the others, too: they are not tried one after the other. */
+START_TEST(what_is_parked_beside_one_that_was_disconnected_is_asked_about)
+{
+    struct engine_container *w;
+
+    come_up();
+    burst(3);
+    calm(3000);
+    ck_assert_uint_eq(view().parked, 3);
+    w = create(&a, "w");
+    unplugged = true;
+    start(w);
+    inspect("w");
+    ck_assert_int_eq(last.container.state, ENGINE_NONE);
+    w = create(&a, "w");
+    ck_assert_str_eq(w->sandbox, "");
+    unplugged = false;
+    calm(3000);
+    ck_assert_uint_eq(view().parked, 3);
+}
+END_TEST
+
 START_TEST(two_workers_never_share)
 {
     struct engine_container *w, *v;
@@ -540,6 +562,7 @@ static Suite *make_suite(void)
     tcase_add_test(t, one_is_parked_before_anybody_asks);
     tcase_add_test(t, a_worker_joins_and_takes_it_along);
     tcase_add_loop_test(t, a_start_finds_that_it_was_disconnected, 0, 2);
+    tcase_add_test(t, what_is_parked_beside_one_that_was_disconnected_is_asked_about);
     tcase_add_test(t, two_workers_never_share);
     tcase_add_test(t, few_are_removed_at_a_time);
     tcase_add_test(t, nothing_is_parked_while_a_worker_starts);
