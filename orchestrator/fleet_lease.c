@@ -68,6 +68,14 @@ void fleet_used_by_hand(struct fleet_instance *i)
     fleet_tell_clock(i->fleet);
 }
 
+/* It was not frozen when it was to be; the next pause may be granted. */
+static void pause_again(struct fleet_instance *i)
+{
+    i->unpausable = false;
+    fleet_retime(i);
+    fleet_attend(i->fleet, i->service); /* it may have been there as a spare */
+}
+
 void fleet_lend(struct fleet_instance *i, int front, unsigned slots)
 {
     struct fleet *f = i->fleet;
@@ -76,9 +84,8 @@ void fleet_lend(struct fleet_instance *i, int front, unsigned slots)
         reaper_hold(&f->reaper, &i->idle);
         fleet_tell_clock(f);
     }
-    if (i->unpausable) /* it may have been there as a spare */
-        fleet_attend(f, i->service);
-    i->unpausable = false; /* the next pause may be granted */
+    if (i->unpausable)
+        pause_again(i);
     if (i->spare)
         pass_on_spare(i);
     i->out += slots;

@@ -133,6 +133,25 @@ START_TEST(a_pause_that_is_refused_leaves_it_warm)
 }
 END_TEST
 
+START_TEST(a_pause_that_was_refused_is_tried_after_the_next_use)
+{
+    struct rig *r = rig_napping();
+
+    r->service.on_idle = _i ? CONFIG_ON_IDLE_PAUSE : CONFIG_ON_IDLE_REMOVE;
+    configure(r);
+    warm(r);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, KG_EIO);
+    answer_look(r, ENGINE_RUNNING);
+    ask(r, 0);
+    give_back(r, 0, hear(r, GRANT)->instance, 1);
+    pass(r, 10 * SECOND);
+    answer_code(r, PAUSE, 0);
+    ck_assert_str_eq(state_of(r, 0), "paused");
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(a_pause_without_an_answer_ends_it)
 {
     struct rig *r = rig_napping();
@@ -584,6 +603,7 @@ int main(void)
     for (size_t n = 0; n < sizeof tests / sizeof *tests; n++)
         tcase_add_test(t, tests[n]);
     tcase_add_loop_test(t, a_spare_that_is_woken_by_hand_is_none, 0, 2);
+    tcase_add_loop_test(t, a_pause_that_was_refused_is_tried_after_the_next_use, 0, 2);
     suite_add_tcase(suite, t);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
