@@ -57,6 +57,7 @@ void fleet_instance_reborn(struct fleet_instance *i)
     begin_provisioning(i);
     i->provisioned = i->restarted = i->woken = true;
     i->start_cut = i->keep = i->recreated = i->oom = i->died = i->answered = i->blamed = false;
+    i->unpausable = false;
     i->pulled = false; /* its image may have gone meanwhile, and its container */
     i->pull_until_ms = 0;
     i->asked_why = i->fail_reason = 0;

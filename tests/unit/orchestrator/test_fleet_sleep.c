@@ -435,6 +435,50 @@ START_TEST(a_spare_that_cannot_be_frozen_is_kept_warm)
 }
 END_TEST
 
+static void refuse_to_freeze(struct rig *r)
+{
+    answer_code(r, PAUSE, KG_EIO);
+    pass(r, 100);
+    answer_look(r, ENGINE_RUNNING);
+}
+
+/* Its former life says nothing of this one, and it is not counted twice. */
+START_TEST(a_spare_that_was_stopped_and_cannot_be_frozen_is_one)
+{
+    struct rig *r = rig_new(1);
+    uint64_t first;
+
+    r->service.spares = 1;
+    r->service.max_instances = 4;
+    r->service.on_idle = CONFIG_ON_IDLE_STOP;
+    r->service.pause_after_ms = 60 * SECOND;
+    configure(r);
+    first = until_ready(r);
+    refuse_to_freeze(r);
+    ask(r, 0);
+    hear(r, GRANT);
+    until_ready(r);
+    refuse_to_freeze(r);
+    give_back(r, 0, first, 1);
+    pass(r, 60 * SECOND);
+    refuse_to_freeze(r);
+    pass(r, 240 * SECOND);
+    hear(r, GONE);
+    answer_code(r, STOP, 0);
+    ask(r, 0);
+    hear(r, GRANT);
+    answer_code(r, START, 0);
+    answer_look(r, ENGINE_RUNNING);
+    fleet_probed(r->f, 0, hear(r, PROBE)->instance, r->now_ms);
+    refuse_to_freeze(r);
+    ck_assert_uint_eq(count_calls(r, CREATE), 2);
+    r->service.spares = 2;
+    configure(r);
+    ck_assert_uint_eq(count_calls(r, CREATE), 3);
+    rig_free(r);
+}
+END_TEST
+
 START_TEST(the_least_valuable_goes_when_memory_is_short)
 {
     struct rig *r = rig_new(1);
@@ -593,6 +637,7 @@ int main(void)
                                   a_spare_is_made_frozen_used_and_replaced,
                                   a_spare_that_cannot_be_frozen_is_kept_warm,
                                   what_was_stopped_is_the_next_spare,
+                                  a_spare_that_was_stopped_and_cannot_be_frozen_is_one,
                                   the_least_valuable_goes_when_memory_is_short,
                                   a_weighing_does_not_hold_up_a_request};
     Suite *suite = suite_create("fleet_sleep");
