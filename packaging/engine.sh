@@ -9,6 +9,7 @@
 # its own containerd, bridge, addresses and cgroup, and what is ended must prove to be its own.
 set -euo pipefail
 
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # `su` alone leaves a root without them
 BASE_IMAGE=debian:bookworm-slim
 HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 CACHE=${KIPGATE_CACHE:-$HERE/../build/cache}

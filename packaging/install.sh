@@ -6,6 +6,7 @@
 # Nothing that is installed is removed for it.
 set -euo pipefail
 
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # `su` alone leaves a root without them
 LOCK_S=120 # another apt-get is waited for: a machine that just came up renews itself
 WHY=
 
@@ -61,7 +62,16 @@ cannot() {
 }
 
 apt() { # its errors go to WHY
-    WHY=$(apt-get -o DPkg::Lock::Timeout=$LOCK_S -qq "$@" </dev/null 2>&1 >/dev/null)
+    WHY=$(LC_ALL=C apt-get -o DPkg::Lock::Timeout=$LOCK_S -qq "$@" </dev/null 2>&1 >/dev/null)
+}
+
+# Its lock is one that apt-get does not wait for.
+update() {
+    local end=$((SECONDS + LOCK_S))
+    until apt update; do
+        [[ $WHY == *"Could not get lock"* ]] && ((SECONDS < end)) || return 1
+        sleep 1
+    done
 }
 
 get() {
@@ -75,7 +85,7 @@ reason() {
 # RUNLEVEL=1: maintainer scripts start no services where there is no systemd.
 install() {
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    get "$@" || { apt update && get "$@"; }
+    get "$@" || { update && get "$@"; }
 }
 
 # With systemd the packages' services were started: those just installed for their programs go.

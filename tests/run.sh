@@ -9,6 +9,7 @@ set -euo pipefail
 
 ROOT=$(dirname "$(dirname "$(realpath "${BASH_SOURCE[0]}")")")
 BUILD=$ROOT/build
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # `su` alone leaves a root without them
 QUICK=
 FAILED=()
 ENGINE=

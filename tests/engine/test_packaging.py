@@ -24,10 +24,20 @@ for arch in found:
 sys.exit(0 if found else 1)
 """
 
-# docker.io takes the place of docker-ce, unless nothing may be removed.
+# docker.io takes the place of docker-ce, unless nothing may be removed. dpkg wants programs of sbin. A
+# new machine has no lists of packages, and is about to fetch them itself.
 APT_GET = """#!{python}
-import pathlib, sys
+import os, pathlib, sys
 state, words = pathlib.Path("{state}"), sys.argv[1:]
+busy = state.with_name("busy")
+if not {{"/usr/sbin", "/sbin"}} <= set(os.environ["PATH"].split(":")):
+    sys.exit(print("E: dpkg has no ldconfig", file=sys.stderr) or 100)
+if busy.exists() and "update" not in words:
+    sys.exit(print("E: Unable to locate package", file=sys.stderr) or 100)
+if busy.exists():
+    busy.unlink()
+    here = os.environ.get("LC_ALL") == "C"
+    sys.exit(print(here and "E: Could not get lock" or "E: Sperre", file=sys.stderr) or 100)
 had = state.read_text().split()
 if "install" in words and "docker-ce/amd64" in had and "docker.io" in words:
     if "--no-remove" in words:
@@ -53,7 +63,7 @@ class Machine:
         self._program("id", "#!/bin/sh\necho 0\n")
         for name in programs:
             self._program(name, "#!/bin/sh\n")
-        for name in ("bash", "sh", "env", "dirname", "realpath", "sort", "tr", "grep"):
+        for name in ("bash", "sh", "env", "dirname", "realpath", "sort", "tr", "grep", "sleep"):
             (self.bin / name).symlink_to(f"/usr/bin/{name}")
 
     def _program(self, name, text):
@@ -87,6 +97,14 @@ def test_nothing_is_removed_for_what_is_missing(tmp_path):
     assert done.returncode == 1 and "docker-ce/amd64" in machine.installed()
     last = done.stderr.splitlines()[-1]
     assert last.startswith("install.sh: missing: ") and "docker.io" in last and REFUSED in last
+
+
+def test_a_machine_that_renews_itself_is_waited_for(tmp_path):
+    """apt-get's own patience does not reach as far as its lists; and it may speak any language."""
+    machine = Machine(tmp_path, [])
+    (tmp_path / "busy").touch()
+    done = machine.install("engine")
+    assert done.returncode == 0 and "docker.io/amd64" in machine.installed(), done.stderr
 
 
 @pytest.mark.parametrize("has, missing", [("amd64 i386", False), ("i386", True)])

@@ -163,11 +163,12 @@ def test_a_signal_while_its_engine_starts_leaves_nothing(number):
 
 
 def test_a_private_engine_is_not_asked_as_the_users_own_would_be():
-    """What the user's shell says of an engine behind TLS."""
+    """What the user's shell says of an engine behind TLS; and one where `su` made a root of the user,
+    with the user's PATH."""
     before = in_tmp()
     env = settings.clean_environment(
         DOCKER_HOST="tcp://127.0.0.1:9", DOCKER_TLS_VERIFY="1", DOCKER_CERT_PATH="/nowhere",
-        KIPGATE_BIN=settings.kipgate_bin())
+        PATH="/usr/local/bin:/usr/bin:/bin", KIPGATE_BIN=settings.kipgate_bin())
     with subprocess.Popen(
             [str(QUICKSTART)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, env=env) as process:
