@@ -146,7 +146,8 @@ def test_a_signal_while_its_engine_starts_leaves_nothing(number):
         DOCKER_HOST="unix:///nowhere/docker.sock", KIPGATE_BIN=settings.kipgate_bin())
     process = subprocess.Popen(
         [str(QUICKSTART)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, env=env)
+        stderr=subprocess.STDOUT, text=True, env=env,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))  # whatever started the tests
     try:
         wait_until(lambda: in_tmp() - before, 60, "its directory", 0.01)
         (directory,) = in_tmp() - before
