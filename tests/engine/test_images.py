@@ -6,13 +6,12 @@ import pathlib
 import re
 import shlex
 import shutil
-import stat
 import subprocess
 import uuid
 
 import pytest
 
-from harness import net, raw, settings
+from harness import engine_socket, net, raw, settings
 from harness.kipgate import Kipgate
 from harness.pictures import measure, multipart, png
 from harness.waiting import wait_until
@@ -156,13 +155,8 @@ def accepts(container):
 @pytest.fixture
 def reachable_socket():
     """The socket must be usable by a group for this to be a test of it: root's own group counts."""
-    path = settings.docker_host().removeprefix("unix://")
-    before = os.stat(path)
-    os.chown(path, before.st_uid, 4711)
-    os.chmod(path, 0o660)
-    yield path
-    os.chown(path, before.st_uid, before.st_gid)
-    os.chmod(path, stat.S_IMODE(before.st_mode))
+    with engine_socket.of_group(4711) as path:
+        yield path
 
 
 def test_kipgate_in_its_own_image(reachable_socket, contained):

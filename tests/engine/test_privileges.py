@@ -11,7 +11,7 @@ import struct
 import pytest
 
 from harness import echo as worker
-from harness import inject, proc, settings
+from harness import engine_socket, inject, proc
 from harness.waiting import wait_until
 
 USER = 4712
@@ -23,11 +23,8 @@ SECRET = "a-word-that-nobody-else-may-hear"
 @pytest.fixture
 def reachable_engine():
     """The engine's socket is a group's, as packages of Docker make it."""
-    path = settings.docker_host().removeprefix("unix://")
-    before = os.stat(path)
-    os.chown(path, before.st_uid, GROUP)
-    yield path
-    os.chown(path, before.st_uid, before.st_gid)
+    with engine_socket.of_group(GROUP) as path:
+        yield path
 
 
 @pytest.fixture(params=["root", "user"])

@@ -8,7 +8,8 @@ import pathlib
 import re
 import subprocess
 
-from harness import net, settings
+from harness import engine_socket, net, settings
+from harness.kipgate import copy_for_all
 
 ROOT = pathlib.Path(__file__).parents[2]
 UNIT = ROOT / "packaging/kipgate.service"
@@ -78,13 +79,11 @@ def allowed():
     return calls | members("@default", known)
 
 
-def traced(directory):
-    """A program that runs Kipgate with all its system calls written down."""
-    program = directory / "kipgate"
+def traced(gate):
+    """A program that runs its Kipgate with all system calls written down."""
+    program = gate.directory / "traced"
     program.write_text(
-        "#!/bin/sh\n"
-        f"exec strace -D -f -qq -s 0 -o {directory}/calls {os.path.abspath(settings.kipgate_bin())}"
-        ' "$@"\n'
+        f'#!/bin/sh\nexec strace -D -f -qq -s 0 -o {gate.directory}/calls {gate.binary} "$@"\n'
     )
     program.chmod(0o755)
     return str(program)
@@ -92,12 +91,9 @@ def traced(directory):
 
 def test_every_call_is_one_that_the_unit_allows(kipgate, echo):
     """Start, cold requests, a reload, a reap, the end: as an ordinary user, as the unit does."""
-    engine = settings.docker_host().removeprefix("unix://")
-    before = os.stat(engine)
-    os.chown(engine, before.st_uid, GROUP)
-    try:
+    with engine_socket.of_group(GROUP):
         gate = kipgate({"a": echo(idle_timeout="200ms")}, start=False, user=(USER, GROUP))
-        gate.binary = traced(gate.directory)
+        gate.binary = traced(gate)
         gate.start()
         assert gate.get("/", timeout=30).status == 200
         assert gate.reload(lambda config: config["services"]["a"].update(queue=7)).status == 200
@@ -105,8 +101,6 @@ def test_every_call_is_one_that_the_unit_allows(kipgate, echo):
         assert gate.get("/", timeout=30).status == 200
         gate.stop()
         lines = (gate.directory / "calls").read_text(errors="replace").split("\n")
-    finally:
-        os.chown(engine, before.st_uid, before.st_gid)
     used = {found[1] for line in lines if (found := re.match(r"\d+ +(\w+)\(", line))}
     assert {"seccomp", "capset", "epoll_wait", "execve"} <= used, sorted(used)
     assert used - allowed() <= {"unshare"}, "the unit's capability makes a namespace needless"
@@ -124,9 +118,9 @@ def directories():
             for name in settings_of(f"{kind}Directory")]
 
 
-def as_unit(directory):
-    """A program that runs Kipgate as the unit's user, with the unit's directories new and empty."""
-    program = directory / "kipgate"
+def as_unit(gate):
+    """A program that runs its Kipgate as the unit's user, with the unit's directories new and empty."""
+    program = gate.directory / "as-unit"
     made = "; ".join(f"install -d -o {USER} -g {GROUP} -m 0700 {path}" for path in directories())
     over = "; ".join(f"mount -t tmpfs none {home}" for home in ("/run", "/var/lib", "/var/log"))
     program.write_text(
@@ -134,7 +128,7 @@ def as_unit(directory):
         f"exec unshare --mount sh -c '{over}; {made}; umask 077; "
         "export STATE_DIRECTORY=/var/lib/kipgate; "
         f'exec setpriv --reuid={USER} --regid={GROUP} --clear-groups "$0" "$@"\' '
-        f'{os.path.abspath(settings.kipgate_bin())} "$@"\n'
+        f'{gate.binary} "$@"\n'
     )
     program.chmod(0o755)
     return str(program)
@@ -154,16 +148,12 @@ def test_what_the_readme_configures_is_where_the_unit_lets_it_write(kipgate, ech
     gate = kipgate({"a": echo()}, start=False, config={
         "listen": listen, "state_dir": None, "access_log": "/var/log/kipgate/access.log"})
     os.chown(gate.directory, USER, GROUP)
-    engine = settings.docker_host().removeprefix("unix://")
-    before = os.stat(engine)
-    os.chown(engine, before.st_uid, GROUP)
-    try:
-        gate.binary = as_unit(gate.directory)
+    gate.binary = copy_for_all(gate.directory)
+    gate.binary = as_unit(gate)
+    with engine_socket.of_group(GROUP):
         gate.start()
         gate.front = ("127.0.0.1", port)
         assert gate.get("/", timeout=30).status == 200
-    finally:
-        os.chown(engine, before.st_uid, before.st_gid)
 
 
 def test_the_unit_runs_what_was_installed(tmp_path):

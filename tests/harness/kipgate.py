@@ -59,6 +59,7 @@ class Kipgate:
         self.user = user  # (uid, gid) of an ordinary user to run as
         if user:
             os.chown(self.directory, *user)
+            self.binary = binary or copy_for_all(self.directory)
         self.logs = Mailbox()
         self.stderr = []
         self.process = None
@@ -266,6 +267,13 @@ class Kipgate:
         change(self.config)
         self.write_config()
         return self.admin.call("POST", "/v1/reload")
+
+
+def copy_for_all(directory):
+    """The program under test where an ordinary user reaches it: it may have been built below /root."""
+    path = shutil.copy(settings.kipgate_bin(), directory / "program")
+    os.chmod(path, 0o755)
+    return str(path)
 
 
 def problem(response, status, reason):
