@@ -2,6 +2,7 @@
 """An engine by TLS: whom Kipgate believes, and what it says where it does not. The difficulty: the
 engine is the one of all tests, behind a door of our own that shows whatever certificate a test
 wants."""
+import contextlib
 import select
 import socket
 import ssl
@@ -36,7 +37,8 @@ class Door:
         self.context = context
         with self.lock:
             for connection in self.open:
-                connection.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # its peer was first
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def close(self):
         """Accepts nobody any more."""
