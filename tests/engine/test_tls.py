@@ -369,8 +369,12 @@ def test_one_that_has_expired_holds_up_no_other(gate, authority, tmp_path):
     new.write(tmp_path)
     wait_until(lambda: serial("a.test") == new.x.serial_number, 10, "it is renewed")
     short.write(tmp_path)
-    told = gate.wait_log(event="certificates-refused")
-    assert "server.pem: expired on " in told["why"], "it is in use no more"
+    gate.logs.wait(
+        lambda line: line.get("event") == "certificates-refused"
+        and "server.pem: expired on " in line["why"],
+        10,
+        "it is in use no more",
+    )
 
 
 def test_files_that_change_while_it_starts(gate, authority, tmp_path):
