@@ -34,15 +34,16 @@ def parked(gate):
 
 
 def wait_parked(gate, count=1):
-    """Until exactly so many are parked; gives them."""
+    """Until exactly so many are parked, and Kipgate has their addresses, which it asks for when they
+    run; gives them."""
     found = []
 
     def reached():
         found[:] = parked(gate)
-        return len(found) == count
+        counted = {s: gate.admin.metric("kipgate_sandboxes", state=s) for s in ("parked", "making")}
+        return len(found) == count and counted == {"parked": count, "making": 0}
 
     wait_until(reached, 15, f"{count} parked", every=0.05)
-    time.sleep(0.1)  # Kipgate is told its address a moment after it runs
     return found
 
 
