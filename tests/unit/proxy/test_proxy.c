@@ -516,7 +516,7 @@ START_TEST(an_upload_may_take_longer_than_its_answer)
     const struct proxy_service timed = {
         .id = 1, .name = "timed", .max_body_bytes = -1, .request_timeout_ms = 400};
     struct peer c = client(), w;
-    int64_t ended_ms;
+    int64_t ended_ms = 0;
 
     ck_assert_int_eq(proxy_config_begin(world.proxy), 0);
     ck_assert_int_eq(proxy_config_service(world.proxy, &timed), 0);
@@ -528,10 +528,10 @@ START_TEST(an_upload_may_take_longer_than_its_answer)
     for (char piece[] = "2"; piece[0] <= '5'; piece[0]++) {
         forget(&w);
         wait_ms(150);
+        ended_ms = (int64_t)uv_now(&world.loop);
         say(&c, piece);
         hear(&w, piece);
     }
-    ended_ms = (int64_t)uv_now(&world.loop);
     hear(&c, "urn:kipgate:upstream-timeout");
     ck_assert_int_ge((int64_t)uv_now(&world.loop) - ended_ms, 350);
     bye(&c);
