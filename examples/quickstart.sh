@@ -136,7 +136,7 @@ build_worker() {
 
 free_port() {
     local port
-    for port in $(shuf -i 20000-30000 -n 100); do
+    for port in $(shuf -i 10000-14999 -n 100); do
         if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
             echo "$port"
             return 0
