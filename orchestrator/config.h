@@ -110,9 +110,8 @@ struct config_errors {
 void config_errors_fini(struct config_errors *e);
 
 /* From the command line (argv after the command word), the environment and the file they name.
- * `running`: what is in force meanwhile, whose certificates are no fault for having expired since;
- * NULL: nothing. NULL: *errors says why (nothing else to free). The caller frees with config_free.
- */
+ * `running` (NULL: nothing) is in force meanwhile: its certificates are no fault for having expired
+ * since. NULL: *errors says why (nothing else to free). The caller frees with config_free. */
 struct config *config_load(int argc, char **argv, const struct config *running,
                            struct config_errors *errors);
 void config_free(struct config *c);

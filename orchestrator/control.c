@@ -426,7 +426,8 @@ static void on_engine_closed(void *arg)
     fronts_free(c->fronts, on_fronts_closed, c);
 }
 
-/* SIG_BLOCK: from `first` on they wait, across the start of another program, for SIG_UNBLOCK. */
+/* SIG_BLOCK: from `first` on they wait for SIG_UNBLOCK, across the start of another program; at the
+ * end they wait for nothing. */
 static void hold_signals(int how, size_t first)
 {
     sigset_t held;

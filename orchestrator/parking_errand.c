@@ -308,8 +308,7 @@ static void answer_joined(struct errand *r, struct sandbox *sb)
 }
 
 /* Somebody disconnected it: the worker has no address either. One that has just been started there
- * will never have one; and who did that did it to the others, too, as before a network is removed.
- */
+ * will never have one. The others may have met the same, as before a network is removed. */
 static void unplugged(struct errand *r, struct sandbox *sb)
 {
     struct parking *p = r->parking;
